@@ -1,0 +1,1 @@
+"""hyperfs mounts a Hyperdrive as a folder."""

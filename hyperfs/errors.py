@@ -1,0 +1,104 @@
+"""Everything that hyperfs raises on purpose, as one small tree.
+
+The rule: a message says what was wrong with which key, path, version, file or peer, and, where there is something to
+do about it, what. Errors that stand for a POSIX failure carry their ``errno``; mapping them is `errno_of`'s alone.
+"""
+
+import errno
+
+
+def short(key: bytes) -> str:
+    """Return the first 8 hex digits of a key, as logs and messages show it."""
+    return key.hex()[:8]
+
+
+class HyperfsError(Exception):
+    """The root of all of hyperfs's own errors. ``errno`` is what a file system call answers for it."""
+
+    errno: int = errno.EIO
+
+
+class EncodingError(HyperfsError, ValueError):
+    """Bytes that do not follow the format they claim to be in."""
+
+
+class InvalidKey(HyperfsError, ValueError):
+    """A text or a byte string that is not a key."""
+
+    errno = errno.EINVAL
+
+
+class UnknownVersion(HyperfsError, ValueError):
+    """A version or a tag that the drive does not have."""
+
+    errno = errno.ENOENT
+
+
+class NotADrive(HyperfsError):
+    """A core that is there, but is not the metadata of a Hyperdrive."""
+
+
+class BlockNotAvailable(HyperfsError):
+    """A block that is not on this disk and that no peer has brought in time."""
+
+
+class NotWritable(HyperfsError):
+    """A change to a core, or a drive, whose secret key is not here or whose version is fixed."""
+
+    errno = errno.EROFS
+
+
+class ConflictingLength(HyperfsError):
+    """A commit that expected another length of the core than it has: somebody else appended first."""
+
+    errno = errno.EAGAIN
+
+
+class InvalidProof(HyperfsError):
+    """A block or tree node that does not verify against the core's key."""
+
+
+class Fork(InvalidProof):
+    """A correctly signed tree that contradicts the one already trusted: the secret key was used in two places."""
+
+
+class DamagedStore(HyperfsError):
+    """Files of a store that cannot be what hyperfs, or the reference, wrote."""
+
+
+class StoreLocked(HyperfsError):
+    """A store, or a core in it, that another process has open."""
+
+    errno = errno.EBUSY
+
+
+class PeerMisbehaved(HyperfsError):
+    """A peer broke the protocol; the connection ends and the message is the reason that is logged."""
+
+
+class PathError(HyperfsError):
+    """A path of a drive that cannot be used as asked. ``errno`` says how."""
+
+    def __init__(self, code: int, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.errno = code
+        self.path = path
+
+
+class DaemonError(HyperfsError):
+    """The daemon is not reachable, does not answer, or is of another version."""
+
+
+class UsageError(HyperfsError):
+    """Arguments that make no sense together; commands exit with status 2."""
+
+    errno = errno.EINVAL
+
+
+def errno_of(error: BaseException) -> int:
+    """Return the errno that a file system call answers for ``error``: the one table for all of hyperfs."""
+    if isinstance(error, HyperfsError):
+        return error.errno
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return errno.EIO
