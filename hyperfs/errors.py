@@ -62,6 +62,10 @@ class Fork(InvalidProof):
     """A correctly signed tree that contradicts the one already trusted: the secret key was used in two places."""
 
 
+class InvalidRun(HyperfsError):
+    """A file's record that names bytes which its blocks do not hold."""
+
+
 class DamagedStore(HyperfsError):
     """Files of a store that cannot be what hyperfs, or the reference, wrote."""
 

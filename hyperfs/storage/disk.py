@@ -1,0 +1,183 @@
+"""Files on disk.
+
+The rule: what the page cache holds is read inline with RWF_NOWAIT; only what would wait is left to a thread.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyperfs.errors import StoreLocked
+
+_SCRATCH_BYTES = 1 << 20
+_MAX_VECTORS = 512
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
+_NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_NO_PUNCH = {errno.EOPNOTSUPP, errno.ENOSYS}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class DiskFile:
+    """A file descriptor and its path; owns the descriptor."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._scratch = memoryview(bytearray(4096))
+        self._flags = getattr(os, "RWF_NOWAIT", 0)
+
+    def read_nowait(self, offset: int, size: int) -> bytes | None:
+        """See `RandomAccessFile.read_nowait`."""
+        scratch = self._scratch
+        if size > len(scratch):
+            if size > _SCRATCH_BYTES:
+                return None
+            scratch = self._scratch = memoryview(bytearray(size))
+        buffer = scratch[:size]
+        try:
+            received = os.preadv(self._descriptor, (buffer,), offset, self._flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if not self._flags or error.errno not in _NO_NOWAIT:
+                raise
+            # This file system cannot tell whether a read would wait: read plainly from now on.
+            self._flags = 0
+            received = os.preadv(self._descriptor, (buffer,), offset)
+        return bytes(buffer) if received == size else None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See `RandomAccessFile.read`."""
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) == size or not data:
+            return data
+        parts = [data]
+        received = len(data)
+        while received < size:
+            data = os.pread(self._descriptor, size - received, offset + received)
+            if not data:
+                break
+            parts.append(data)
+            received += len(data)
+        return b"".join(parts)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """See `RandomAccessFile.write`."""
+        written = os.pwrite(self._descriptor, data, offset)
+        while written < len(data):
+            written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
+
+    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
+        """See `RandomAccessFile.write_all`."""
+        for start in range(0, len(parts), _MAX_VECTORS):
+            group = parts[start : start + _MAX_VECTORS]
+            size = sum(map(len, group))
+            written = os.pwritev(self._descriptor, group, offset)
+            if written < size:
+                self.write(offset + written, b"".join(group)[written:])
+            offset += size
+
+    def size(self) -> int:
+        """See `RandomAccessFile.size`."""
+        return os.fstat(self._descriptor).st_size
+
+    def truncate(self, size: int) -> None:
+        """See `RandomAccessFile.truncate`."""
+        os.ftruncate(self._descriptor, size)
+
+    def punch_hole(self, offset: int, size: int) -> None:
+        """See `RandomAccessFile.punch_hole`."""
+        size = min(size, self.size() - offset)
+        if size <= 0:
+            return
+        mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+        if _libc.fallocate(self._descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size)) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _NO_PUNCH:
+            raise OSError(code, os.strerror(code), str(self._path))
+        for start in range(offset, offset + size, _SCRATCH_BYTES):
+            self.write(start, bytes(min(_SCRATCH_BYTES, offset + size - start)))
+
+    def allocated(self) -> int:
+        """See `RandomAccessFile.allocated`."""
+        return os.fstat(self._descriptor).st_blocks * 512
+
+    def sync(self) -> None:
+        """See `RandomAccessFile.sync`."""
+        os.fdatasync(self._descriptor)
+
+    def lock(self) -> None:
+        """See `RandomAccessFile.lock`: an exclusive `flock`, as the reference takes it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = lock_holder(self._descriptor)
+            by = f"process {holder}" if holder else "another process"
+            raise StoreLocked(f"{self._path} is in use by {by}; end that one first, or use another store") from None
+
+    def close(self) -> None:
+        """See `RandomAccessFile.close`."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class DiskDirectory:
+    """A folder on disk, made when its first file is created. ``read_only`` opens files without write access."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+
+    def open(self, name: str, *, create: bool = False, permissions: int = 0o644) -> DiskFile:
+        """See `Directory.open`."""
+        path = self.path / name
+        flags = os.O_CLOEXEC | (os.O_RDONLY if self._read_only else os.O_RDWR)
+        if create:
+            self.path.mkdir(parents=True, exist_ok=True)
+            flags |= os.O_CREAT
+        return DiskFile(path, os.open(path, flags, permissions))
+
+    def exists(self, name: str) -> bool:
+        """See `Directory.exists`."""
+        return (self.path / name).exists()
+
+    def sync(self) -> None:
+        """See `Directory.sync`."""
+        sync_directory(self.path)
+
+    def describe(self, name: str) -> str:
+        """See `Directory.describe`."""
+        return str(self.path / name)
+
+
+def sync_directory(path: Path) -> None:
+    """Return once the names in ``path`` are durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # some file systems refuse to sync a directory; then there is nothing to do
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_holder(descriptor: int) -> int | None:
+    """Return the process that holds a `flock` on the file open as ``descriptor``, or None when it cannot be told."""
+    status = os.fstat(descriptor)
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == wanted and int(fields[4]) > 0:
+            return int(fields[4])
+    return None
