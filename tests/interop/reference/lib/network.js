@@ -1,0 +1,76 @@
+'use strict'
+// Plain TCP on an address that is given: no discovery. The dialler is the initiator, as the protocol says.
+
+const net = require('net')
+
+class Network {
+  constructor (store) {
+    this._corestore = store.corestore
+    this._servers = new Set()
+    this._sockets = new Set()
+    this._ended = []
+  }
+
+  // Accept peers; the port is chosen by the system unless given.
+  listen ({ host = '127.0.0.1', port = 0 }) {
+    return new Promise((resolve, reject) => {
+      const server = net.createServer(socket => this._replicate(socket, false))
+      server.on('error', reject)
+      server.listen(port, host, () => {
+        this._servers.add(server)
+        resolve({ host, port: server.address().port })
+      })
+    })
+  }
+
+  connect ({ host = '127.0.0.1', port }) {
+    return new Promise((resolve, reject) => {
+      const socket = net.connect(port, host)
+      socket.once('error', reject)
+      socket.once('connect', () => {
+        socket.removeListener('error', reject)
+        this._replicate(socket, true)
+        resolve({})
+      })
+    })
+  }
+
+  // End every connection, and accept none from now on.
+  async close () {
+    for (const server of this._servers) server.close()
+    this._servers.clear()
+    return this.disconnect()
+  }
+
+  disconnect () {
+    for (const socket of this._sockets) socket.destroy()
+    return {}
+  }
+
+  // The connections there are, and the reasons why earlier ones ended.
+  status () {
+    return { connections: this._sockets.size, ended: this._ended }
+  }
+
+  _replicate (socket, initiator) {
+    socket.setNoDelay(true)
+    const stream = this._corestore.replicate(initiator, { live: true })
+    this._sockets.add(socket)
+    let over = false
+    const end = reason => {
+      if (over) return
+      over = true
+      this._sockets.delete(socket)
+      this._ended.push(reason)
+      socket.destroy()
+      stream.destroy()
+    }
+    socket.on('error', error => end(`socket: ${error.message}`))
+    socket.on('close', () => end('socket: closed'))
+    stream.on('error', error => end(`protocol: ${error.message}`))
+    stream.on('close', () => end('protocol: closed'))
+    socket.pipe(stream).pipe(socket)
+  }
+}
+
+module.exports = { Network }
