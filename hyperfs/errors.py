@@ -93,6 +93,10 @@ class DaemonError(HyperfsError):
     """The daemon is not reachable, does not answer, or is of another version."""
 
 
+class MountFailed(HyperfsError):
+    """A drive that cannot be mounted: no FUSE here, or a mount point that cannot be used as it is."""
+
+
 class UsageError(HyperfsError):
     """Arguments that make no sense together; commands exit with status 2."""
 

@@ -1,0 +1,9 @@
+"""A drive as a folder: FUSE operations over a drive's snapshots.
+
+The rule: nothing in here knows of sockets, peers or tries. A drive is asked to stat, list, read a range, and to say
+when it changed. Importing this package does not import pyfuse3; `hyperfs.mount.session` does.
+"""
+
+from hyperfs.mount.options import MountOptions
+
+__all__ = ["MountOptions"]

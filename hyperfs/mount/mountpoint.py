@@ -1,0 +1,178 @@
+"""Mount points: whether one can be used, what is mounted there, how it is unmounted, and the kernel's settings for it.
+
+The rule: nothing here asks the file system that is mounted anything that it, being this very process, would have to
+answer, except `prepare`, which runs before the mount. Does not import pyfuse3. Everything may block: call it in a thread.
+"""
+
+import ctypes
+import errno
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperfs.errors import MountFailed
+
+logger = logging.getLogger(__name__)
+
+FUSE_DEVICE = Path("/dev/fuse")
+FUSERMOUNT = "fusermount3"
+FILE_SYSTEM_TYPE = "fuse.hyperfs"
+READ_AHEAD_KIB = 1024
+MAX_BACKGROUND = 4096
+CONNECTIONS = Path("/sys/fs/fuse/connections")
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_DETACH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A line of /proc/self/mountinfo: ``device`` is ``major:minor``."""
+
+    device: str
+    file_system_type: str
+
+
+def mounted_at(mountpoint: str) -> Mounted | None:
+    """Return what is mounted (topmost) at exactly ``mountpoint``, an absolute path without links, or None."""
+    found = None
+    for fields in _mountinfo():
+        if fields[4] == mountpoint:
+            found = Mounted(fields[2], fields[fields.index("-") + 1])
+    return found
+
+
+def is_dead(mountpoint: str) -> bool:
+    """Tell whether ``mountpoint`` is one whose file system process is gone."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def prepare(mountpoint: str) -> str:
+    """Return the real, absolute path of a mount point after seeing that a drive can be mounted there.
+
+    A dead mount found there is unmounted first. Raises `MountFailed`.
+    """
+    _check_fuse()
+    absolute = os.path.abspath(mountpoint)
+    path = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    if is_dead(path):
+        logger.info("%s: a mount whose process is gone: unmounting it first", path)
+        unmount_lazily(path)
+        if is_dead(path):
+            raise _failed(path, errno.ENOTCONN, "a dead mount that cannot be unmounted; try `fusermount3 -uz` on it")
+    path = os.path.realpath(path)
+    mounted = mounted_at(path)
+    if mounted is not None and mounted.file_system_type == FILE_SYSTEM_TYPE:
+        raise _failed(path, errno.EBUSY, "a drive is mounted there already; unmount it or choose another folder")
+    try:
+        with os.scandir(path) as entries:
+            empty = next(entries, None) is None
+    except FileNotFoundError as error:
+        raise _failed(path, errno.ENOENT, "no such folder to mount at; create it first") from error
+    except NotADirectoryError as error:
+        raise _failed(path, errno.ENOTDIR, "not a folder, so nothing can be mounted there") from error
+    except OSError as error:
+        raise _failed(path, error.errno or errno.EIO, f"cannot be used as a mount point: {error.strerror}") from error
+    if not empty:
+        raise _failed(path, errno.ENOTEMPTY, "not an empty folder; mounting there would hide what it holds")
+    if os.geteuid() != 0 and not os.access(path, os.W_OK):
+        raise _failed(path, errno.EACCES, "not permitted: the folder to mount at must be yours to write")
+    return path
+
+
+def unmount_lazily(mountpoint: str) -> None:
+    """Take ``mountpoint`` out of the tree now, whoever is still inside; nothing happens when nothing is mounted there."""
+    if os.geteuid() == 0:
+        _libc().umount2(os.fsencode(mountpoint), _DETACH)
+        return
+    program = shutil.which(FUSERMOUNT)
+    if program is not None:
+        subprocess.run([program, "-u", "-z", "-q", "--", mountpoint], check=False, stderr=subprocess.DEVNULL)
+
+
+def abort(device: str) -> None:
+    """End a FUSE connection by force: every request that waits in it fails. The last resort; may not be permitted."""
+    _write_setting(_connection(device) / "abort", 1)
+
+
+def tune(device: str) -> None:
+    """Raise the kernel's limits for one mount, as far as permitted: ``device`` is its ``major:minor``.
+
+    Twelve reads in the background, the kernel's default, would let twelve readers of absent blocks stop everybody
+    else; and requests of 128 KiB halve the speed of sequential reading. Call it after the kernel's INIT was answered,
+    which would set the readahead back.
+    """
+    _mount_fusectl(device)
+    connection = _connection(device)
+    if not (
+        _write_setting(connection / "max_background", MAX_BACKGROUND)
+        and _write_setting(connection / "congestion_threshold", MAX_BACKGROUND * 3 // 4)
+    ):
+        logger.warning(
+            "%s cannot be written: a dozen reads that wait for peers will delay all other reads of this mount; "
+            "mount fusectl at %s to avoid this",
+            connection,
+            CONNECTIONS,
+        )
+    _write_setting(Path("/sys/class/bdi") / device / "read_ahead_kb", READ_AHEAD_KIB)
+
+
+def _check_fuse() -> None:
+    if not FUSE_DEVICE.exists():
+        raise MountFailed(f"no FUSE on this machine: {FUSE_DEVICE} is missing (is the fuse module loaded?)")
+    if os.geteuid() == 0:
+        return
+    if shutil.which(FUSERMOUNT) is None:
+        raise MountFailed(f"no FUSE for users on this machine: {FUSERMOUNT} is missing; install the package fuse3")
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise MountFailed(f"{FUSE_DEVICE} is not yours to open; ask who runs this machine for access to it")
+
+
+def _failed(path: str, code: int, message: str) -> MountFailed:
+    error = MountFailed(f"{path}: {message}")
+    error.errno = code
+    return error
+
+
+def _mountinfo() -> Iterator[list[str]]:
+    for line in _MOUNTINFO.read_text(errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        fields[4] = _unescape(fields[4])
+        yield fields
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    first, *others = text.split("\\")
+    return first + "".join(chr(int(other[:3], 8)) + other[3:] for other in others)
+
+
+def _connection(device: str) -> Path:
+    return CONNECTIONS / device.partition(":")[2]
+
+
+def _mount_fusectl(device: str) -> None:
+    """Mount the control file system where systemd, which usually does this, has not."""
+    if os.geteuid() == 0 and CONNECTIONS.is_dir() and not _connection(device).exists():
+        _libc().mount(b"fusectl", os.fsencode(CONNECTIONS), b"fusectl", ctypes.c_ulong(0), None)
+
+
+def _write_setting(path: Path, value: int) -> bool:
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        logger.debug("%s stays as it is: %s", path, error.strerror)
+        return False
+    return True
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
