@@ -1,1 +1,3 @@
 """hyperfs mounts a Hyperdrive as a folder."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,288 @@
+"""The daemon as a command or a mount has it: a provider of cores, their source, and the store's remote control.
+
+The rule: what is on this disk is read without a word to the daemon, by `CoreView`; it is asked only for what is
+missing and for what changes something.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from hyperfs.core.reader import CoreReader, Hint, Priority
+from hyperfs.core.view import CoreView
+from hyperfs.daemon.link import Link, Pending
+from hyperfs.daemon.places import Places, places_of
+from hyperfs.daemon.process import connect_or_start, connect_running
+from hyperfs.daemon.wire import Buffer, Notice
+from hyperfs.errors import BlockNotAvailable, DaemonError, short
+from hyperfs.storage import DiskDirectory
+
+_log = logging.getLogger(__name__)
+
+
+class Start(Enum):
+    """What to do when no daemon runs."""
+
+    IF_NEEDED = auto()
+    """Start it."""
+    NEVER = auto()
+    """Raise `DaemonError`."""
+
+
+class DaemonClient:
+    """One client of a store's daemon. Implements `CoreProvider` and `Source`. Made by `connect`.
+
+    ``timeout_seconds`` bounds each wait for a block (None: for ever, or the caller's cancel scope).
+    """
+
+    def __init__(self, places: Places, *, timeout_seconds: float | None) -> None:
+        self.places = places
+        self._timeout_seconds = timeout_seconds
+        self._link = Link(self._noticed)
+        self._views: dict[bytes, CoreView] = {}
+        self._opening: dict[bytes, trio.Lock] = {}
+
+    @property
+    def connected(self) -> bool:
+        """Whether the daemon is there just now."""
+        return self._link.connected
+
+    async def request(self, method: str, *, repeatable: bool = False, payload: Buffer = b"", **arguments: Any) -> Any:
+        """Ask the daemon. See `hyperfs.daemon.methods` for what there is to ask, and `Link.request` for what raises."""
+        return await self._link.request(method, arguments, payload, repeatable=repeatable)
+
+    def send(self, method: str, *, payload: Buffer = b"", **arguments: Any) -> Pending:
+        """Ask the daemon, and wait for the answer later. See `Link.send`."""
+        return self._link.send(method, arguments, payload)
+
+    # The provider of cores
+
+    async def open_core(self, key: bytes) -> CoreView:
+        """Return the core of ``key``: one view a key, valid as long as this client.
+
+        Raises:
+            DaemonError, DamagedStore, StoreLocked, OSError.
+        """
+        async with self._opening.setdefault(key, trio.Lock()):
+            view = self._views.get(key)
+            if view is None:
+                answer = await self.request("core.open", key=key, repeatable=True)
+                view = CoreView(
+                    DiskDirectory(Path(answer["directory"])),
+                    Path(answer["map"]),
+                    key=key,
+                    length=answer["length"],
+                    byte_length=answer["byte_length"],
+                    writable=answer["writable"],
+                    source=self,
+                )
+                self._views[key] = view
+                # Its head may have moved between the answer and this line, and the notice found no view.
+                self._apply_head(await self.request("core.head", key=key, repeatable=True))
+        return view
+
+    # The source of blocks
+
+    async def fetch(self, core: CoreReader, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
+        """Return when all blocks of ``ranges`` are readable. Raises `BlockNotAvailable`, also when time is up."""
+        arguments: dict[str, Any] = {
+            "key": core.key,
+            "ranges": [(blocks.start, blocks.stop) for blocks in ranges],
+            "priority": int(priority),
+        }
+        if hint is not None:
+            arguments["hint"] = (hint.extension, hint.payload)
+        first = ranges[0].start if ranges else 0
+        await self._within_limit("core.fetch", arguments, f"block {first} of core {short(core.key)}")
+
+    async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
+        """Bring the block that holds ``byte_offset``, with its proof. Raises `BlockNotAvailable`."""
+        arguments = {
+            "key": core.key,
+            "byte_offset": byte_offset,
+            "blocks": (blocks.start, blocks.stop),
+            "priority": int(priority),
+        }
+        await self._within_limit("core.seek", arguments, f"byte {byte_offset} of core {short(core.key)}")
+
+    async def update(self, core: CoreReader) -> None:
+        """Ask the peers for a newer head; returns once they have answered, or when there is nobody to ask."""
+        answer = await self.request("core.update", key=core.key, repeatable=True)
+        self._apply_head(answer)
+
+    # Drives and peers
+
+    async def create_drive(self) -> bytes:
+        """Make a new, empty drive in the store and return its key."""
+        return bytes(await self.request("drive.create"))
+
+    async def use_peers(self, addresses: Iterable[str]) -> None:
+        """Connect to these peers (``HOST:PORT``) for as long as this client is there."""
+        await self.request("peers.use", addresses=list(addresses), repeatable=True)
+
+    async def peers(self) -> dict[str, Any]:
+        """Return how many peers are ``connected``, and how many of those wanted are still being ``tried``."""
+        return dict(await self.request("peers.count", repeatable=True))
+
+    async def remember_peers(self, addresses: Iterable[str]) -> None:
+        """Connect to these peers from now on, also after the next start."""
+        await self.request("peers.add", addresses=list(addresses))
+
+    async def forget_peers(self, addresses: Iterable[str]) -> None:
+        """Take back `remember_peers`. Raises `UsageError` for one that was not remembered."""
+        await self.request("peers.remove", addresses=list(addresses))
+
+    async def serve(self, key: bytes, *, listen: Iterable[str], peers: Iterable[str]) -> list[str]:
+        """Offer a drive to peers, now and after each start; return the addresses listened at.
+
+        Raises:
+            OSError: an address cannot be listened at.
+        """
+        return list(await self.request("serve", key=key, listen=list(listen), peers=list(peers)))
+
+    async def unserve(self, key: bytes) -> None:
+        """Offer a drive no more. Raises `UsageError` when it was not offered."""
+        await self.request("unserve", key=key)
+
+    # Mounts
+
+    async def mount(
+        self,
+        key: bytes,
+        *,
+        version: int | None,
+        label: str,
+        mountpoint: Path,
+        options: Mapping[str, Any],
+        peers: Iterable[str],
+    ) -> str:
+        """Mount a drive, now and after each start; return the mount's id once the folder is ready.
+
+        Raises:
+            UsageError: something is mounted there, or it overlaps the store.
+            HyperfsError, OSError: what the mount failed of.
+        """
+        answer = await self.request(
+            "mount.add",
+            key=key,
+            version=version,
+            label=label,
+            mountpoint=str(mountpoint),
+            options=dict(options),
+            peers=list(peers),
+        )
+        return str(answer)
+
+    async def mounts(self) -> list[dict[str, Any]]:
+        """Return what is mounted, a map each: ``id``, ``mountpoint``, ``key``, ``version``, ``state``, ``pid``, …"""
+        return list(await self.request("mount.list", repeatable=True))
+
+    async def unmount(self, id: str) -> None:
+        """End a mount and forget it; returns once it is gone. Raises `UsageError` when there is none."""
+        await self.request("mount.remove", id=id)
+
+    async def wait_unmounted(self, id: str) -> None:
+        """Return once the mount is gone for good, whoever ended it."""
+        await self.request("mount.wait", id=id, repeatable=True)
+
+    # The daemon itself
+
+    async def status(self) -> dict[str, Any]:
+        """Return everything that `hyperfs status` shows, as plain values."""
+        return dict(await self.request("status", repeatable=True))
+
+    async def stop(self) -> None:
+        """Ask the daemon to end, with its mounts; it may not have ended yet on return."""
+        await self.request("stop")
+
+    def close(self) -> None:
+        """Let go of the files of all views."""
+        for view in self._views.values():
+            view.close()
+        self._views.clear()
+
+    async def _within_limit(self, method: str, arguments: dict[str, Any], what: str) -> None:
+        if self._timeout_seconds is None:
+            await self._link.request(method, arguments, repeatable=True)
+            return
+        with trio.move_on_after(self._timeout_seconds) as scope:
+            await self._link.request(method, arguments, repeatable=True)
+        if scope.cancelled_caught:
+            raise BlockNotAvailable(f"{what}: no peer sent it within {self._timeout_seconds:g} s")
+
+    async def _restore(self) -> None:
+        """Take up with a new daemon: tell it which cores we read."""
+        for key, view in list(self._views.items()):
+            answer = await self.request("core.open", key=key)
+            view.extended(max(view.length, answer["length"]), max(view.byte_length, answer["byte_length"]))
+
+    def _noticed(self, notice: Notice) -> None:
+        if notice.name == "head":
+            self._apply_head(notice.arguments)
+        else:
+            _log.debug("the daemon told of %s, which this version does not know", notice.name)
+
+    def _apply_head(self, head: Mapping[str, Any]) -> None:
+        view = self._views.get(head["key"])
+        if view is not None and head["length"] > view.length:
+            view.extended(head["length"], head["byte_length"])
+
+
+@asynccontextmanager
+async def connect(
+    store: str | Path,
+    *,
+    start: Start = Start.IF_NEEDED,
+    reconnect: bool = False,
+    restored: Callable[[DaemonClient], Awaitable[None]] | None = None,
+    timeout_seconds: float | None = None,
+    peers: Sequence[str] = (),
+) -> AsyncIterator[DaemonClient]:
+    """Connect to the daemon of ``store``.
+
+    With ``reconnect`` the client lives on when the daemon dies, and takes up with the next one (it never starts one
+    itself then), calling ``restored`` each time; otherwise everything asked after that raises `DaemonError`.
+
+    Raises:
+        DaemonError: no daemon answers, or one of another version.
+        HyperfsError, OSError: what keeps a daemon from starting.
+    """
+    places = places_of(store)
+    connection = await (connect_or_start(places) if start is Start.IF_NEEDED else connect_running(places))
+    if connection is None:
+        raise DaemonError(f"no daemon runs for the store {places.store}")
+    client = DaemonClient(places, timeout_seconds=timeout_seconds)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            if reconnect:
+                again = partial(connect_running, places)
+                await client._link.run_for_ever(connection, again, restore, task_status=task_status)
+            else:
+                await client._link.run_once(connection, task_status=task_status)
+                client._link.end(f"the daemon of {places.store} went away; see {places.log}")
+
+        async def restore() -> None:
+            if peers:
+                await client.use_peers(peers)
+            await client._restore()
+
+        await nursery.start(run)
+        try:
+            if peers:
+                await client.use_peers(peers)
+            yield client
+        except Exception as error:  # noqa: BLE001  raised again below, outside the nursery that would wrap it
+            failure = error
+        finally:
+            client.close()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

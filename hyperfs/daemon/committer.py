@@ -1,0 +1,121 @@
+"""Writing to a drive from outside the daemon: content in large frames, then one commit.
+
+The rule: the daemon appends in the order in which we send, so where a block will stand is known before the answer
+comes. `append` therefore returns at once, with a bound on what is under way; what failed is raised by the next
+`append`, by `commit`, or at the end of the lease, and nothing is committed after a failure.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+
+from hyperfs.core.reader import Run
+from hyperfs.daemon.client import DaemonClient
+from hyperfs.daemon.link import Pending
+from hyperfs.errors import DaemonError
+from hyperfs.trie import Delete, Operation, Put
+
+FRAME_BYTES: Final = 4 * 1024 * 1024
+"""Content is gathered until a frame holds this much."""
+FRAME_BLOCKS: Final = 8192
+IN_FLIGHT: Final = 3
+"""Frames under way; the next one waits for the oldest."""
+
+
+class DaemonCommitter:
+    """A `Committer` for one drive of the store, through its daemon. For one task at a time."""
+
+    def __init__(self, client: DaemonClient, key: bytes) -> None:
+        self._client = client
+        self._key = key
+        self._lease: DaemonLease | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The drive's key."""
+        return self._key
+
+    @asynccontextmanager
+    async def content(self) -> AsyncIterator["DaemonLease"]:
+        """Hold the lease on the drive's content core; at the end all that was appended stands there."""
+        granted = await self._client.request("content.lease", key=self._key)
+        lease = DaemonLease(self._client, granted)
+        self._lease = lease
+        try:
+            yield lease
+            await lease.flush()
+        finally:
+            self._lease = None
+            with trio.move_on_after(1) as scope:
+                scope.shield = True
+                await self._release(granted["lease"])
+
+    async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
+        """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
+        if self._lease is not None:
+            await self._lease.flush()
+        encoded = [_encode(operation) for operation in operations]
+        return int(
+            await self._client.request(
+                "drive.commit", key=self._key, operations=encoded, expected_version=expected_version
+            )
+        )
+
+    async def _release(self, lease: int) -> None:
+        try:
+            await self._client.request("content.release", lease=lease)
+        except DaemonError:
+            return  # the daemon is gone, and every lease with it
+
+
+class DaemonLease:
+    """The lease of a `DaemonCommitter`: gathers blocks into frames and keeps a few frames under way."""
+
+    def __init__(self, client: DaemonClient, granted: dict[str, Any]) -> None:
+        self._client = client
+        self._id: int = granted["lease"]
+        self._length: int = granted["length"]
+        self._byte_length: int = granted["byte_length"]
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._under_way: deque[Pending] = deque()
+
+    async def append(self, blocks: Sequence[bytes]) -> Run:
+        """Append ``blocks`` and return where they will be. Raises what an earlier append failed of."""
+        start, byte_offset = self._length, self._byte_length
+        for block in blocks:
+            if self._gathered and self._gathered_bytes + len(block) > FRAME_BYTES:
+                await self._send()
+            self._gathered.append(block)
+            self._gathered_bytes += len(block)
+            self._length += 1
+            self._byte_length += len(block)
+            if self._gathered_bytes >= FRAME_BYTES or len(self._gathered) >= FRAME_BLOCKS:
+                await self._send()
+        return Run(range(start, self._length), byte_offset, self._byte_length - byte_offset)
+
+    async def flush(self) -> None:
+        """Return once everything appended stands in the content core. Raises what an append failed of."""
+        if self._gathered:
+            await self._send()
+        while self._under_way:
+            await self._under_way.popleft().wait()
+
+    async def _send(self) -> None:
+        while len(self._under_way) >= IN_FLIGHT or (self._under_way and self._under_way[0].done.is_set()):
+            await self._under_way.popleft().wait()
+        blocks, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        payload = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        sizes = [len(block) for block in blocks]
+        self._under_way.append(self._client.send("content.append", payload=payload, lease=self._id, sizes=sizes))
+
+
+def _encode(operation: Operation) -> list[Any]:
+    match operation:
+        case Put(path, value, flags, hidden):
+            return ["put", path, value, flags, hidden]
+        case Delete(path, hidden):
+            return ["delete", path, hidden]

@@ -1,0 +1,206 @@
+"""Finding a store's daemon, and starting it when there is none.
+
+The rule: the look and the start happen under one lock, so that of many commands that come at once one starts the
+daemon and all reach it; and a daemon that could not start says why, in the words of the error it died of.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import select
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from hyperfs import __version__
+from hyperfs.daemon.connection import Connection
+from hyperfs.daemon.failures import from_wire
+from hyperfs.daemon.places import Places
+from hyperfs.daemon.wire import PROTOCOL
+from hyperfs.errors import DaemonError
+
+START_SECONDS: Final = 60.0
+"""How long a daemon may take to open its store (after a crash it has something to repair)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a running daemon wrote about itself."""
+
+    pid: int
+    socket: str
+    version: str
+    ending: bool
+
+
+def read_announcement(places: Places) -> Announcement | None:
+    """Return what the daemon of this store last wrote about itself; it may be dead meanwhile. None: nothing."""
+    try:
+        fields = json.loads(places.announcement.read_text(encoding="utf-8"))
+        return Announcement(int(fields["pid"]), str(fields["socket"]), str(fields["hyperfs"]), bool(fields["ending"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_announcement(places: Places, announcement: Announcement) -> None:
+    """Replace what stands there about the daemon."""
+    fields = {
+        "pid": announcement.pid,
+        "socket": announcement.socket,
+        "hyperfs": announcement.version,
+        "ending": announcement.ending,
+    }
+    beside = places.announcement.with_suffix(".new")
+    beside.write_text(json.dumps(fields) + "\n", encoding="utf-8")
+    os.replace(beside, places.announcement)
+
+
+async def connect_running(places: Places) -> Connection | None:
+    """Return a greeted connection to the daemon that runs, or None when none does.
+
+    Raises:
+        DaemonError: one runs but is not ours, does not answer, or is of another version.
+    """
+    announcement = read_announcement(places)
+    if announcement is None:
+        return None
+    stream = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        await stream.connect(announcement.socket)
+    except OSError as error:
+        stream.close()
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            return None
+        raise DaemonError(f"the daemon's control socket {announcement.socket} cannot be reached: {error}") from error
+    except BaseException:
+        stream.close()
+        raise
+    connection = Connection(stream)
+    try:
+        connection.check_user()
+        hello = await connection.greet()
+    except DaemonError as error:
+        connection.close()
+        ended = read_announcement(places)
+        if ended is None or ended.ending or not is_alive(announcement.pid):
+            return None
+        raise DaemonError(
+            f"the daemon of {places.store} (process {announcement.pid}) does not answer ({error}); "
+            f"end it with `kill {announcement.pid}` and try again"
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+    if hello.protocol != PROTOCOL:
+        connection.close()
+        raise DaemonError(
+            f"the daemon of {places.store} (process {hello.pid}) is hyperfs {hello.version}, and this is hyperfs "
+            f"{__version__}: they do not understand each other; `hyperfs stop` ends it, and the next command "
+            "starts one of this version"
+        )
+    return connection
+
+
+async def connect_or_start(places: Places) -> Connection:
+    """Return a greeted connection to the store's daemon, which is started when none runs.
+
+    Raises:
+        DaemonError: it does not answer, or did not start.
+        HyperfsError: what kept it from starting, e.g. `StoreLocked`, `DamagedStore`.
+        OSError: likewise, e.g. a full disk.
+    """
+    connection = await connect_running(places)
+    if connection is not None:
+        return connection
+    lock = await _start_lock(places)
+    try:
+        with trio.move_on_after(START_SECONDS):
+            while True:
+                connection = await connect_running(places)
+                if connection is not None:
+                    return connection
+                await _until_ended(places)
+                await _start(places)
+        raise DaemonError(f"no daemon of {places.store} could be reached in {START_SECONDS:g} s; see {places.log}")
+    finally:
+        os.close(lock)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether process ``pid`` exists and has not ended; one that nobody has waited for yet has."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        return not select.select([descriptor], [], [], 0)[0]
+    finally:
+        os.close(descriptor)
+
+
+async def wait_process(pid: int) -> None:
+    """Return once process ``pid`` has ended (at once when there is none)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        trio.lowlevel.notify_closing(descriptor)
+        os.close(descriptor)
+
+
+async def _start_lock(places: Places) -> int:
+    descriptor = os.open(places.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with trio.fail_after(START_SECONDS):
+            await trio.to_thread.run_sync(fcntl.flock, descriptor, fcntl.LOCK_EX, abandon_on_cancel=True)
+    except trio.TooSlowError:
+        os.close(descriptor)
+        raise DaemonError(f"another command has been starting the daemon of {places.store} for too long") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+async def _until_ended(places: Places) -> None:
+    """Wait for a daemon that is about to end and still has the store."""
+    announcement = read_announcement(places)
+    if announcement is not None and announcement.ending:
+        await wait_process(announcement.pid)
+
+
+async def _start(places: Places) -> None:
+    """Start a daemon, detached from this terminal and session, and return once it answers."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    command = [sys.executable, "-m", "hyperfs.daemon", str(places.store), "--detach", "--ready-fd", str(writing)]
+    try:
+        with open(places.log, "ab") as log:  # noqa: ASYNC230  a local file
+            process = await trio.lowlevel.open_process(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", pass_fds=[writing]
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    word = b""
+    async with trio.lowlevel.FdStream(reading) as stream:
+        while not word.endswith(b"\n"):
+            data = await stream.receive_some()
+            if not data:
+                break
+            word += data
+    with trio.CancelScope(shield=True):
+        status = await process.wait()
+    if not word.endswith(b"\n"):
+        raise DaemonError(f"the daemon of {places.store} ended while starting (status {status}); see {places.log}")
+    failure: dict[str, Any] | None = json.loads(word)
+    if failure is not None:
+        raise from_wire(failure)
