@@ -1,0 +1,52 @@
+"""What is to be written to the peer, in order.
+
+The rule: bytes are encrypted exactly once, when they are taken, and in the order in which they were written, since
+the cipher is one long stream. As much as possible goes through it in one call.
+"""
+
+from hyperfs.protocol.cipher import XSalsa20
+
+
+class Output:
+    """A connection's queue of plain frames, behind the handshake's bytes, which go out as they are."""
+
+    __slots__ = ("_cipher", "_handshake", "_parts", "size")
+
+    def __init__(self) -> None:
+        self._handshake = bytearray()
+        self._parts: list[bytes] = []
+        self._cipher: XSalsa20 | None = None
+        self.size = 0
+        """Bytes written and not taken yet."""
+
+    def write_handshake(self, data: bytes) -> None:
+        """Queue bytes that go out unencrypted, before everything else."""
+        self._handshake += data
+        self.size += len(data)
+
+    def encrypt_with(self, cipher: XSalsa20) -> None:
+        """Set the cipher for all that is written; before that nothing but the handshake is taken."""
+        self._cipher = cipher
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes of a frame. They are not copied, and must not change until they are taken."""
+        self._parts.append(data)
+        self.size += len(data)
+
+    def take(self) -> bytearray:
+        """Return all that may go out now, ready for the socket, and forget it."""
+        taken = self._handshake
+        self._handshake = bytearray()
+        if self._cipher is not None and self._parts:
+            sealed = bytearray().join(self._parts)
+            self._parts.clear()
+            self._cipher.apply(sealed, sealed)
+            taken = taken + sealed if taken else sealed
+        self.size -= len(taken)
+        return taken
+
+    def discard(self) -> None:
+        """Forget all that is queued: the connection is over."""
+        self._handshake.clear()
+        self._parts.clear()
+        self.size = 0
