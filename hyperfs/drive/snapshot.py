@@ -1,0 +1,361 @@
+"""One version of a drive, with the drives mounted in it: stat, list, read.
+
+The rules: a snapshot never changes. The hidden node of a mount decides where a path leads; a mounted drive without a
+version is read as it stood when this snapshot first went into it, also from a checkout. What is not a directory has
+nothing below it: where a path holds both a file and children, the file is what is there. Symbolic links are never
+followed.
+"""
+
+import errno
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from hyperfs import varint
+from hyperfs.core.reader import CoreReader, Priority, Run
+from hyperfs.drive import names
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.stat import MOUNT_FLAG, MountTarget, decode_mount_record, decode_stat
+from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
+from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
+from hyperfs.trie import Node, Trie
+
+log = logging.getLogger(__name__)
+
+MOUNTS_PREFIX = "mounts"
+TAGS_PREFIX = "hyperdrive-tags"
+MAX_MOUNTS = 65_536
+_MAX_KNOWN_DIRECTORIES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file's bytes: where they are, and how to read them."""
+
+    core: CoreReader
+    run: Run
+
+    @property
+    def size(self) -> int:
+        """The size in bytes."""
+        return self.run.size
+
+    async def read(self, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
+        """Return ``size`` bytes from ``position``, fewer at the end. Raises `BlockNotAvailable`."""
+        size = min(size, self.run.size - position)
+        if size <= 0:
+            return b""
+        return await self.core.read(self.run, position, size, priority=priority)
+
+
+class Snapshot:
+    """A drive as it is at one version. Made by `Drive.snapshot`.
+
+    Paths are normal (see `names`): no slash in front or behind, the root is the empty string.
+    """
+
+    def __init__(self, volume: Volume, version: int, chain: tuple[tuple[bytes, int | None], ...]) -> None:
+        self.volume = volume
+        self.version = version
+        self.trie = Trie(volume.metadata, version, volume.pool.nodes)
+        self._chain = chain
+        self._mounts: MountTable | None = None
+        self._inner: dict[str, Snapshot] = {}
+        self._directories: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Snapshot({short(self.key)}+{self.version})"
+
+    @property
+    def key(self) -> bytes:
+        """The drive's key."""
+        return self.volume.key
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether this version was asked for by number, so that no other follows it."""
+        return self._chain[-1][1] is not None
+
+    @property
+    def opened_mounts(self) -> dict[str, "Snapshot"]:
+        """The mounted drives that were gone into so far, by the path they are mounted at."""
+        return dict(self._inner)
+
+    def is_current(self) -> bool:
+        """Tell whether no newer version of this drive, or of one mounted in it and gone into, is known."""
+        if not self.is_pinned and self.volume.metadata.length != self.version:
+            return False
+        return all(inner.is_current() for inner in self._inner.values())
+
+    async def stat(self, path: str) -> Entry:
+        """Return the entry at ``path``; of a symbolic link, the link's own.
+
+        Raises `PathError`: ENOENT, ENOTDIR below what is no directory, ELOOP inside a drive that is mounted in itself.
+        """
+        if not all(map(names.is_presentable, path.split("/") if path else ())):
+            raise PathError(errno.ENOENT, path, "no drive may hold such a name")
+        snapshot, inner_path = await self._locate(path)
+        return await snapshot._stat_own(inner_path, path)
+
+    async def list(self, path: str = "", *, raw: bool = False) -> AsyncIterator[Entry]:
+        """Yield the entries of a directory, each name once, in the trie's order.
+
+        Names that cannot be presented, and nodes that hold no Stat, are left out and logged once; ``raw`` shows them.
+        Raises `PathError` as `stat`, and ENOTDIR.
+        """
+        directory = await self.stat(path)
+        if not directory.is_directory:
+            raise PathError(errno.ENOTDIR, path, "it is not a directory")
+        snapshot, inner_path = await self._locate(path, enter=True)
+        async for entry in snapshot._list_own(inner_path, path, raw=raw):
+            yield entry
+
+    async def walk(self, path: str = "") -> AsyncIterator[Entry]:
+        """Yield everything below ``path``, mounted drives included, a directory before what is in it.
+
+        A drive that is mounted inside itself is shown, and not gone into.
+        """
+        waiting = [path]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                async for entry in self.list(directory):
+                    yield entry
+                    if entry.is_directory:
+                        waiting.append(entry.path)
+            except PathError as error:
+                if error.errno != errno.ELOOP or directory == path:
+                    raise
+
+    async def open(self, entry: Entry) -> OpenFile:
+        """Return what reads ``entry``, a regular file of this snapshot. Raises `PathError` (EISDIR, EINVAL)."""
+        stat = entry.stat
+        if stat.is_directory:
+            raise PathError(errno.EISDIR, entry.path, "it is a directory")
+        if not stat.is_file:
+            raise PathError(errno.EINVAL, entry.path, "it is not a regular file")
+        if stat.mount is not None and stat.mount.is_core:
+            core = await self.volume.pool.cores.open_core(stat.mount.key)
+            if core.length == 0:
+                await core.update()
+            return OpenFile(core, Run(range(core.length), 0, core.byte_length))
+        core = await entry.volume.volume.content()
+        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+
+    async def read(self, entry: Entry, position: int, size: int) -> bytes:
+        """Return ``size`` bytes of a file from ``position``, fewer at its end. Raises as `open` and `OpenFile.read`."""
+        return await (await self.open(entry)).read(position, size)
+
+    async def readlink(self, path: str) -> str:
+        """Return a symbolic link's target. Raises `PathError` (EINVAL) for anything else."""
+        stat = (await self.stat(path)).stat
+        if not stat.is_link or stat.linkname is None:
+            raise PathError(errno.EINVAL, path, "it is not a symbolic link")
+        return stat.linkname
+
+    async def tags(self) -> dict[str, int]:
+        """Return the drive's tags, each with the version it names, by name in order."""
+        found: dict[str, int] = {}
+        async for node in self.trie.iterate(TAGS_PREFIX, hidden=True):
+            name = node.key.lstrip("/")[len(TAGS_PREFIX) + 1 :]
+            try:
+                found[name] = varint.decode(node.value or b"")[0]
+            except EncodingError:
+                log.warning("drive %s: tag %r names no version", short(self.key), name)
+        return dict(sorted(found.items()))
+
+    async def tagged_version(self, name: str) -> int:
+        """Return the version that tag ``name`` names. Raises `UnknownVersion`."""
+        node = await self.trie.get(f"{TAGS_PREFIX}/{name}", hidden=True)
+        if node is None:
+            raise UnknownVersion(f"drive {short(self.key)} has no tag {name!r}")
+        return varint.decode(node.value or b"")[0]
+
+    async def mounts(self) -> MountTable:
+        """Return the drives mounted in this version."""
+        if self._mounts is None:
+            newest = await self.trie.newest(MOUNTS_PREFIX, hidden=True)
+            seq = newest.seq if newest else 0
+            table = self.volume.mount_tables.get(seq)
+            if table is None:
+                table = await self._read_mounts() if newest else MountTable({})
+                self.volume.keep_mount_table(seq, table)
+            self._mounts = table
+        return self._mounts
+
+    async def _read_mounts(self) -> MountTable:
+        targets: dict[str, MountTarget] = {}
+        async for node in self.trie.iterate(MOUNTS_PREFIX, hidden=True):
+            path = names.normalise(node.key)[len(MOUNTS_PREFIX) + 1 :]
+            if not path or node.flags != MOUNT_FLAG:
+                continue
+            if len(targets) == MAX_MOUNTS:
+                log.warning("drive %s: more than %d mounted drives, the rest is left out", short(self.key), MAX_MOUNTS)
+                break
+            try:
+                targets[path] = decode_mount_record(node.value)
+            except EncodingError as error:
+                log.warning("drive %s: the drive mounted at %r is left out: %s", short(self.key), path, error)
+        return MountTable(targets)
+
+    async def _locate(self, path: str, *, enter: bool = False) -> tuple["Snapshot", str]:
+        """Return the snapshot of the drive that holds ``path``, and the path in it.
+
+        With ``enter``, a path at which a drive is mounted leads to that drive's root.
+        """
+        snapshot, rest, above = self, path, ""
+        while True:
+            table = await snapshot.mounts()
+            mount = rest if enter and rest in table.targets else table.closest(rest)
+            if mount is None:
+                return snapshot, rest
+            above = names.join(above, mount)
+            await snapshot._refuse_below_files(names.join(mount, "."), above)
+            snapshot = await snapshot._go_into(mount, table.targets[mount], above)
+            rest = rest[len(mount) + 1 :]
+
+    async def _go_into(self, mount: str, target: MountTarget, path: str) -> "Snapshot":
+        inner = self._inner.get(mount)
+        if inner is None:
+            identity = (target.key, target.version)
+            if identity in self._chain:
+                raise PathError(errno.ELOOP, path, f"drive {short(target.key)} is mounted inside itself")
+            volume = await self.volume.pool.open(target.key)
+            version = await known_version(volume, target.version)
+            inner = self._inner.setdefault(mount, Snapshot(volume, version, (*self._chain, identity)))
+        return inner
+
+    async def _stat_own(self, inner_path: str, path: str) -> Entry:
+        table = await self.mounts()
+        newest = await self.trie.newest(inner_path)
+        if inner_path:
+            await self._refuse_below_files(inner_path, path)
+        if newest is None:
+            if inner_path and inner_path not in table.targets and not table.names_below(inner_path):
+                raise PathError(errno.ENOENT, path, "no such file or directory")
+            return Entry(path, inner_path, 0, self, None, True, table.targets.get(inner_path))
+        node = await self.trie.own(newest, inner_path) if inner_path else None
+        return await self._entry(self._row(names.split(inner_path)[1], newest, node), inner_path, path, table)
+
+    async def _refuse_below_files(self, inner_path: str, path: str) -> None:
+        """Raise ENOTDIR when something above ``inner_path`` is not a directory."""
+        table = await self.mounts()
+        checked: list[str] = []
+        for above in reversed(names.ancestors(inner_path)):
+            if above in self._directories:
+                break
+            checked.append(above)
+            if above in table.targets:
+                continue
+            newest = await self.trie.newest(above)
+            node = newest and await self.trie.own(newest, above)
+            if node and not _is_directory(node):
+                raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")
+        if len(self._directories) + len(checked) > _MAX_KNOWN_DIRECTORIES:
+            self._directories.clear()
+        self._directories.update(checked)
+
+    async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncIterator[Entry]:
+        table = await self.mounts()
+        unlisted = set(table.names_below(inner_path))
+        left_out: list[str] = []
+        async for row in self._rows(inner_path):
+            unlisted.discard(row.name)
+            reason = why_left_out(row)
+            if reason is not None and not raw:
+                left_out.append(f"{row.name!r}: {reason}")
+                continue
+            yield await self._entry(row, names.join(inner_path, row.name), names.join(path, row.name), table)
+        for name in sorted(filter(names.is_presentable, unlisted)):
+            child = names.join(inner_path, name)
+            yield Entry(names.join(path, name), child, 0, self, None, True, table.targets.get(child))
+        if left_out and self.volume.pool.first_time((self.key, inner_path)):
+            log.warning(
+                "drive %s, directory %r: %d names are left out, e.g. %s",
+                short(self.key),
+                inner_path,
+                len(left_out),
+                left_out[0],
+            )
+
+    async def _rows(self, inner_path: str) -> AsyncIterator[Row]:
+        newest = await self.trie.newest(inner_path)
+        if newest is None:
+            return
+        cache = self.volume.pool.directories
+        rows = cache.get(self.key, inner_path, newest.seq)
+        if rows is not None:
+            for row in rows:
+                yield row
+            return
+        seen: list[Row] = []
+        async for child in self.trie.children(inner_path):
+            row = self._row(child.name, child.newest, child.own)
+            if len(seen) <= MAX_CACHED_ROWS:
+                seen.append(row)
+            yield row
+        cache.put(self.key, inner_path, newest.seq, tuple(seen))
+
+    @staticmethod
+    def _row(name: str, newest: Node, own: Node | None) -> Row:
+        if own is None:
+            return Row(name, newest.seq, True, newest.value)
+        return Row(name, own.seq, False, own.value)
+
+    async def _entry(self, row: Row, inner_path: str, path: str, table: MountTable) -> Entry:
+        mount = table.targets.get(inner_path) if table.targets else None
+        core_size = None
+        if not row.implied and mount is None and row.value is not None and _MOUNT_FIELD in row.value:
+            core_size = await self._core_size(row.value)
+        return Entry(path, inner_path, row.seq, self, row.value, row.implied, mount, core_size)
+
+    async def _core_size(self, value: bytes) -> int | None:
+        """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known."""
+        try:
+            target = decode_stat(value).mount
+        except EncodingError:
+            return None
+        if target is None or not target.is_core:
+            return None
+        return (await self.volume.pool.cores.open_core(target.key)).byte_length or None
+
+
+_MOUNT_FIELD = b"\x5a"
+"""The tag byte of ``Stat.mount``: a value without it has no mount, so that most need no decoding."""
+
+
+def why_left_out(row: Row) -> str | None:
+    """Return what keeps a child out of a listing, or None."""
+    reason = names.why_not_presentable(row.name)
+    if reason is None and not row.implied:
+        try:
+            decode_stat(row.value)
+        except EncodingError as error:
+            return str(error)
+    return reason
+
+
+async def known_version(volume: Volume, version: int | None) -> int:
+    """Return ``version``, or the newest when None, once the drive is known to have it.
+
+    Raises `UnknownVersion` when no peer has brought a version that high.
+    """
+    metadata = volume.metadata
+    if version is None:
+        return metadata.length
+    if version > metadata.length:
+        await metadata.update()
+    if version > metadata.length:
+        raise UnknownVersion(
+            f"drive {short(volume.key)} has no version {version}: the newest known is {metadata.length}"
+        )
+    if version < 1:
+        raise UnknownVersion(f"drive {short(volume.key)} has no version {version}: versions are counted from 1")
+    return version
+
+
+def _is_directory(node: Node) -> bool:
+    try:
+        return decode_stat(node.value).is_directory
+    except EncodingError:
+        return False

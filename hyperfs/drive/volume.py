@@ -1,0 +1,190 @@
+"""The drives that one `Drive` reaches: itself and whatever is mounted in it, each opened once.
+
+The rule: a `Volume` is a pair of cores and what is true of them at every version; versions are the snapshots' matter.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from hyperfs.core.reader import CoreReader
+from hyperfs.crypto import KEY_BYTES
+from hyperfs.drive.stat import MountTarget
+from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, short
+from hyperfs.trie import Header, NodeCache
+
+MAX_CACHED_ROWS = 65_536
+_KEPT_MOUNT_TABLES = 4
+_MAX_TOLD = 1024
+_TRIE_TYPE = "hypertrie"
+
+
+class CoreProvider(Protocol):
+    """Whoever opens cores for a drive: a store in this process, or the daemon's client."""
+
+    async def open_core(self, key: bytes) -> CoreReader:
+        """Return the core of ``key``, the same object each time; one without any block yet when nobody had it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One child in a directory, as the trie has it; ``value`` is its node's, or the newest node's below it."""
+
+    name: str
+    seq: int
+    implied: bool
+    value: bytes | None
+
+
+class MountTable:
+    """The drives mounted in one version of a drive, by path: what the hidden ``mounts/`` nodes say."""
+
+    def __init__(self, targets: dict[str, MountTarget]) -> None:
+        self.targets = targets
+        self._above: dict[str, set[str]] = {}
+        for path in targets:
+            while path:
+                parent, _, name = path.rpartition("/")
+                self._above.setdefault(parent, set()).add(name)
+                path = parent
+
+    def closest(self, path: str) -> str | None:
+        """Return the longest mounted path that is above ``path`` (not ``path`` itself), or None."""
+        while path and self.targets:
+            path = path.rpartition("/")[0]
+            if path in self.targets:
+                return path
+        return None
+
+    def names_below(self, path: str) -> set[str]:
+        """Return the names in directory ``path`` that are mounted drives or lead to one."""
+        return self._above.get(path, set())
+
+
+class Volume:
+    """One drive's cores. Made by `VolumePool.open`."""
+
+    def __init__(self, metadata: CoreReader, header: Header, pool: "VolumePool") -> None:
+        self.metadata = metadata
+        self.header = header
+        self.pool = pool
+        self._content: CoreReader | None = None
+        self._content_lock = trio.Lock()
+        self.mount_tables: OrderedDict[int, MountTable] = OrderedDict()
+
+    @property
+    def key(self) -> bytes:
+        """The drive's key."""
+        return self.metadata.key
+
+    @property
+    def content_key(self) -> bytes:
+        """The key of the core that holds the files' bytes."""
+        assert self.header.metadata is not None  # a volume is made of nothing else
+        return self.header.metadata
+
+    async def content(self) -> CoreReader:
+        """Return the content core, opened at the first call."""
+        if self._content is None:
+            async with self._content_lock:
+                if self._content is None:
+                    self._content = await self.pool.cores.open_core(self.content_key)
+        return self._content
+
+    def keep_mount_table(self, seq: int, table: MountTable) -> None:
+        """Remember the table that stands while the newest mount's node is block ``seq``."""
+        self.mount_tables[seq] = table
+        while len(self.mount_tables) > _KEPT_MOUNT_TABLES:
+            self.mount_tables.popitem(last=False)
+
+
+class VolumePool:
+    """Every drive that was reached from one, and the caches that they share. Both caches are bounded."""
+
+    def __init__(self, cores: CoreProvider, cache: NodeCache | None = None) -> None:
+        self.cores = cores
+        self.nodes = cache or NodeCache()
+        self.directories = DirectoryCache()
+        self.opened = trio.Event()
+        self._volumes: dict[bytes, Volume] = {}
+        self._told: set[tuple[bytes, str]] = set()
+        self._lock = trio.Lock()
+
+    def __iter__(self) -> Iterator[Volume]:
+        return iter(list(self._volumes.values()))
+
+    def first_time(self, directory: tuple[bytes, str]) -> bool:
+        """Tell whether a directory's oddities were not logged before; beyond a bound, they are logged again."""
+        if directory in self._told:
+            return False
+        if len(self._told) == _MAX_TOLD:
+            self._told.clear()
+        self._told.add(directory)
+        return True
+
+    async def open(self, key: bytes) -> Volume:
+        """Open the drive of ``key``.
+
+        Raises `BlockNotAvailable` when nothing of it is here and no peer brings it, `NotADrive` when the core is
+        something else.
+        """
+        volume = self._volumes.get(key)
+        if volume is not None:
+            return volume
+        core = await self.cores.open_core(key)
+        if core.length == 0:
+            await core.update()
+        if core.length == 0:
+            if core.writable:
+                raise NotADrive(f"{short(key)} is an empty core: no drive was begun in it")
+            raise BlockNotAvailable(f"nothing of drive {short(key)} is here, and no peer has brought it")
+        header = read_header(key, await core.get(0))
+        async with self._lock:
+            volume = self._volumes.setdefault(key, Volume(core, header, self))
+        self.opened.set()
+        self.opened = trio.Event()
+        return volume
+
+
+def read_header(key: bytes, block: bytes) -> Header:
+    """Return the header in block 0 of a drive's metadata; raise `NotADrive` when it is another thing's."""
+    try:
+        header = Header.decode(block)
+    except EncodingError as error:
+        raise NotADrive(f"{short(key)} is not a drive: its first block is not a header") from error
+    if header.type != _TRIE_TYPE:
+        raise NotADrive(f"{short(key)} is not a drive but a {header.type!r}")
+    if header.metadata is None or len(header.metadata) != KEY_BYTES:
+        raise NotADrive(f"{short(key)} is a trie, but not a drive: its header names no content")
+    return header
+
+
+class DirectoryCache:
+    """The rows of listed directories, least recently used ones dropped beyond `MAX_CACHED_ROWS` rows in all.
+
+    A directory is the same in every version in which the newest node below it is the same, so that is the key.
+    """
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[tuple[bytes, str, int], tuple[Row, ...]] = OrderedDict()
+        self._count = 0
+
+    def get(self, key: bytes, path: str, newest_seq: int) -> tuple[Row, ...] | None:
+        """Return the rows of a directory, or None."""
+        rows = self._rows.get((key, path, newest_seq))
+        if rows is not None:
+            self._rows.move_to_end((key, path, newest_seq))
+        return rows
+
+    def put(self, key: bytes, path: str, newest_seq: int, rows: tuple[Row, ...]) -> None:
+        """Remember the rows of a directory, unless they alone exceed the bound."""
+        if len(rows) > MAX_CACHED_ROWS or (key, path, newest_seq) in self._rows:
+            return
+        self._rows[key, path, newest_seq] = rows
+        self._count += len(rows)
+        while self._count > MAX_CACHED_ROWS:
+            self._count -= len(self._rows.popitem(last=False)[1])
