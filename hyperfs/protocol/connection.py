@@ -13,9 +13,9 @@ same answer, made by the same work. What a peer can make us keep is bounded by t
 Opens are refused as if the core were unknown.
 """
 
-import hmac
 import secrets
 from collections.abc import Iterable
+from hmac import compare_digest
 
 from hyperfs import crypto, varint
 from hyperfs.errors import EncodingError, PeerMisbehaved, short
@@ -136,7 +136,7 @@ class Connection:
             return events
         except PeerMisbehaved as error:
             self._failure = str(error)
-            self._output.discard()
+            self._output.end()
             raise
 
     def take_output(self) -> bytearray:
@@ -317,7 +317,7 @@ class Connection:
         """Tell whether the peer's Open shows that it knows ``public_key``; takes equally long either way."""
         requested = self._remote[remote_number]
         expected = crypto.capability(public_key, split.receive_key, split.send_key)
-        return isinstance(requested, _Requested) and hmac.compare_digest(requested.capability, expected)
+        return isinstance(requested, _Requested) and compare_digest(requested.capability, expected)
 
     def _finish_opening(self, channel: Channel, remote_number: int) -> None:
         self._remote[remote_number] = channel

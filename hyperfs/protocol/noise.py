@@ -85,6 +85,8 @@ class _SymmetricState:
     def decrypt_and_hash(self, sealed: bytes) -> bytes:
         plain = sealed
         if self._key is not None:
+            if len(sealed) < TAG_BYTES:
+                raise PeerMisbehaved("sent a handshake message that is too short")
             try:
                 plain = nacl.bindings.crypto_aead_chacha20poly1305_ietf_decrypt(
                     sealed, self.hash, self._take_nonce(), self._key

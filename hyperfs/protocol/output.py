@@ -10,12 +10,13 @@ from hyperfs.protocol.cipher import XSalsa20
 class Output:
     """A connection's queue of plain frames, behind the handshake's bytes, which go out as they are."""
 
-    __slots__ = ("_cipher", "_handshake", "_parts", "size")
+    __slots__ = ("_cipher", "_handshake", "_is_over", "_parts", "size")
 
     def __init__(self) -> None:
         self._handshake = bytearray()
         self._parts: list[bytes] = []
         self._cipher: XSalsa20 | None = None
+        self._is_over = False
         self.size = 0
         """Bytes written and not taken yet."""
 
@@ -30,8 +31,9 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """Queue bytes of a frame. They are not copied, and must not change until they are taken."""
-        self._parts.append(data)
-        self.size += len(data)
+        if not self._is_over:
+            self._parts.append(data)
+            self.size += len(data)
 
     def take(self) -> bytearray:
         """Return all that may go out now, ready for the socket, and forget it."""
@@ -45,8 +47,9 @@ class Output:
         self.size -= len(taken)
         return taken
 
-    def discard(self) -> None:
-        """Forget all that is queued: the connection is over."""
+    def end(self) -> None:
+        """Forget all that is queued, and all that will be: the connection is over."""
+        self._is_over = True
         self._handshake.clear()
         self._parts.clear()
         self.size = 0
