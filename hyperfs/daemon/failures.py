@@ -17,7 +17,7 @@ def to_wire(error: BaseException) -> dict[str, Any]:
         text = str(error).removeprefix(f"{error.path}: ")
         return {"kind": "PathError", "message": text, "errno": error.errno, "path": error.path}
     if isinstance(error, HyperfsError):
-        return {"kind": type(error).__name__, "message": str(error)}
+        return {"kind": type(error).__name__, "message": str(error), "errno": error.errno}
     if isinstance(error, OSError) and error.errno is not None:
         path = error.filename if isinstance(error.filename, str) else None
         return {"kind": "OSError", "message": error.strerror or str(error), "errno": error.errno, "path": path}
@@ -37,5 +37,7 @@ def from_wire(error: Mapping[str, Any]) -> Exception:
         case str():
             known = getattr(errors, kind, None)
             if isinstance(known, type) and issubclass(known, HyperfsError):
-                return known(message)
+                arrived = known(message)
+                arrived.errno = int(error.get("errno", arrived.errno))
+                return arrived
     return DaemonError(message)

@@ -53,6 +53,20 @@ class Places:
         """One lock file for each mount."""
         return self.own / "mounts"
 
+    @property
+    def maps(self) -> Path:
+        """One shared map for each open core."""
+        return self.own / "maps"
+
+    def map(self, discovery_key: bytes) -> Path:
+        """The shared map of a core."""
+        return self.maps / f"{discovery_key.hex()}.map"
+
+    def mount_lock(self, id: str) -> Path:
+        """The lock that the process of mount ``id`` holds."""
+        self.mounts.mkdir(mode=0o700, exist_ok=True)
+        return self.mounts / f"{id}.lock"
+
     def socket(self) -> Path:
         """Return where this store's control socket belongs. Its directory is made, and checked.
 

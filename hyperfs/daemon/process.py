@@ -26,6 +26,11 @@ from hyperfs.errors import DaemonError
 START_SECONDS: Final = 60.0
 """How long a daemon may take to open its store (after a crash it has something to repair)."""
 
+IDLE_SECONDS: Final = 10.0
+"""A daemon that a command started ends when it has had nothing to do for this long (``HYPERFS_IDLE_SECONDS``)."""
+
+_LOG_BYTES: Final = 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
@@ -179,7 +184,9 @@ async def _until_ended(places: Places) -> None:
 async def _start(places: Places) -> None:
     """Start a daemon, detached from this terminal and session, and return once it answers."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    command = [sys.executable, "-m", "hyperfs.daemon", str(places.store), "--detach", "--ready-fd", str(writing)]
+    command = [sys.executable, "-m", "hyperfs.daemon", str(places.store), "--detach"]
+    command += ["--ready-fd", str(writing), "--idle-seconds", os.environ.get("HYPERFS_IDLE_SECONDS", str(IDLE_SECONDS))]
+    _keep_log_short(places)
     try:
         with open(places.log, "ab") as log:  # noqa: ASYNC230  a local file
             process = await trio.lowlevel.open_process(
@@ -204,3 +211,12 @@ async def _start(places: Places) -> None:
     failure: dict[str, Any] | None = json.loads(word)
     if failure is not None:
         raise from_wire(failure)
+
+
+def _keep_log_short(places: Places) -> None:
+    """Put a long log aside, replacing the one that was put aside before it."""
+    try:
+        if places.log.stat().st_size > _LOG_BYTES:
+            os.replace(places.log, places.log.with_suffix(".log.old"))
+    except FileNotFoundError:
+        return

@@ -110,7 +110,7 @@ def encode(message: Message) -> tuple[bytes, Buffer]:
             fields = [_NOTICE, name, arguments]
         case Hello(protocol, version, pid):
             fields = [_HELLO, protocol, version, pid]
-    header: bytes = msgpack.packb(fields)
+    header: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
     _check_sizes(len(header), len(payload))
     return PREFIX.pack(len(header), len(payload)) + header, payload
 
@@ -133,7 +133,7 @@ def decode(header: Buffer, payload: Buffer = b"") -> Message:
         EncodingError: it is no message of this protocol.
     """
     try:
-        fields = msgpack.unpackb(header, strict_map_key=False)
+        fields = msgpack.unpackb(header, strict_map_key=False, unicode_errors="surrogateescape")
     except (ValueError, msgpack.UnpackException) as error:
         raise EncodingError(f"a control message is not msgpack: {error}") from error
     match fields:

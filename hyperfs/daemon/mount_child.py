@@ -1,0 +1,114 @@
+"""``python -m hyperfs.daemon.mount_child STORE ID``: the process of one mount.
+
+The rule: it holds the mount's lock for as long as it lives, reads the store's files itself, and outlives the daemon: it
+goes on with what is here, waits for the next daemon, and ends only when its folder is unmounted, when it is told to
+(SIGTERM), or when a daemon does not know the mount any more.
+"""
+
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from hyperfs.daemon.client import DaemonClient, Start, connect
+from hyperfs.daemon.failures import to_wire
+from hyperfs.daemon.locks import LockFile
+from hyperfs.daemon.places import places_of, refuse_overlap
+from hyperfs.drive.drive import Drive
+from hyperfs.errors import DaemonError, HyperfsError, UsageError
+from hyperfs.mount import MountOptions
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the mount until it ends; return the exit status."""
+    store, id = arguments
+    logging.basicConfig(
+        level=logging.INFO, format=f"%(asctime)s %(levelname)s mount {id[:4]} %(name)s: %(message)s", stream=sys.stderr
+    )
+    with LockFile(places_of(store).mount_lock(id)) as lock:
+        if not lock.try_take():
+            _log.error("another process serves this mount already: %s", lock.holder())
+            return 1
+        try:
+            return trio.run(partial(_run, store, id))
+        except (HyperfsError, OSError) as error:
+            _log.error("%s", error)
+            return 1
+
+
+async def _run(store: str, id: str) -> int:
+    child = _Child(id)
+    async with connect(store, start=Start.NEVER, reconnect=True, restored=child.greet) as client:
+        wanted = await child.attach(client)
+        failure: Exception | None = None
+        try:
+            await child.serve(client, wanted)
+        except (HyperfsError, OSError) as error:
+            _log.error("%s: %s", wanted["mountpoint"], error)
+            failure = error
+        with trio.move_on_after(1):
+            if client.connected:
+                await child.say_end(client, failure)
+        return 0 if failure is None else 1
+
+
+class _Child:
+    """What this process has to say to a daemon: the first one, and each that follows it."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id
+        self._ready = False
+
+    async def attach(self, client: DaemonClient) -> dict[str, Any]:
+        """Say that we serve this mount and return what it is to be."""
+        return dict(await client.request("mount.attach", id=self._id, pid=os.getpid()))
+
+    async def greet(self, client: DaemonClient) -> None:
+        """Take up with a new daemon; unmount when it does not know us."""
+        try:
+            await self.attach(client)
+            if self._ready:
+                await client.request("mount.ready", id=self._id)
+        except UsageError as error:
+            _log.info("%s; unmounting", error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def serve(self, client: DaemonClient, wanted: dict[str, Any]) -> None:
+        """Mount, and return once it is unmounted."""
+        from hyperfs.mount.session import run_mount  # the only place where libfuse is loaded
+
+        mountpoint = Path(wanted["mountpoint"])
+        refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
+        drive = await Drive.open(client, wanted["key"], version=wanted["version"])
+        async with trio.open_nursery() as nursery:
+
+            async def say_ready() -> None:
+                try:
+                    await client.request("mount.ready", id=self._id)
+                except (DaemonError, UsageError) as error:
+                    _log.info("%s", error)
+
+            def ready() -> None:
+                self._ready = True
+                nursery.start_soon(say_ready)
+
+            await run_mount(drive, mountpoint, MountOptions(**wanted["options"]), on_ready=ready)
+            nursery.cancel_scope.cancel()
+
+    async def say_end(self, client: DaemonClient, failure: Exception | None) -> None:
+        """Say why we end."""
+        try:
+            await client.request("mount.ends", id=self._id, failure=None if failure is None else to_wire(failure))
+        except (DaemonError, UsageError) as error:
+            _log.debug("%s", error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
