@@ -54,6 +54,10 @@ class ConflictingLength(HyperfsError):
     errno = errno.EAGAIN
 
 
+class DamagedTrie(HyperfsError):
+    """A block of a trie that no honest writer makes: it is not a node, or links nodes that do not belong together."""
+
+
 class InvalidProof(HyperfsError):
     """A block or tree node that does not verify against the core's key."""
 

@@ -1,0 +1,113 @@
+"""Batches: many operations made into the blocks that one append writes.
+
+The rule: each operation sees the nodes before it, and nothing of a batch is in a cache before it is in the core, since
+the append may still be refused.
+"""
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from hyperfs.errors import EncodingError, NotWritable
+from hyperfs.trie.loader import Loader, MissingNodes
+from hyperfs.trie.node import Node, encode
+from hyperfs.trie.paths import Path, normalize
+from hyperfs.trie.write import delete, links_of
+
+if TYPE_CHECKING:
+    from hyperfs.trie.trie import Trie
+
+_OPERATIONS_PER_SLICE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Set ``path`` to ``value``; ``flags`` are the user's (less than 2**23)."""
+
+    path: str
+    value: bytes | None
+    flags: int = 0
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove ``path``; nothing is written when it is not there, or only under another spelling of the same parts."""
+
+    path: str
+    hidden: bool = False
+
+
+Operation = Put | Delete
+
+
+class _BatchLoader(Loader):
+    """The nodes of a trie and those that the batch has made on top of it."""
+
+    __slots__ = ("_base", "made")
+
+    def __init__(self, trie: "Trie") -> None:
+        super().__init__(trie.core, trie.cache)
+        self._base = trie.version
+        self.made: list[Node] = []
+
+    def find(self, seq: int) -> Node | None:
+        return self.made[seq - self._base] if seq >= self._base else super().find(seq)
+
+
+async def encode_batch(trie: "Trie", operations: Iterable[Operation]) -> list[bytes]:
+    """Return the blocks that do ``operations``, in order, to be appended at block ``trie.version``, all at once.
+
+    Operations that change nothing (deleting what is not there) make no block. Raises `EncodingError` for a path that
+    cannot be a key, `BlockNotAvailable`, and `DamagedTrie`. Other tasks run in between.
+    """
+    if trie.version < 1:
+        raise NotWritable("a trie without its header cannot be written to: append the header first")
+    batch = _Batch(trie)
+    for count, operation in enumerate(operations, 1):
+        await batch.apply(operation)
+        if not count % _OPERATIONS_PER_SLICE:
+            await trio.lowlevel.checkpoint()
+    return batch.blocks
+
+
+class _Batch:
+    def __init__(self, trie: "Trie") -> None:
+        self._trie = trie
+        self._loader = _BatchLoader(trie)
+        self._head: Node | None = None
+        self.blocks: list[bytes] = []
+
+    async def apply(self, operation: Operation) -> None:
+        while True:
+            try:
+                node = self._node_of(operation)
+                break
+            except MissingNodes as missing:
+                await self._loader.fetch(missing.seqs)
+        self._loader.unpin()
+        if node is not None:
+            self._append(node)
+
+    def _node_of(self, operation: Operation) -> Node | None:
+        hashing = self._trie.cache.hashing
+        if self._head is None and self._trie.head_seq:
+            self._head = self._loader.node(self._trie.head_seq)
+        path = Path.of(operation.path, hashing, hidden=operation.hidden)
+        if isinstance(operation, Delete):
+            return delete(self._loader, self._head, path, hashing)
+        if not normalize(path.key) or path.key.startswith("//"):
+            raise EncodingError(f"{operation.path!r} cannot be put: readers would take it for another key, or none")
+        words = links_of(self._loader, self._head, path)
+        return Node(path.key, operation.value, 0, operation.flags, operation.hidden, path.digits, path.count, words)
+
+    def _append(self, node: Node) -> None:
+        node.seq = self._trie.version + len(self.blocks)
+        self.blocks.append(encode(node))
+        words = node.words
+        node.words = array("I" if node.seq < 1 << 32 else "Q", words)
+        self._loader.made.append(node)
+        self._head = node

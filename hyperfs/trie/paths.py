@@ -1,0 +1,147 @@
+"""Keys as paths of digits: how a trie tells two keys apart.
+
+The rule: nothing here reads a node; what two paths have in common is one exclusive-or of two integers.
+
+A key's parts are hashed (SipHash-2-4, 8 bytes each, joined). Digit 0 of the path says whether the entry is hidden, then
+come four digits for each byte, two bits each from the low bits up, then digits 4 without end. Read as a little-endian
+number the hash has digit i at its bits 2i - 2 and 2i - 1, so shifted up by two, with the hidden bit below, the number
+has digit i at bits 2i and 2i + 1: the first digit at which two paths differ is the lowest bit of their exclusive-or.
+Format: docs/formats.md, "The trie".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import siphash24
+
+from hyperfs.errors import EncodingError
+
+DIGITS_PER_PART = 32
+PAST_END = 4
+MAX_KEY_BYTES = 65_535
+"""Longer keys are refused, so that a hostile one costs no more to hash than an honest block does to fetch."""
+
+_ZERO_KEY = bytes(16)
+_REMEMBERED_DIRECTORIES = 4096
+
+PartHash = Callable[[bytes], int]
+
+
+def part_hash(part: bytes) -> int:
+    """Return one part's SipHash-2-4 under the all-zero key, its 8 bytes read as a little-endian number."""
+    return int.from_bytes(siphash24.siphash24(part, key=_ZERO_KEY).digest(), "little")
+
+
+def normalize(key: str) -> str:
+    """Return ``key`` less one leading slash."""
+    return key[1:] if key[:1] == "/" else key
+
+
+def split(key: str) -> list[str]:
+    """Return the parts of a normalized key; an empty first and last one do not count."""
+    parts = key.split("/")
+    if parts[0] == "":
+        del parts[0]
+    if parts and parts[-1] == "":
+        del parts[-1]
+    return parts
+
+
+class Hashing:
+    """Makes digits from keys; owns the memory of the folders it hashed last, since neighbours share them.
+
+    Another ``hash_part`` than the format's is for tests that want collisions.
+    """
+
+    __slots__ = ("_directory", "_hash_part")
+
+    def __init__(self, hash_part: PartHash = part_hash) -> None:
+        self._hash_part = hash_part
+        self._directory = lru_cache(_REMEMBERED_DIRECTORIES)(self._digits_of_directory)
+
+    def digits(self, key: str) -> tuple[int, int]:
+        """Return ``(digits of the visible path, number of parts)`` of a normalized key."""
+        directory, slash, name = key.rpartition("/")
+        if not slash:
+            return (self._hash_part(name.encode()) << 2, 1) if name else (0, 0)
+        if not name or not directory:
+            return self._digits_of_parts(split(key))
+        digits, count = self._directory(directory)
+        return digits | self._hash_part(name.encode()) << (64 * count + 2), count + 1
+
+    def _digits_of_directory(self, directory: str) -> tuple[int, int]:
+        # A folder's text is followed by a slash and a name, so a slash at its own end stands for an empty part.
+        return self._digits_of_parts(split(directory + "/"))
+
+    def _digits_of_parts(self, parts: list[str]) -> tuple[int, int]:
+        digits = 0
+        for position, part in enumerate(parts):
+            digits |= self._hash_part(part.encode()) << (64 * position + 2)
+        return digits, len(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a lookup looks for. ``key`` is normalized text, ``digits`` as the module describes, ``count`` its parts."""
+
+    key: str
+    digits: int
+    count: int
+    hidden: bool
+
+    @classmethod
+    def of(cls, key: str, hashing: Hashing, *, hidden: bool = False) -> "Path":
+        """Return the path of ``key`` as a user writes it; raise `EncodingError` for what cannot be a key."""
+        text = normalize(key)
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise EncodingError(f"{key!r} is not text that UTF-8 can hold, so it cannot be a key") from error
+        if size > MAX_KEY_BYTES:
+            raise EncodingError(f"a key of {size} bytes is longer than {MAX_KEY_BYTES}: {text[:40]!r}…")
+        digits, count = hashing.digits(text)
+        return cls(text, digits | hidden, count, hidden)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the key."""
+        return split(self.key)
+
+    @property
+    def length(self) -> int:
+        """How many digits the path has: hidden, those of the hash, and the one past its end."""
+        return DIGITS_PER_PART * self.count + 2
+
+    def digit(self, position: int) -> int:
+        """Return the digit at ``position``."""
+        return digit(self.digits, self.count, position)
+
+
+def digit(digits: int, count: int, position: int) -> int:
+    """Return the digit at ``position`` of a path of ``count`` parts."""
+    return PAST_END if position > DIGITS_PER_PART * count else (digits >> 2 * position) & 3
+
+
+def first_difference(digits: int, count: int, other_digits: int, other_count: int) -> int:
+    """Return the first position where two paths differ; for equal ones their length, 32 * count + 2."""
+    if digits == other_digits:
+        # Equal numbers of different lengths: the longer one's hash goes on with zeros.
+        if count == other_count:
+            return DIGITS_PER_PART * count + 2
+        return DIGITS_PER_PART * min(count, other_count) + 1
+    difference = digits ^ other_digits
+    position = ((difference & -difference).bit_length() - 1) >> 1
+    if count == other_count:
+        return position
+    return min(position, DIGITS_PER_PART * min(count, other_count) + 1)
+
+
+def next_terminator(position: int) -> int:
+    """Return the first position at or after ``position`` where a part ends: 32, 64, …"""
+    return max(position + DIGITS_PER_PART - 1, DIGITS_PER_PART) // DIGITS_PER_PART * DIGITS_PER_PART
+
+
+def is_terminator(position: int) -> bool:
+    """Tell whether a part ends at ``position``, so that paths of equal digits may still belong to different keys."""
+    return position > 0 and position % DIGITS_PER_PART == 0
