@@ -1,7 +1,7 @@
 """Mount points: whether one can be used, what is mounted there, how it is unmounted, and the kernel's settings for it.
 
 The rule: nothing here asks the file system that is mounted anything that it, being this very process, would have to
-answer, except `prepare`, which runs before the mount. Does not import pyfuse3. Everything may block: call it in a thread.
+answer, except `prepare`, which runs before the mount. Does not import pyfuse3. Everything may block: use a thread.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ from hyperfs.errors import MountFailed
 logger = logging.getLogger(__name__)
 
 FUSE_DEVICE = Path("/dev/fuse")
+FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 FUSERMOUNT = "fusermount3"
 FILE_SYSTEM_TYPE = "fuse.hyperfs"
 READ_AHEAD_KIB = 1024
@@ -54,12 +55,12 @@ def is_dead(mountpoint: str) -> bool:
     return False
 
 
-def prepare(mountpoint: str) -> str:
+def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     """Return the real, absolute path of a mount point after seeing that a drive can be mounted there.
 
     A dead mount found there is unmounted first. Raises `MountFailed`.
     """
-    _check_fuse()
+    _check_fuse(allow_other=allow_other)
     absolute = os.path.abspath(mountpoint)
     path = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
     if is_dead(path):
@@ -88,7 +89,7 @@ def prepare(mountpoint: str) -> str:
 
 
 def unmount_lazily(mountpoint: str) -> None:
-    """Take ``mountpoint`` out of the tree now, whoever is still inside; nothing happens when nothing is mounted there."""
+    """Take ``mountpoint`` out of the tree now, whoever is still inside; do nothing when nothing is mounted there."""
     if os.geteuid() == 0:
         _libc().umount2(os.fsencode(mountpoint), _DETACH)
         return
@@ -124,7 +125,7 @@ def tune(device: str) -> None:
     _write_setting(Path("/sys/class/bdi") / device / "read_ahead_kb", READ_AHEAD_KIB)
 
 
-def _check_fuse() -> None:
+def _check_fuse(*, allow_other: bool) -> None:
     if not FUSE_DEVICE.exists():
         raise MountFailed(f"no FUSE on this machine: {FUSE_DEVICE} is missing (is the fuse module loaded?)")
     if os.geteuid() == 0:
@@ -133,6 +134,16 @@ def _check_fuse() -> None:
         raise MountFailed(f"no FUSE for users on this machine: {FUSERMOUNT} is missing; install the package fuse3")
     if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
         raise MountFailed(f"{FUSE_DEVICE} is not yours to open; ask who runs this machine for access to it")
+    if allow_other and "user_allow_other" not in _words(FUSE_CONFIGURATION):
+        raise MountFailed(f"letting other users in needs a line `user_allow_other` in {FUSE_CONFIGURATION}")
+
+
+def _words(configuration: Path) -> set[str]:
+    try:
+        lines = configuration.read_text().splitlines()
+    except OSError:
+        return set()
+    return {line.strip() for line in lines}
 
 
 def _failed(path: str, code: int, message: str) -> MountFailed:

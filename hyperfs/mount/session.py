@@ -3,11 +3,29 @@
 The rule: whatever ends `run_mount`, the folder is unmounted when it returns.
 """
 
+import logging
 import os
+import signal
+import threading
 from collections.abc import Callable
 
+import pyfuse3
+import trio
+
 from hyperfs.drive.drive import Drive
+from hyperfs.errors import MountFailed, short
+from hyperfs.mount import mountpoint as mounting
+from hyperfs.mount.following import Follower
+from hyperfs.mount.invalidate import Invalidator
+from hyperfs.mount.operations import DriveOperations
 from hyperfs.mount.options import MountOptions
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 8192
+"""Operations at a time; the kernel keeps what is more than that waiting."""
+READY_SECONDS = 20.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def run_mount(
@@ -19,12 +37,111 @@ async def run_mount(
 ) -> None:
     """Show ``drive`` at ``mountpoint``; return once it is unmounted, by whomever.
 
-    There can be one in a process at a time. ``on_ready`` is called, in the caller's task context, once the folder
-    answers. Cancelling it, or SIGTERM, SIGINT or SIGHUP when it runs in the main thread, unmounts (lazily where
-    somebody is still inside) and, after a signal, returns.
+    There can be one in a process at a time. ``on_ready`` is called once the folder answers. Cancelling it, or, when it
+    runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is still inside); after a signal
+    it returns.
 
     Raises:
         MountFailed: no FUSE here, or the mount point is missing, not an empty directory, or not permitted. A mount
             point left dead by a killed mount process is recognised and mounted over.
     """
-    raise OSError
+    options = options or MountOptions()
+    path = await trio.to_thread.run_sync(
+        lambda: mounting.prepare(os.fspath(mountpoint), allow_other=options.allow_other), abandon_on_cancel=True
+    )
+    async with trio.open_nursery() as nursery:
+        operations = DriveOperations(drive, options, nursery)
+        session = _Session(operations, path)
+        session.mount(_fuse_options(drive, options))
+        nursery.start_soon(session.serve)
+        try:
+            if threading.current_thread() is threading.main_thread():
+                await nursery.start(_stop_on_signal, session)
+            await session.wait_until_ready()
+            follower = Follower(drive, operations, operations.inodes, operations.files, session.invalidator)
+            nursery.start_soon(follower.run)
+            logger.info("%s: drive %s is mounted", path, short(drive.key))
+            if on_ready is not None:
+                on_ready()
+            await session.stopping.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await session.end()
+            nursery.cancel_scope.cancel()
+    logger.info("%s: unmounted", path)
+
+
+class _Session:
+    """Owns pyfuse3's session, of which there is one in a process. ``stopping`` is set when it should end, or has."""
+
+    def __init__(self, operations: DriveOperations, path: str) -> None:
+        self.stopping = trio.Event()
+        self.invalidator = Invalidator(operations.waits)
+        self._operations = operations
+        self._path = path
+        self._served = trio.Event()
+        self._serving = trio.CancelScope(shield=True)
+
+    def mount(self, options: set[str]) -> None:
+        """Mount. Raises `MountFailed`; the kernel's or fusermount3's own words are on the standard error."""
+        try:
+            pyfuse3.init(self._operations, self._path, options)
+        except RuntimeError as error:
+            raise MountFailed(
+                f"{self._path}: mounting was refused ({error}); the message before this says why"
+            ) from error
+
+    async def serve(self) -> None:
+        """Answer the kernel until the unmount. Cancellation from outside is left to `end`, which needs the answers."""
+        try:
+            with self._serving:
+                await pyfuse3.main(max_tasks=MAX_TASKS)
+        finally:
+            self._served.set()
+            self.stopping.set()
+
+    async def wait_until_ready(self) -> None:
+        """Return once the kernel's first question was answered and its limits are set. Raises `MountFailed`."""
+        with trio.move_on_after(READY_SECONDS) as scope:
+            await trio.to_thread.run_sync(_touch, self._path, abandon_on_cancel=True)
+        if scope.cancelled_caught:
+            raise MountFailed(f"{self._path}: the kernel did not begin to use the mount in {READY_SECONDS:g} seconds")
+        mounted = await trio.to_thread.run_sync(mounting.mounted_at, self._path)
+        if mounted is not None:
+            await trio.to_thread.run_sync(mounting.tune, mounted.device)
+
+    async def end(self) -> None:
+        """Unmount, whatever is still going on: fail what waits, stop telling the kernel, then take the mount away."""
+        self._operations.waits.close()
+        if not await trio.to_thread.run_sync(self.invalidator.close):
+            logger.warning("%s: the kernel still waits for an answer; ending the connection by force", self._path)
+            mounted = await trio.to_thread.run_sync(mounting.mounted_at, self._path)
+            if mounted is not None:
+                await trio.to_thread.run_sync(mounting.abort, mounted.device)
+        if not self._served.is_set():
+            pyfuse3.terminate()
+            self._serving.cancel()
+            await self._served.wait()
+        pyfuse3.close(unmount=True)
+
+
+async def _stop_on_signal(session: _Session, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        task_status.started()
+        async for number in signals:
+            logger.info("%s: unmounting", signal.Signals(number).name)
+            session.stopping.set()
+
+
+def _touch(path: str) -> None:
+    try:
+        os.stat(path)
+    except OSError as error:
+        logger.info("%s: its root cannot be read yet: %s", path, error.strerror)
+
+
+def _fuse_options(drive: Drive, options: MountOptions) -> set[str]:
+    chosen = {"default_permissions", "ro", f"fsname=hyperfs:{short(drive.key)}", "subtype=hyperfs"}
+    if options.allow_other:
+        chosen.add("allow_other")
+    return chosen

@@ -1,0 +1,91 @@
+"""Open directories: the names and attributes of one version, packed, so that reading on and seeking find them again.
+
+The rule: an open directory lists one version from its first entry to its last; going back to its beginning takes a new
+one. The offset of an entry is its place in that list, so it stays right for as long as the directory is open.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import pyfuse3
+
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.errors import EncodingError
+from hyperfs.mount.attributes import Presenter, kind_of, lasting_seconds, size_of
+from hyperfs.mount.inodes import ROOT, InodeTable
+
+_ROW = struct.Struct("<IIIQQQd")
+_NAME_AT = _ROW.size
+_DOTS = 2
+
+
+class Listing:
+    """The entries of a directory in one version: about 100 bytes each."""
+
+    def __init__(self, snapshot: Snapshot, rows: list[bytes]) -> None:
+        self.snapshot = snapshot
+        self.rows = rows
+
+    @classmethod
+    async def read(cls, snapshot: Snapshot, path: str, presenter: Presenter) -> "Listing":
+        """List ``path``. Raises `PathError`, `BlockNotAvailable`."""
+        rows: list[bytes] = []
+        pack = _ROW.pack
+        async for entry in snapshot.list(path):
+            try:
+                stat = entry.stat
+            except EncodingError:
+                continue
+            mode, uid, gid = presenter.owner_and_mode(stat)
+            values = pack(mode, uid, gid, size_of(stat), stat.mtime, stat.ctime, lasting_seconds(entry))
+            rows.append(values + entry.name.encode())
+        return cls(snapshot, rows)
+
+
+class OpenDirectory:
+    """One opendir: its inode, its path, and, once it was read from, its listing."""
+
+    __slots__ = ("listing", "number", "path")
+
+    def __init__(self, number: int, path: bytes) -> None:
+        self.number = number
+        self.path = path
+        self.listing: Listing | None = None
+
+    def reply(
+        self, start: int, token: pyfuse3.ReaddirToken, inodes: InodeTable, presenter: Presenter, *, current: bool
+    ) -> None:
+        """Answer a readdir from offset ``start`` with as many entries as it takes, all with their attributes.
+
+        Each one counts as a lookup. What is not ``current``, the drive having changed, the kernel may not keep.
+        """
+        listing = self.listing
+        if listing is None:
+            return
+        for position, name in self._dots(start, inodes):
+            directory = presenter.of_values(position[1], 0o040755, 0, 0, 0, 0, 0, 0.0)
+            if not pyfuse3.readdir_reply(token, name, directory, position[0]):
+                return
+        rows = listing.rows
+        parent = self.number
+        prefix = self.path + b"/" if self.path else b""
+        unpack, reply, remember, of_values = (
+            _ROW.unpack_from,
+            pyfuse3.readdir_reply,
+            inodes.remember,
+            presenter.of_values,
+        )
+        for index in range(max(0, start - _DOTS), len(rows)):
+            row = rows[index]
+            name = row[_NAME_AT:]
+            mode, uid, gid, size, mtime, ctime, seconds = unpack(row)
+            number = remember(parent, name, prefix + name, kind_of(mode))
+            answer = of_values(number, mode, uid, gid, size, mtime, ctime, seconds if current else 0.0)
+            if not reply(token, name, answer, index + _DOTS + 1):
+                inodes.forget(number, 1)
+                return
+
+    def _dots(self, start: int, inodes: InodeTable) -> Iterator[tuple[tuple[int, int], bytes]]:
+        above = ROOT if self.number == ROOT else inodes[self.number].parent
+        dots = ((1, self.number), b"."), ((2, above), b"..")
+        yield from dots[start:]

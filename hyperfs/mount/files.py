@@ -1,0 +1,148 @@
+"""Open files, and which version of a file a reader sees.
+
+The rule: an open finds one whole version, and each read is of one version. When the drive changes while the file is
+open, the handle goes on with the newest version at the same offsets, as on NFS, so that `tail -f` follows; when the
+path is gone or no longer a file, it stays with the last version that there was.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import trio
+
+from hyperfs.drive.snapshot import OpenFile
+from hyperfs.errors import BlockNotAvailable, HyperfsError, short
+from hyperfs.mount.readahead import Readahead
+from hyperfs.mount.waiting import TimedOut, Waits
+
+logger = logging.getLogger(__name__)
+
+MAX_READAHEADS = 64
+"""How many files are read ahead at a time; one more reader than these is not."""
+
+
+class Handle:
+    """One open of a file. ``number`` is its inode, ``file`` what reads its bytes, ``name`` its path for the log."""
+
+    __slots__ = ("ahead", "blocks_here", "complete", "file", "name", "number", "readahead")
+
+    def __init__(self, number: int, file: OpenFile, name: str) -> None:
+        self.number = number
+        self.name = name
+        self.readahead = Readahead()
+        self.ahead: trio.CancelScope | None = None
+        self.adopt(file)
+
+    def adopt(self, file: OpenFile) -> None:
+        """Go on with another version of the file."""
+        self.file = file
+        self.complete = False
+        self.blocks_here = 0
+
+    def demote(self) -> None:
+        """Fetch nothing more ahead until the reader reads on."""
+        self.readahead.demote()
+        if self.ahead is not None:
+            self.ahead.cancel()
+
+
+class OpenFiles:
+    """Owns the handles and what is fetched ahead of them, in ``nursery``."""
+
+    def __init__(self, nursery: trio.Nursery, waits: Waits, timeout_seconds: float) -> None:
+        self._nursery = nursery
+        self._waits = waits
+        self._timeout_seconds = timeout_seconds
+        self._handles: dict[int, Handle] = {}
+        self._by_number: dict[int, list[Handle]] = {}
+        self._next = 1
+        self._readaheads = 0
+
+    def __getitem__(self, handle: int) -> Handle:
+        """Raises KeyError for a handle that is not open."""
+        return self._handles[handle]
+
+    def open(self, number: int, file: OpenFile, name: str) -> int:
+        """Return a new handle on a file."""
+        handle = self._next
+        self._next += 1
+        opened = self._handles[handle] = Handle(number, file, name)
+        self._by_number.setdefault(number, []).append(opened)
+        return handle
+
+    def release(self, handle: int) -> None:
+        """Close a handle."""
+        closed = self._handles.pop(handle)
+        closed.demote()
+        others = self._by_number[closed.number]
+        others.remove(closed)
+        if not others:
+            del self._by_number[closed.number]
+
+    def of_inode(self, number: int) -> Iterator[Handle]:
+        """Yield the open handles of an inode."""
+        yield from self._by_number.get(number, ())
+
+    async def read(self, handle: Handle, position: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``position``, fewer only at the end of the file.
+
+        Raises `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
+        """
+        file = handle.file
+        if position >= file.size:
+            return b""
+        size = min(size, file.size - position)
+        if not handle.complete:
+            blocks = file.run.blocks
+            handle.blocks_here = file.core.count(blocks.start, blocks.stop)
+            handle.complete = handle.blocks_here == len(blocks)
+            self._read_ahead(handle, position, size)
+        blocks_here = -1
+        while True:
+            try:
+                with self._waits.limit(self._timeout_seconds, handle.name, busy=handle.number):
+                    return await file.read(position, size)
+            except BlockNotAvailable as error:
+                count = file.core.count(file.run.blocks.start, file.run.blocks.stop)
+                if isinstance(error, TimedOut) and count > max(blocks_here, handle.blocks_here):
+                    blocks_here = count
+                    continue
+                missing = first_missing(file, position)
+                logger.warning(
+                    "%s: reading %d bytes at %d failed: %s; missing: %s", handle.name, size, position, error, missing
+                )
+                raise
+
+    def _read_ahead(self, handle: Handle, position: int, size: int) -> None:
+        planned = handle.readahead.plan(position, size, handle.file.size)
+        if planned is None or handle.complete or self._readaheads >= MAX_READAHEADS:
+            return
+        self._readaheads += 1
+        self._nursery.start_soon(self._fetch_ahead, handle, *planned)
+
+    async def _fetch_ahead(self, handle: Handle, position: int, size: int) -> None:
+        scope = handle.ahead = trio.CancelScope()
+        file = handle.file
+        try:
+            with scope:
+                await file.core.ahead(file.run, position, size)
+        except HyperfsError as error:
+            logger.debug("%s: nothing fetched ahead: %s", handle.name, error)
+        finally:
+            self._readaheads -= 1
+            if handle.ahead is scope:
+                handle.ahead = None
+
+
+def first_missing(file: OpenFile, position: int) -> str:
+    """Name the first block from ``position`` on that is not here, as the log shows it.
+
+    Which block holds a position is known to the core alone, once it has that block's proof; it is taken here for the
+    one at the same place in the run.
+    """
+    blocks = file.run.blocks
+    begin = blocks.start + max(0, position * len(blocks) // max(1, file.run.size) - 1)
+    for index in range(begin, blocks.stop):
+        if not file.core.has(index, index + 1):
+            return f"block {index} of core {short(file.core.key)}"
+    return f"no block of core {short(file.core.key)} any more"

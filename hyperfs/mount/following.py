@@ -1,0 +1,138 @@
+"""Following a live drive: the switch to a new version, and telling the kernel what it changes.
+
+The rule: what differs is known before the switch, so that a version nobody can read yet changes nothing; the switch is
+one assignment; only then is the kernel told, of exactly what differs.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import trio
+
+from hyperfs.drive.changes import Change, Kind, changes
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.errors import HyperfsError
+from hyperfs.mount.attributes import content_of, kind_of
+from hyperfs.mount.files import OpenFiles
+from hyperfs.mount.inodes import NO_CONTENT, ROOT, InodeTable
+from hyperfs.mount.invalidate import Invalidator
+
+logger = logging.getLogger(__name__)
+
+MAX_GATHERED = 20_000
+"""Changes gathered before the switch; of more, the rest is told while it is still being found."""
+RETRY_SECONDS = 2.0
+_SLICE = 256
+
+
+class Head(Protocol):
+    """Whoever holds the version that is shown."""
+
+    snapshot: Snapshot
+
+
+class Follower:
+    """Moves ``head`` from version to version of ``drive``, open files with it."""
+
+    def __init__(
+        self, drive: Drive, head: Head, inodes: InodeTable, files: OpenFiles, invalidator: Invalidator
+    ) -> None:
+        self._drive = drive
+        self._head = head
+        self._inodes = inodes
+        self._files = files
+        self._invalidator = invalidator
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        async for snapshot in self._drive.watch():
+            await self._follow(snapshot)
+
+    async def _follow(self, snapshot: Snapshot) -> None:
+        while snapshot is not self._head.snapshot:
+            try:
+                await self.switch(snapshot)
+            except HyperfsError as error:
+                logger.info("version %d cannot be shown yet: %s", snapshot.version, error)
+                await trio.sleep(RETRY_SECONDS)
+                snapshot = self._drive.snapshot()
+
+    async def switch(self, snapshot: Snapshot) -> None:
+        """Show ``snapshot`` from now on and tell the kernel what it changes.
+
+        Raises `BlockNotAvailable` before anything was done, when what differs cannot be read.
+        """
+        found = changes(snapshot, self._head.snapshot)
+        gathered = await _gather(found, MAX_GATHERED)
+        logger.debug("version %d: %d changes", snapshot.version, len(gathered))
+        self._head.snapshot = snapshot
+        try:
+            while gathered:
+                for change in gathered:
+                    await self._tell(snapshot, change)
+                gathered = await _gather(found, _SLICE)
+        except HyperfsError as error:
+            logger.info("what version %d changes cannot be read: %s; looking at all inodes", snapshot.version, error)
+            await self._tell_below(snapshot, ROOT)
+
+    async def _tell(self, snapshot: Snapshot, change: Change) -> None:
+        if change.kind is Kind.LISTING and not change.whole_tree:
+            return
+        path = change.path.encode(errors="surrogateescape")
+        number = self._inodes.find_path(path)
+        if number is not None:
+            await self._tell_of_inode(snapshot, number)
+            if change.whole_tree:
+                await self._tell_below(snapshot, number)
+            return
+        parent_path, _, name = path.rpartition(b"/")
+        parent = self._inodes.find_path(parent_path)
+        if parent is not None:
+            await self._invalidator.room()
+            self._invalidator.add_name(parent, name)
+
+    async def _tell_below(self, snapshot: Snapshot, number: int) -> None:
+        for below in self._inodes.below(number):
+            await self._tell_of_inode(snapshot, below)
+
+    async def _tell_of_inode(self, snapshot: Snapshot, number: int) -> None:
+        """Tell of an inode that the kernel knows: what is at its path now decides what has to be dropped."""
+        await self._invalidator.room()
+        try:
+            entry = await snapshot.stat(self._inodes.path(number).decode())
+            stat = entry.stat
+            if stat.is_file:
+                await self._adopt(snapshot, entry, number)
+            inode = self._inodes[number]
+        except KeyError:
+            return  # forgotten meanwhile
+        except HyperfsError:
+            if number in self._inodes and number != ROOT:
+                self._invalidator.add_name(self._inodes[number].parent, self._inodes[number].name)
+            return
+        if kind_of(stat.mode) != inode.kind and number != ROOT:
+            self._invalidator.add_name(inode.parent, inode.name)
+            return
+        if inode.content not in (NO_CONTENT, content_of(entry, stat)):
+            self._inodes.set_content(number, NO_CONTENT)
+            self._invalidator.add_pages(number)
+        self._invalidator.attributes(number)
+
+    async def _adopt(self, snapshot: Snapshot, entry: Entry, number: int) -> None:
+        handles = list(self._files.of_inode(number))
+        if handles:
+            file = await snapshot.open(entry)
+            for handle in handles:
+                handle.adopt(file)
+
+
+async def _gather(found: AsyncIterator[Change], limit: int) -> list[Change]:
+    gathered = []
+    async for change in found:
+        gathered.append(change)
+        if len(gathered) == limit:
+            break
+    return gathered

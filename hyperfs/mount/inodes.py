@@ -1,0 +1,150 @@
+"""Inode numbers, and what is remembered of each inode the kernel knows.
+
+The rule: a path has the same number whenever and wherever its drive is mounted. It is a 64-bit hash of the path, keyed
+with the drive's key; a second path of the same number takes the next free one. A record is one small byte string in a
+dict (about 170 bytes with its key): the mount of a drive with 200,000 files holds that many of them.
+"""
+
+import struct
+from hashlib import blake2b
+from typing import NamedTuple
+
+ROOT = 1
+"""The root's number: the kernel fixes it."""
+NO_CONTENT = 0
+_HIGHEST = (1 << 64) - 1
+_HEAD = struct.Struct("<QQIB")
+_NAME_AT = _HEAD.size
+_DIRECTORY = 0o4
+
+
+class Inode(NamedTuple):
+    """What a record says.
+
+    ``parent`` is an inode number, ``name`` the name in it. ``content`` tells which version of the content the kernel's
+    pages are of (`NO_CONTENT`: none yet). ``lookups`` is how often the kernel was told of it and has not forgotten it.
+    ``kind`` is the file type: the upper four bits of a mode.
+    """
+
+    parent: int
+    content: int
+    lookups: int
+    kind: int
+    name: bytes
+
+
+class InodeTable:
+    """Owns the numbers that the kernel knows: `remember` gives them out, `forget` takes them back."""
+
+    def __init__(self, key: bytes) -> None:
+        """``key``: up to 64 bytes that tell one drive from another."""
+        self._hasher = blake2b(key=key, digest_size=8)
+        self._records = {ROOT: _HEAD.pack(0, NO_CONTENT, 1, _DIRECTORY)}
+        self._elsewhere: dict[tuple[int, bytes], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._records
+
+    def __getitem__(self, number: int) -> Inode:
+        """Raises KeyError for a number that the kernel does not know."""
+        record = self._records[number]
+        parent, content, lookups, kind = _HEAD.unpack_from(record)
+        return Inode(parent, content, lookups, kind, record[_NAME_AT:])
+
+    def path(self, number: int) -> bytes:
+        """Return the path of an inode, without a slash in front; the root's is empty. Raises KeyError."""
+        names = []
+        records = self._records
+        while number != ROOT:
+            record = records[number]
+            names.append(record[_NAME_AT:])
+            number = int.from_bytes(record[:8], "little")
+        names.reverse()
+        return b"/".join(names)
+
+    def find(self, parent: int, name: bytes, path: bytes) -> int | None:
+        """Return the number of ``name`` in ``parent``, which is ``path``, if the kernel knows it."""
+        return self._find(self._hash(path), parent, name)
+
+    def find_path(self, path: bytes) -> int | None:
+        """Return the number of ``path`` if the kernel knows it and everything above it."""
+        number: int | None = ROOT
+        position = 0
+        while number is not None and position < len(path):
+            end = path.find(b"/", position)
+            if end < 0:
+                end = len(path)
+            number = self.find(number, path[position:end], path[:end])
+            position = end + 1
+        return number
+
+    def remember(self, parent: int, name: bytes, path: bytes, kind: int) -> int:
+        """Count one more lookup of ``name`` in ``parent``, which is ``path``, and return its number."""
+        hashed = self._hash(path)
+        number = self._find(hashed, parent, name)
+        if number is not None:
+            _, content, lookups, _ = _HEAD.unpack_from(self._records[number])
+            self._records[number] = _HEAD.pack(parent, content, lookups + 1, kind) + name
+            return number
+        number = hashed
+        while number in self._records:
+            number = _in_range(number + 1)
+        if number != hashed:
+            self._elsewhere[parent, name] = number
+        self._records[number] = _HEAD.pack(parent, NO_CONTENT, 1, kind) + name
+        return number
+
+    def below(self, number: int) -> list[int]:
+        """Return every inode below ``number``, itself left out. Looks at all there are."""
+        known = {number: True, ROOT: number == ROOT}
+        for inode in self._records:
+            chain = []
+            while inode not in known:
+                chain.append(inode)
+                record = self._records.get(inode)
+                inode = ROOT if record is None else int.from_bytes(record[:8], "little")
+            known.update(dict.fromkeys(chain, known[inode]))
+        return [inode for inode, is_below in known.items() if is_below and inode != number]
+
+    def set_content(self, number: int, content: int) -> None:
+        """Note which content the kernel's pages of an inode are of from now on."""
+        record = self._records[number]
+        parent, _, lookups, kind = _HEAD.unpack_from(record)
+        self._records[number] = _HEAD.pack(parent, content, lookups, kind) + record[_NAME_AT:]
+
+    def forget(self, number: int, lookups: int) -> None:
+        """Take back ``lookups`` lookups; with none left the inode is dropped. The root stays."""
+        record = self._records.get(number)
+        if record is None or number == ROOT:
+            return
+        parent, content, counted, kind = _HEAD.unpack_from(record)
+        name = record[_NAME_AT:]
+        if counted > lookups:
+            self._records[number] = _HEAD.pack(parent, content, counted - lookups, kind) + name
+            return
+        del self._records[number]
+        if self._elsewhere:
+            self._elsewhere.pop((parent, name), None)
+
+    def _find(self, hashed: int, parent: int, name: bytes) -> int | None:
+        if hashed == ROOT:
+            return ROOT
+        record = self._records.get(hashed)
+        if record is not None and record[_NAME_AT:] == name and int.from_bytes(record[:8], "little") == parent:
+            return hashed
+        return self._elsewhere.get((parent, name)) if self._elsewhere else None
+
+    def _hash(self, path: bytes) -> int:
+        if not path:
+            return ROOT
+        hasher = self._hasher.copy()
+        hasher.update(path)
+        return _in_range(int.from_bytes(hasher.digest(), "little"))
+
+
+def _in_range(number: int) -> int:
+    """Keep off 0 (no inode), 1 (the root) and the highest (the kernel's "unknown")."""
+    return number if ROOT < number < _HIGHEST else ROOT + 1
