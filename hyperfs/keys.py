@@ -43,7 +43,7 @@ def format_key(key: bytes) -> str:
 
 
 def parse_key(text: str) -> bytes:
-    """Return the 32 bytes of a key in any accepted form; raise `InvalidKey` when a version, tag or path is behind it."""
+    """Return the 32 bytes of a key in any form. Raises `InvalidKey`, also when a version or a path is behind it."""
     address = parse_address(text)
     if address.version is not None or address.tag is not None:
         raise InvalidKey(f"{text!r} names a version, where only a key is meant")

@@ -64,7 +64,10 @@ def why_not_presentable(name: str) -> str | None:
 
 
 def checked(path: str) -> str:
-    """Return a path to be written, normalised; raise `PathError` (EINVAL, ENAMETOOLONG) for one no drive should hold."""
+    """Return a path that is to be written, normalised.
+
+    Raises `PathError` (EINVAL, ENAMETOOLONG) when no drive should hold it.
+    """
     path = normalise(path)
     if not path:
         raise PathError(errno.EINVAL, "/", "the root of a drive has no entry of its own")

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
+from hyperfs.drive.descent import children, newest_at, own_node
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.stat import MOUNT_FLAG, MountTarget, decode_mount_record, decode_stat
 from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
-from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
+from hyperfs.errors import EncodingError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Snapshot:
         """
         if not all(map(names.is_presentable, path.split("/") if path else ())):
             raise PathError(errno.ENOENT, path, "no drive may hold such a name")
-        snapshot, inner_path = await self._locate(path)
+        snapshot, inner_path = await self.locate(path)
         return await snapshot._stat_own(inner_path, path)
 
     async def list(self, path: str = "", *, raw: bool = False) -> AsyncIterator[Entry]:
@@ -106,7 +107,7 @@ class Snapshot:
         directory = await self.stat(path)
         if not directory.is_directory:
             raise PathError(errno.ENOTDIR, path, "it is not a directory")
-        snapshot, inner_path = await self._locate(path, enter=True)
+        snapshot, inner_path = await self.locate(path, enter=True)
         async for entry in snapshot._list_own(inner_path, path, raw=raw):
             yield entry
 
@@ -174,7 +175,7 @@ class Snapshot:
     async def mounts(self) -> MountTable:
         """Return the drives mounted in this version."""
         if self._mounts is None:
-            newest = await self.trie.newest(MOUNTS_PREFIX, hidden=True)
+            newest = await newest_at(self.trie, MOUNTS_PREFIX, hidden=True)
             seq = newest.seq if newest else 0
             table = self.volume.mount_tables.get(seq)
             if table is None:
@@ -198,7 +199,7 @@ class Snapshot:
                 log.warning("drive %s: the drive mounted at %r is left out: %s", short(self.key), path, error)
         return MountTable(targets)
 
-    async def _locate(self, path: str, *, enter: bool = False) -> tuple["Snapshot", str]:
+    async def locate(self, path: str, *, enter: bool = False) -> tuple["Snapshot", str]:
         """Return the snapshot of the drive that holds ``path``, and the path in it.
 
         With ``enter``, a path at which a drive is mounted leads to that drive's root.
@@ -227,14 +228,14 @@ class Snapshot:
 
     async def _stat_own(self, inner_path: str, path: str) -> Entry:
         table = await self.mounts()
-        newest = await self.trie.newest(inner_path)
+        newest = await newest_at(self.trie, inner_path)
         if inner_path:
             await self._refuse_below_files(inner_path, path)
         if newest is None:
             if inner_path and inner_path not in table.targets and not table.names_below(inner_path):
                 raise PathError(errno.ENOENT, path, "no such file or directory")
             return Entry(path, inner_path, 0, self, None, True, table.targets.get(inner_path))
-        node = await self.trie.own(newest, inner_path) if inner_path else None
+        node = await own_node(self.trie, newest, _part_count(inner_path)) if inner_path else None
         return await self._entry(self._row(names.split(inner_path)[1], newest, node), inner_path, path, table)
 
     async def _refuse_below_files(self, inner_path: str, path: str) -> None:
@@ -247,8 +248,8 @@ class Snapshot:
             checked.append(above)
             if above in table.targets:
                 continue
-            newest = await self.trie.newest(above)
-            node = newest and await self.trie.own(newest, above)
+            newest = await newest_at(self.trie, above)
+            node = newest and await own_node(self.trie, newest, _part_count(above))
             if node and not _is_directory(node):
                 raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")
         if len(self._directories) + len(checked) > _MAX_KNOWN_DIRECTORIES:
@@ -279,7 +280,7 @@ class Snapshot:
             )
 
     async def _rows(self, inner_path: str) -> AsyncIterator[Row]:
-        newest = await self.trie.newest(inner_path)
+        newest = await newest_at(self.trie, inner_path)
         if newest is None:
             return
         cache = self.volume.pool.directories
@@ -289,7 +290,7 @@ class Snapshot:
                 yield row
             return
         seen: list[Row] = []
-        async for child in self.trie.children(inner_path):
+        async for child in children(self.trie, inner_path):
             row = self._row(child.name, child.newest, child.own)
             if len(seen) <= MAX_CACHED_ROWS:
                 seen.append(row)
@@ -352,6 +353,10 @@ async def known_version(volume: Volume, version: int | None) -> int:
     if version < 1:
         raise UnknownVersion(f"drive {short(volume.key)} has no version {version}: versions are counted from 1")
     return version
+
+
+def _part_count(path: str) -> int:
+    return path.count("/") + 1
 
 
 def _is_directory(node: Node) -> bool:

@@ -7,7 +7,6 @@ The rule: encoding what was decoded gives the same bytes, whichever implementati
 import stat as st
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
 
@@ -20,7 +19,6 @@ DEFAULT_DIRECTORY_MODE = st.S_IFDIR | 0o755
 DEFAULT_LINK_MODE = st.S_IFLNK | 0o777
 MOUNT_FLAG = 1
 _MAX_NUMBER = (1 << 63) - 1
-_NO_ATTRIBUTES: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Stat:
     ctime: int = 0
     linkname: str | None = None
     mount: MountTarget | None = None
-    attributes: Mapping[str, bytes | None] = field(default=_NO_ATTRIBUTES)
+    attributes: Mapping[str, bytes | None] = field(default_factory=dict)
 
     @property
     def is_directory(self) -> bool:
@@ -134,7 +132,7 @@ def decode_stat(value: bytes | None) -> Stat:
             for entry in message.metadata
         }
         if message.metadata
-        else _NO_ATTRIBUTES,
+        else {},
     )
 
 

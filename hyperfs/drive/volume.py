@@ -13,13 +13,13 @@ import trio
 from hyperfs.core.reader import CoreReader
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive.stat import MountTarget
-from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, short
+from hyperfs.errors import BlockNotAvailable, NotADrive, short
 from hyperfs.trie import Header, NodeCache
+from hyperfs.trie.trie import read_header
 
 MAX_CACHED_ROWS = 65_536
 _KEPT_MOUNT_TABLES = 4
 _MAX_TOLD = 1024
-_TRIE_TYPE = "hypertrie"
 
 
 class CoreProvider(Protocol):
@@ -142,7 +142,7 @@ class VolumePool:
             if core.writable:
                 raise NotADrive(f"{short(key)} is an empty core: no drive was begun in it")
             raise BlockNotAvailable(f"nothing of drive {short(key)} is here, and no peer has brought it")
-        header = read_header(key, await core.get(0))
+        header = await read_drive_header(core)
         async with self._lock:
             volume = self._volumes.setdefault(key, Volume(core, header, self))
         self.opened.set()
@@ -150,16 +150,11 @@ class VolumePool:
         return volume
 
 
-def read_header(key: bytes, block: bytes) -> Header:
-    """Return the header in block 0 of a drive's metadata; raise `NotADrive` when it is another thing's."""
-    try:
-        header = Header.decode(block)
-    except EncodingError as error:
-        raise NotADrive(f"{short(key)} is not a drive: its first block is not a header") from error
-    if header.type != _TRIE_TYPE:
-        raise NotADrive(f"{short(key)} is not a drive but a {header.type!r}")
+async def read_drive_header(core: CoreReader) -> Header:
+    """Return the header in block 0 of a drive's metadata. Raises `NotADrive` when the core is something else."""
+    header = await read_header(core)
     if header.metadata is None or len(header.metadata) != KEY_BYTES:
-        raise NotADrive(f"{short(key)} is a trie, but not a drive: its header names no content")
+        raise NotADrive(f"{core.key.hex()} is a trie, but not a drive: its header names no content")
     return header
 
 

@@ -85,7 +85,7 @@ class DriveWriter:
         content: bytes | AsyncIterable[bytes] = b"",
         *,
         mode: int = DEFAULT_FILE_MODE,
-        owner: Owner = Owner(),  # noqa: B008 - a frozen value
+        owner: Owner = Owner(),
         mtime: int | None = None,
         attributes: Mapping[str, bytes | None] | None = None,
     ) -> Stat:
@@ -118,10 +118,19 @@ class DriveWriter:
         async with self.batch() as batch:
             await batch.rename(old, new)
 
-    async def set_stat(self, path: str, **changes: int) -> Stat:
+    async def set_stat(
+        self,
+        path: str,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        mtime: int | None = None,
+        ctime: int | None = None,
+    ) -> Stat:
         """See `Batch.set_stat`."""
         async with self.batch() as batch:
-            return await batch.set_stat(path, **changes)
+            return await batch.set_stat(path, mode=mode, uid=uid, gid=gid, mtime=mtime, ctime=ctime)
 
     async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
         """See `Batch.set_attribute`."""
@@ -200,6 +209,7 @@ class Batch:
         self._clock = clock
         self._changed: dict[str, Stat | None] = {}
         self._mounts: dict[str, MountTarget | None] = {}
+        self._spelling: dict[str, str] = {}
 
     async def put_file(
         self,
@@ -207,7 +217,7 @@ class Batch:
         content: bytes | AsyncIterable[bytes] = b"",
         *,
         mode: int = DEFAULT_FILE_MODE,
-        owner: Owner = Owner(),  # noqa: B008 - a frozen value
+        owner: Owner = Owner(),
         mtime: int | None = None,
         attributes: Mapping[str, bytes | None] | None = None,
     ) -> Stat:
@@ -242,7 +252,7 @@ class Batch:
         path: str,
         *,
         mode: int = DEFAULT_DIRECTORY_MODE,
-        owner: Owner = Owner(),  # noqa: B008 - a frozen value
+        owner: Owner = Owner(),
         mtime: int | None = None,
     ) -> None:
         """Make a directory. EEXIST when something is there, except a directory that was only implied."""
@@ -255,7 +265,7 @@ class Batch:
         mode = st.S_IFDIR | st.S_IMODE(mode)
         self._put(path, Stat(mode, owner.uid, owner.gid, mtime=now if mtime is None else mtime, ctime=now))
 
-    async def symlink(self, path: str, target: str, *, owner: Owner = Owner(), mtime: int | None = None) -> None:  # noqa: B008 - a frozen value
+    async def symlink(self, path: str, target: str, *, owner: Owner = Owner(), mtime: int | None = None) -> None:
         """Make a symbolic link to ``target``, kept as it is. EEXIST when something is there."""
         path = await self._writable_path(path)
         if await self.find(path) is not None:
@@ -276,6 +286,9 @@ class Batch:
             raise PathError(errno.EBUSY, path, "a drive is mounted there; unmount it")
         if present.is_directory and await self._has_children(path):
             raise PathError(errno.ENOTEMPTY, path, "the directory is not empty")
+        if path not in self._changed:
+            node = await self.snapshot.trie.get(path)
+            self._spelling[path] = node.key if node else path
         self._delete(path)
 
     async def delete_tree(self, path: str) -> None:
@@ -317,19 +330,30 @@ class Batch:
         for below in mounted:
             self._unmount(below)
 
-    async def set_stat(self, path: str, **changes: int) -> Stat:
-        """Change ``mode`` (permission bits), ``uid``, ``gid``, ``mtime`` or ``ctime``; return the new Stat. ENOENT.
+    async def set_stat(
+        self,
+        path: str,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        mtime: int | None = None,
+        ctime: int | None = None,
+    ) -> Stat:
+        """Change what is given, of ``mode`` only the permission bits; return the new Stat. ENOENT.
 
-        An implied directory gets a node of its own. ``ctime`` is now unless given.
+        An implied directory gets a node of its own. ``ctime`` is now when None.
         """
         path = await self._writable_path(path)
         stat = await self._existing(path)
-        unknown = changes.keys() - {"mode", "uid", "gid", "mtime", "ctime"}
-        if unknown:
-            raise TypeError(f"set_stat() got {', '.join(sorted(unknown))}, which only writing a file changes")
-        if "mode" in changes:
-            changes["mode"] = st.S_IFMT(stat.mode) | st.S_IMODE(changes["mode"])
-        changed = replace(stat, **{"ctime": self._clock(), **changes})
+        changed = replace(
+            stat,
+            mode=stat.mode if mode is None else st.S_IFMT(stat.mode) | st.S_IMODE(mode),
+            uid=stat.uid if uid is None else uid,
+            gid=stat.gid if gid is None else gid,
+            mtime=stat.mtime if mtime is None else mtime,
+            ctime=self._clock() if ctime is None else ctime,
+        )
         self._put(path, changed)
         return changed
 
@@ -381,7 +405,7 @@ class Batch:
         present = await self._existing(path)
         if present.mount is None or not present.mount.is_core:
             raise PathError(errno.EINVAL, path, "nothing is mounted there")
-        self._delete(path)
+        await self.delete(path)
 
     async def find(self, path: str) -> Stat | None:
         """Return what is at a normal path as this batch leaves it, or None."""
@@ -457,7 +481,9 @@ class Batch:
         """Return the Stat of every node at and below ``path`` as this batch leaves it."""
         found: dict[str, Stat] = {}
         async for node in self.snapshot.trie.iterate(path):
-            found[names.normalise(node.key)] = decode_stat(node.value)
+            path_of_node = names.normalise(node.key)
+            self._spelling[path_of_node] = node.key
+            found[path_of_node] = decode_stat(node.value)
         for below, stat in self._changed.items():
             if below == path or below.startswith(f"{path}/"):
                 if stat is None:
@@ -476,12 +502,13 @@ class Batch:
 
     def _put(self, path: str, stat: Stat) -> None:
         self._changed[path] = stat
+        self._spelling[path] = path
         flags = MOUNT_FLAG if stat.mount is not None and not stat.mount.is_core else 0
         self.operations.append(Put(path, encode_stat(stat), flags=flags))
 
     def _delete(self, path: str) -> None:
         self._changed[path] = None
-        self.operations.append(Delete(path))
+        self.operations.append(Delete(self._spelling.pop(path, path)))
 
     def _mount(self, path: str, target: MountTarget, stat: Stat | None) -> None:
         now = self._clock()

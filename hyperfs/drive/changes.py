@@ -1,0 +1,221 @@
+"""What differs between two versions of a drive, for the kernel's caches and for people.
+
+The rules: a path is named when what a reader of it sees differs, and no other; a node that a deletion wrote again is no
+difference. The work follows the number of differences, not the size of the drive.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from hyperfs import varint
+from hyperfs.drive import names
+from hyperfs.drive.descent import newest_at, own_node
+from hyperfs.drive.entry import implied_stat
+from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
+from hyperfs.drive.stat import Stat, decode_stat
+from hyperfs.errors import EncodingError, PathError
+from hyperfs.trie import Change as NodeChange
+from hyperfs.trie import Node
+
+
+class Kind(Enum):
+    """How a path differs."""
+
+    NEW = "new"
+    GONE = "gone"
+    CHANGED = "changed"
+    LISTING = "listing"
+    """A directory that is itself the same, and holds other names or entries than it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs. With ``whole_tree``, everything below it may differ too, and is not named."""
+
+    path: str
+    kind: Kind
+    whole_tree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One file, link or directory that differs, as people are told. The Stat of the side that lacks it is None."""
+
+    path: str
+    kind: Kind
+    newer: Stat | None
+    older: Stat | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """What one version did. ``time`` is in milliseconds, None where the format keeps none (deletions, tags).
+
+    ``action`` is ``put``, ``delete``, ``mount``, ``unmount``, ``tag``, ``untag`` or ``none``; ``path`` is a path, or
+    the name of a tag, of which ``tagged`` is the version. ``kind`` says of a put whether the path was new.
+    """
+
+    version: int
+    action: str
+    path: str
+    kind: Kind | None = None
+    stat: Stat | None = None
+    time: int | None = None
+    tagged: int | None = None
+
+
+async def changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
+    """Yield each path of which readers see something else in ``newer`` than in ``older``, once.
+
+    Implied directories count: they come and go with what is below them, and take their times from it. Mounted drives
+    are compared as far as ``older`` went into them.
+    """
+    async for change in _own_changes(newer, older):
+        yield change
+    new_table, old_table = await newer.mounts(), await older.mounts()
+    for path, old_inner in older.opened_mounts.items():
+        if new_table.targets.get(path) != old_table.targets.get(path):
+            continue  # named by _own_changes, with its whole tree
+        try:
+            new_inner, _ = await newer.locate(path, enter=True)
+        except PathError:
+            yield Change(path, Kind.CHANGED, whole_tree=True)
+            continue
+        if new_inner is old_inner:
+            continue
+        async for change in changes(new_inner, old_inner):
+            yield replace(change, path=names.join(path, change.path))
+
+
+async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
+    if newer.version == older.version:
+        return
+    told: set[str] = set()
+    above: set[str] = set()
+    above_rewritten: set[str] = set()
+    new_table, old_table = await newer.mounts(), await older.mounts()
+    for path in new_table.targets.keys() | old_table.targets.keys():
+        if new_table.targets.get(path) != old_table.targets.get(path):
+            told.add(path)
+            above.update(names.ancestors(path), ("",))
+            kind = _presence(path in new_table.targets, path in old_table.targets)
+            yield Change(path, kind, whole_tree=True)
+    async for difference in newer.trie.diff(older.trie):
+        path = names.normalise(difference.key)
+        if path in told or not path:
+            continue
+        if is_rewritten(difference):
+            above_rewritten.update(names.ancestors(path), ("",))
+            continue
+        told.add(path)
+        above.update(names.ancestors(path), ("",))
+        yield await _change_of(newer, older, path, difference)
+    for path in above | above_rewritten:
+        change = None if path in told else await _change_above(newer, older, path)
+        if change is not None and (change.kind is not Kind.LISTING or path in above):
+            yield change
+
+
+async def _change_of(newer: Snapshot, older: Snapshot, path: str, difference: NodeChange) -> Change:
+    """Tell how a path differs whose node differs; without a node it may still be a directory that others imply."""
+    new, old = difference.newer, difference.older
+    new_directory = await newest_at(newer.trie, path) is not None if new is None else _is_directory(new)
+    old_directory = await newest_at(older.trie, path) is not None if old is None else _is_directory(old)
+    kind = _presence(new is not None or new_directory, old is not None or old_directory)
+    return Change(path, kind, whole_tree=kind is Kind.CHANGED and new_directory != old_directory)
+
+
+async def _change_above(newer: Snapshot, older: Snapshot, path: str) -> Change:
+    """Tell how a directory differs that has, in both versions, the same node or none."""
+    new, old = await newest_at(newer.trie, path), await newest_at(older.trie, path)
+    if path and (new is None or old is None):
+        in_new = new is not None or bool((await newer.mounts()).names_below(path))
+        in_old = old is not None or bool((await older.mounts()).names_below(path))
+        return Change(path, _presence(in_new, in_old))
+    if path and new is not None and await own_node(newer.trie, new, path.count("/") + 1) is not None:
+        return Change(path, Kind.LISTING)
+    same = implied_stat(new.value if new else None) == implied_stat(old.value if old else None)
+    return Change(path, Kind.LISTING if same else Kind.CHANGED)
+
+
+async def differences(newer: Snapshot, older: Snapshot) -> AsyncIterator[Difference]:
+    """Yield what a person is told of two versions: paths with a node of their own, in the trie's order."""
+    async for difference in newer.trie.diff(older.trie):
+        path = names.normalise(difference.key)
+        if path and not is_rewritten(difference):
+            new, old = difference.newer, difference.older
+            kind = _presence(new is not None, old is not None)
+            yield Difference(path, kind, _stat_of(new), _stat_of(old))
+
+
+async def history(snapshot: Snapshot, *, limit: int | None = None) -> AsyncIterator[LogEntry]:
+    """Yield what each version did, newest first, at most ``limit`` of them. Version 1 is the empty drive, and left out.
+
+    Changes that were committed together have versions of their own.
+    """
+    oldest = 1 if limit is None else max(1, snapshot.version - limit)
+    newer = snapshot.trie
+    for version in range(snapshot.version, oldest, -1):
+        older = newer.checkout(version - 1)
+        entry = LogEntry(version, "none", "")
+        async for difference in newer.diff(older, hidden=True):
+            if not is_rewritten(difference):
+                entry = _log_hidden(version, difference) or entry
+        async for difference in newer.diff(older):
+            if not is_rewritten(difference):
+                entry = _log_visible(version, difference)
+        yield entry
+        newer = older
+
+
+def is_rewritten(difference: NodeChange) -> bool:
+    """Tell whether a node is only a neighbour's copy, written again when something else was deleted."""
+    new, old = difference.newer, difference.older
+    return new is not None and old is not None and new.value == old.value and new.flags == old.flags
+
+
+def _log_visible(version: int, difference: NodeChange) -> LogEntry:
+    path = names.normalise(difference.key)
+    new, old = difference.newer, difference.older
+    kind = _presence(new is not None, old is not None)
+    stat = _stat_of(new or old)
+    is_mount = stat is not None and stat.mount is not None
+    if new is None:
+        return LogEntry(version, "unmount" if is_mount else "delete", path, kind, stat)
+    return LogEntry(version, "mount" if is_mount else "put", path, kind, stat, stat.ctime if stat else None)
+
+
+def _log_hidden(version: int, difference: NodeChange) -> LogEntry | None:
+    key = names.normalise(difference.key)
+    new, old = difference.newer, difference.older
+    kind = _presence(new is not None, old is not None)
+    if key.startswith(f"{TAGS_PREFIX}/"):
+        name = key[len(TAGS_PREFIX) + 1 :]
+        try:
+            tagged = varint.decode(new.value or b"")[0] if new else None
+        except EncodingError:
+            tagged = None
+        return LogEntry(version, "untag" if new is None else "tag", name, kind, tagged=tagged)
+    if key.startswith(f"{MOUNTS_PREFIX}/"):
+        path = key[len(MOUNTS_PREFIX) + 1 :]
+        return LogEntry(version, "unmount" if new is None else "mount", path, kind)
+    return None
+
+
+def _presence(in_newer: bool, in_older: bool) -> Kind:
+    if in_newer and in_older:
+        return Kind.CHANGED
+    return Kind.NEW if in_newer else Kind.GONE
+
+
+def _stat_of(node: Node | None) -> Stat | None:
+    try:
+        return None if node is None else decode_stat(node.value)
+    except EncodingError:
+        return None
+
+
+def _is_directory(node: Node) -> bool:
+    stat = _stat_of(node)
+    return stat is not None and stat.is_directory

@@ -1,0 +1,451 @@
+"""Bringing a drive up to date with a local folder: first a plan, then the work.
+
+The rules: nothing is appended when nothing changed. A file goes into the drive as it was at one instant, or not at all;
+what could not be imported is told, never dropped in silence, and never deleted from the drive for it. Drives mounted in
+the drive are left alone.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import trio
+
+from hyperfs.core.reader import Run
+from hyperfs.drive import names
+from hyperfs.drive.committer import Committer, ContentLease
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.stat import Stat, decode_stat, encode_stat
+from hyperfs.drive.writer import Clock, milliseconds_now
+from hyperfs.errors import EncodingError
+from hyperfs.trie import Delete, Operation, Put
+
+OPERATIONS_IN_A_COMMIT = 2048
+SMALL_BYTES = CHUNK_BYTES
+LOAD_BYTES = 4 * 1024 * 1024
+LOAD_FILES = 256
+LARGE_BLOCKS = 16
+_LOADS_UNDER_WAY = 2
+_SCANNED_AT_ONCE = 1000
+_LARGE_ATTEMPTS = 3
+
+
+class Compare(Enum):
+    """How it is found out whether a file changed."""
+
+    SIZE_AND_TIME = "size and time"
+    CHECKSUM = "checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What an import will do: files whose bytes are appended, nodes that are put without any bytes, deletions.
+
+    ``deletions`` are keys as the trie has them. ``skipped`` is what will not be imported, and why.
+    """
+
+    source: Path
+    into: str
+    version: int
+    files: tuple[Found, ...]
+    nodes: tuple[tuple[str, Stat], ...]
+    deletions: tuple[str, ...]
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of all files to be read."""
+        return sum(found.stat.size for found in self.files)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.files or self.nodes or self.deletions)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import or export is."""
+
+    files: int
+    total_files: int
+    byte_count: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did. ``version`` is the drive's after it."""
+
+    version: int
+    files: int
+    byte_count: int
+    nodes: int
+    deleted: int
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+async def plan_import(
+    snapshot: Snapshot,
+    source: Path,
+    *,
+    into: str = "",
+    delete: bool = False,
+    compare: Compare = Compare.SIZE_AND_TIME,
+    excluded: Collection[Path] = (),
+) -> ImportPlan:
+    """Compare the folder ``source`` with directory ``into`` of a drive of ours; change nothing.
+
+    With ``delete``, what is not in the folder is to be deleted. ``excluded`` are directories to leave out: the store.
+    Raises OSError when ``source`` cannot be listed.
+    """
+    into = names.normalise(into)
+    planner = _Planner(snapshot, source, into)
+    await planner.read_drive()
+    for path in names.ancestors(names.join(into, ".")):
+        planner.keep(path)
+    skip = [(status.st_dev, status.st_ino) for status in [path.stat() for path in excluded if path.is_dir()]]
+    async for item in _scanned(source, skip):
+        await planner.add(item, compare)
+    return planner.plan(delete=delete)
+
+
+async def _scanned(source: Path, excluded: Collection[tuple[int, int]]) -> AsyncIterator[Found | Skipped]:
+    items = scan(source, excluded=excluded)
+    while True:
+        some = await trio.to_thread.run_sync(lambda: list(islice(items, _SCANNED_AT_ONCE)))
+        for item in some:
+            yield item
+        if len(some) < _SCANNED_AT_ONCE:
+            return
+
+
+@dataclass(slots=True)
+class _Planner:
+    snapshot: Snapshot
+    source: Path
+    into: str
+    files: list[Found] = field(default_factory=list)
+    nodes: list[tuple[str, Stat]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    unchanged: int = 0
+    existing: dict[str, tuple[str, bytes | None]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
+    mounted: set[str] = field(default_factory=set)
+
+    async def read_drive(self) -> None:
+        """Note the nodes that are in the drive, and where other drives are mounted."""
+        self.mounted = set((await self.snapshot.mounts()).targets)
+        async for node in self.snapshot.trie.iterate(self.into):
+            path = names.normalise(node.key)
+            if path != self.into:
+                self.existing[path] = (node.key, node.value)
+
+    def keep(self, path: str) -> None:
+        """Never delete ``path``."""
+        self.existing.pop(path, None)
+
+    async def add(self, item: Found | Skipped, compare: Compare) -> None:
+        """Decide what to do about one thing in the folder."""
+        path = names.join(self.into, item.path)
+        if isinstance(item, Skipped):
+            self.skipped.append(item)
+            self.kept.add(path)
+            return
+        if path in self.mounted or any(above in self.mounted for above in names.ancestors(path)):
+            self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted there"))
+            return
+        _, value = self.existing.pop(path, ("", None))
+        old = _stat_or_none(value)
+        new = item.stat
+        if not new.is_directory and old is not None and old.is_directory:
+            self.replaced.add(path)
+        same_content = await self._same_content(path, item, old, compare) if new.is_file else False
+        if new.is_file and (old is None or not same_content):
+            self.files.append(item)
+        elif old is not None and _same_node(old, new):
+            self.unchanged += 1
+        elif new.is_file and old is not None:
+            self.nodes.append((path, _with_content_of(new, old)))
+        else:
+            self.nodes.append((path, new))
+
+    async def _same_content(self, path: str, item: Found, old: Stat | None, compare: Compare) -> bool:
+        if old is None or not old.is_file or old.mount is not None or old.size != item.stat.size:
+            return False
+        if compare is Compare.SIZE_AND_TIME:
+            return old.mtime == item.stat.mtime
+        local = await trio.to_thread.run_sync(partial(_digest_of_file, self.source / item.path))
+        return local is not None and local == await _digest_of_entry(self.snapshot, path, old)
+
+    def plan(self, *, delete: bool) -> ImportPlan:
+        """Return the plan."""
+        gone = {path: key for path, (key, _) in self.existing.items()}
+        deletions = [
+            key
+            for path, key in gone.items()
+            if (delete and self._may_be_deleted(path)) or not self.replaced.isdisjoint(names.ancestors(path))
+        ]
+        return ImportPlan(
+            self.source,
+            self.into,
+            self.snapshot.version,
+            tuple(self.files),
+            tuple(self.nodes),
+            tuple(deletions),
+            self.unchanged,
+            tuple(self.skipped),
+        )
+
+    def _may_be_deleted(self, path: str) -> bool:
+        return not (path in self.mounted or path in self.kept or self.kept.intersection(names.ancestors(path)))
+
+
+async def run_import(
+    plan: ImportPlan,
+    committer: Committer,
+    *,
+    on_progress: ProgressCallback | None = None,
+    clock: Clock = milliseconds_now,
+) -> ImportResult:
+    """Do what ``plan`` says, in commits of at most `OPERATIONS_IN_A_COMMIT` nodes.
+
+    Raises `ConflictingLength` when somebody else wrote to the drive since the plan was made; what was committed stays.
+    """
+    run = _Importing(plan, committer, on_progress, clock)
+    if plan.is_empty:
+        return run.result()
+    async with committer.content() as lease:
+        for path, stat in plan.nodes:
+            await run.put(path, replace(stat, ctime=run.now))
+        if plan.files:
+            await run.append_files(lease)
+        for key in plan.deletions:
+            await run.add(Delete(key))
+        await run.commit()
+    return run.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Blocks to be appended at once, and the small files that they are, each with its number of them."""
+
+    blocks: list[bytes]
+    files: list[tuple[Found, int]]
+    skipped: list[Skipped]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some blocks of a large file. With the last one comes its Stat, or why it was not whole."""
+
+    blocks: list[bytes]
+    is_first: bool
+    outcome: Found | Skipped | None
+
+
+class _Importing:
+    """One import under way."""
+
+    def __init__(
+        self, plan: ImportPlan, committer: Committer, on_progress: ProgressCallback | None, clock: Clock
+    ) -> None:
+        self.now = clock()
+        self._plan = plan
+        self._committer = committer
+        self._on_progress = on_progress
+        self._version = plan.version
+        self._operations: list[Operation] = []
+        self._skipped = list(plan.skipped)
+        self._files = 0
+        self._bytes = 0
+        self._total_bytes = plan.total_bytes
+        self._large: Run | None = None
+
+    async def append_files(self, lease: ContentLease) -> None:
+        """Append all files: a task reads ahead in worker threads while this one appends."""
+        async with trio.open_nursery() as nursery:
+            sender, receiver = trio.open_memory_channel[_Load | _Part](_LOADS_UNDER_WAY)
+            nursery.start_soon(_read_all, self._plan.source, self._plan.files, sender)
+            async with receiver:
+                async for item in receiver:
+                    run = await lease.append(item.blocks)
+                    if isinstance(item, _Load):
+                        await self._take_load(item, run)
+                    else:
+                        await self._take_part(item, run)
+                    self._tell()
+
+    async def _take_load(self, load: _Load, run: Run) -> None:
+        block, byte_offset = run.blocks.start, run.byte_offset
+        for found, count in load.files:
+            size = found.stat.size
+            await self._put_file(found, range(block, block + count), byte_offset, size)
+            block += count
+            byte_offset += size
+        self._skipped += load.skipped
+
+    async def _take_part(self, part: _Part, run: Run) -> None:
+        self._bytes += run.size
+        before = self._large
+        if part.is_first or before is None:
+            self._large = run
+        else:
+            blocks = range(before.blocks.start, run.blocks.stop)
+            self._large = Run(blocks, before.byte_offset, before.size + run.size)
+        whole = self._large
+        if isinstance(part.outcome, Found):
+            self._bytes -= whole.size
+            await self._put_file(part.outcome, whole.blocks, whole.byte_offset, whole.size)
+        elif part.outcome is not None:
+            self._skipped.append(part.outcome)
+
+    async def _put_file(self, found: Found, blocks: range, byte_offset: int, size: int) -> None:
+        stat = replace(
+            found.stat, size=size, blocks=len(blocks), offset=blocks.start, byte_offset=byte_offset, ctime=self.now
+        )
+        await self.put(names.join(self._plan.into, found.path), stat)
+        self._files += 1
+        self._bytes += size
+
+    async def put(self, path: str, stat: Stat) -> None:
+        """Have a node put."""
+        await self.add(Put(path, encode_stat(stat)))
+
+    async def add(self, operation: Operation) -> None:
+        """Have an operation done, with the next commit."""
+        self._operations.append(operation)
+        if len(self._operations) >= OPERATIONS_IN_A_COMMIT:
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Commit what is waiting."""
+        if self._operations:
+            self._version = await self._committer.commit(self._operations, expected_version=self._version)
+            self._operations = []
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(Progress(self._files, len(self._plan.files), self._bytes, self._total_bytes))
+
+    def result(self) -> ImportResult:
+        """Return what was done."""
+        plan = self._plan
+        return ImportResult(
+            self._version,
+            self._files,
+            self._bytes,
+            len(plan.nodes),
+            len(plan.deletions),
+            plan.unchanged,
+            tuple(self._skipped),
+        )
+
+
+async def _read_all(folder: Path, files: Iterable[Found], sender: trio.MemorySendChannel[_Load | _Part]) -> None:
+    """Read ``files`` in worker threads and send what they hold; small ones many at a time."""
+    async with sender:
+        gathered: list[Found] = []
+        size = 0
+        for found in files:
+            if found.stat.size > SMALL_BYTES:
+                await _read_large(folder, found, sender)
+                continue
+            gathered.append(found)
+            size += found.stat.size
+            if size >= LOAD_BYTES or len(gathered) == LOAD_FILES:
+                await sender.send(await trio.to_thread.run_sync(_load, folder, gathered))
+                gathered, size = [], 0
+        if gathered:
+            await sender.send(await trio.to_thread.run_sync(_load, folder, gathered))
+
+
+def _load(folder: Path, files: list[Found]) -> _Load:
+    load = _Load([], [], [])
+    for found in files:
+        contents = read_small(folder, found)
+        if isinstance(contents, Skipped):
+            load.skipped.append(contents)
+        else:
+            load.blocks.extend(contents.blocks)
+            load.files.append((contents.found, len(contents.blocks)))
+    return load
+
+
+async def _read_large(folder: Path, found: Found, sender: trio.MemorySendChannel[_Load | _Part]) -> None:
+    """Send a file in parts. If it changes meanwhile it is sent again from its start; what went before is wasted."""
+    for attempt in range(_LARGE_ATTEMPTS):
+        try:
+            file = await trio.to_thread.run_sync(ReadFile, folder, found)
+        except OSError as error:
+            await sender.send(_Part([], True, Skipped(found.path, error.strerror or str(error))))
+            return
+        try:
+            is_first = True
+            while True:
+                blocks = await trio.to_thread.run_sync(file.read_blocks, LARGE_BLOCKS)
+                if len(blocks) < LARGE_BLOCKS or len(blocks[-1]) < CHUNK_BYTES:
+                    break
+                await sender.send(_Part(blocks, is_first, None))
+                is_first = False
+            if file.stayed():
+                await sender.send(_Part(blocks, is_first, file.found))
+                return
+        except OSError as error:
+            await sender.send(_Part([], False, Skipped(found.path, error.strerror or str(error))))
+            return
+        finally:
+            file.close()
+        if attempt == _LARGE_ATTEMPTS - 1:
+            await sender.send(_Part([], False, Skipped(found.path, "it changed each time it was read")))
+
+
+def _digest_of_file(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+        return None
+
+
+async def _digest_of_entry(snapshot: Snapshot, path: str, stat: Stat) -> bytes:
+    file = await snapshot.open(Entry(path, path, 0, snapshot, encode_stat(stat)))
+    digest = hashlib.blake2b()
+    for position in range(0, file.size, LOAD_BYTES):
+        digest.update(await file.read(position, LOAD_BYTES))
+    return digest.digest()
+
+
+def _same_node(old: Stat, new: Stat) -> bool:
+    """Tell whether two Stats of equal content are the same but for their times of change."""
+    return (old.mode, old.uid, old.gid, old.mtime, old.linkname, old.present_attributes) == (
+        new.mode,
+        new.uid,
+        new.gid,
+        new.mtime,
+        new.linkname,
+        new.present_attributes,
+    )
+
+
+def _with_content_of(new: Stat, old: Stat) -> Stat:
+    return replace(new, size=old.size, blocks=old.blocks, offset=old.offset, byte_offset=old.byte_offset)
+
+
+def _stat_or_none(value: bytes | None) -> Stat | None:
+    try:
+        return decode_stat(value)
+    except EncodingError:
+        return None

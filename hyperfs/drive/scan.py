@@ -1,0 +1,190 @@
+"""Looking at a local folder: what is in it, as Stats, and the bytes of its files.
+
+The rule: everything in here is plain blocking code for a worker thread, and never follows a symbolic link below the
+folder it was given. What a drive cannot hold is told, not raised.
+"""
+
+import errno
+import os
+import stat as st
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperfs.drive import names
+from hyperfs.drive.stat import Stat
+
+CHUNK_BYTES = 512 * 1024
+ATTRIBUTE_PREFIX = "user."
+_READ_ATTEMPTS = 3
+_NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENOENT, errno.EPERM, errno.EACCES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing in a folder: its path below the folder, and its Stat without a place in any content core."""
+
+    path: str
+    stat: Stat
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One thing that a drive cannot hold, or that could not be read, and why. Nothing below it was looked at."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A whole small file as it was at one instant: its Stat then, and its blocks."""
+
+    found: Found
+    blocks: list[bytes]
+
+
+def scan(folder: Path, *, excluded: Collection[tuple[int, int]] = ()) -> Iterator[Found | Skipped]:
+    """Yield everything below ``folder``, a directory before what is in it.
+
+    ``excluded`` are directories, by device and inode number, that are left out. Raises OSError for ``folder`` itself.
+    """
+    waiting = deque([""])
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(folder / directory) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if not directory:
+                raise
+            yield Skipped(directory, error.strerror or str(error))
+            continue
+        for entry in listed:
+            path = names.join(directory, entry.name)
+            item = _look(entry, path, excluded)
+            yield item
+            if isinstance(item, Found) and item.stat.is_directory:
+                waiting.append(path)
+
+
+def _look(entry: os.DirEntry[str], path: str, excluded: Collection[tuple[int, int]]) -> Found | Skipped:
+    reason = names.why_not_presentable(entry.name)
+    if reason is not None:
+        return Skipped(path, f"a drive cannot hold its name: {reason}")
+    try:
+        status = entry.stat(follow_symlinks=False)
+        kind = st.S_IFMT(status.st_mode)
+        if kind not in (st.S_IFREG, st.S_IFDIR, st.S_IFLNK):
+            return Skipped(path, "it is a device, a FIFO or a socket, which a drive does not hold")
+        if kind == st.S_IFDIR and (status.st_dev, status.st_ino) in excluded:
+            return Skipped(path, "the store that is imported into lies there")
+        linkname = os.readlink(entry.path) if kind == st.S_IFLNK else None
+        attributes = read_attributes(entry.path)
+    except OSError as error:
+        return Skipped(path, error.strerror or str(error))
+    return Found(path, stat_of(status, attributes, linkname))
+
+
+def stat_of(status: os.stat_result, attributes: Mapping[str, bytes | None], linkname: str | None = None) -> Stat:
+    """Return the Stat of a local file: times before 1970 become 0, and only a file has a size."""
+    return Stat(
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_size if st.S_ISREG(status.st_mode) else 0,
+        mtime=max(0, status.st_mtime_ns // 1_000_000),
+        linkname=linkname,
+        attributes=attributes,
+    )
+
+
+def read_attributes(target: str | int) -> Mapping[str, bytes | None]:
+    """Return the user's extended attributes of a path (not followed) or descriptor; none where there cannot be any."""
+    follow = isinstance(target, int)
+    try:
+        listed = os.listxattr(target, follow_symlinks=follow)
+        if not listed:
+            return {}
+        return {
+            name: os.getxattr(target, name, follow_symlinks=follow)
+            for name in sorted(listed)
+            if name.startswith(ATTRIBUTE_PREFIX)
+        }
+    except OSError as error:
+        if error.errno in _NOT_SUPPORTED:
+            return {}
+        raise
+
+
+class ReadFile:
+    """One local file, read from its start, and whether it stayed as it was meanwhile. Close it."""
+
+    def __init__(self, folder: Path, found: Found) -> None:
+        """Open it. Raises OSError; EINVAL when it is no regular file any more."""
+        self._descriptor = os.open(folder / found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._status = os.fstat(self._descriptor)
+            if not st.S_ISREG(self._status.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file any more")
+            self.found = Found(found.path, stat_of(self._status, self._attributes(found)))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self.size = 0
+
+    def _attributes(self, found: Found) -> Mapping[str, bytes | None]:
+        """Return the attributes as they were found, or read them again when the file is another one since."""
+        if found.stat.mtime == max(0, self._status.st_mtime_ns // 1_000_000):
+            return found.stat.attributes
+        return read_attributes(self._descriptor)
+
+    def read_blocks(self, count: int) -> list[bytes]:
+        """Return the next blocks, at most ``count``; fewer at the end."""
+        blocks: list[bytes] = []
+        while len(blocks) < count:
+            block = os.read(self._descriptor, CHUNK_BYTES)
+            while block and len(block) < CHUNK_BYTES:
+                more = os.read(self._descriptor, CHUNK_BYTES - len(block))
+                if not more:
+                    break
+                block += more
+            if not block:
+                break
+            self.size += len(block)
+            blocks.append(block)
+            if len(block) < CHUNK_BYTES:
+                break
+        return blocks
+
+    def stayed(self) -> bool:
+        """Tell whether, from opening until now, nothing changed and everything was read."""
+        now = os.fstat(self._descriptor)
+        before = self._status
+        return self.size == now.st_size == before.st_size and (now.st_mtime_ns, now.st_ctime_ns) == (
+            before.st_mtime_ns,
+            before.st_ctime_ns,
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def read_small(folder: Path, found: Found) -> Contents | Skipped:
+    """Return a whole file as it was at one instant, or why that could not be had."""
+    for _ in range(_READ_ATTEMPTS):
+        try:
+            file = ReadFile(folder, found)
+        except OSError as error:
+            return Skipped(found.path, error.strerror or str(error))
+        try:
+            blocks = file.read_blocks(file.found.stat.size // CHUNK_BYTES + 2)
+            if file.stayed():
+                return Contents(file.found, blocks)
+        except OSError as error:
+            return Skipped(found.path, error.strerror or str(error))
+        finally:
+            file.close()
+    return Skipped(found.path, "it changed each time it was read")

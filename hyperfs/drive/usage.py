@@ -1,0 +1,82 @@
+"""How much of a drive is here.
+
+The rule: looking fetches nothing. What is not known without fetching is None.
+"""
+
+from dataclasses import dataclass
+
+from hyperfs.core.reader import CoreReader
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.stat import decode_stat
+from hyperfs.errors import EncodingError
+
+
+@dataclass(frozen=True, slots=True)
+class CoreUsage:
+    """One core: blocks and bytes in all, and blocks of them here."""
+
+    key: bytes
+    blocks: int
+    byte_length: int
+    local_blocks: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is here."""
+        return self.local_blocks == self.blocks
+
+
+@dataclass(frozen=True, slots=True)
+class FilesUsage:
+    """The files of one version. ``local_size`` counts a file that is partly here by its share of blocks."""
+
+    files: int
+    local_files: int
+    directories: int
+    links: int
+    size: int
+    local_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A drive at a version. ``files`` is None while metadata of that version is missing here."""
+
+    key: bytes
+    version: int
+    metadata: CoreUsage
+    content: CoreUsage
+    files: FilesUsage | None
+
+
+async def usage(snapshot: Snapshot) -> Usage:
+    """Return how much of ``snapshot``'s drive is here; mounted drives are not counted."""
+    metadata = snapshot.volume.metadata
+    content = await snapshot.volume.content()
+    files = await _files(snapshot, content) if metadata.has(0, snapshot.version) else None
+    return Usage(snapshot.key, snapshot.version, _core(metadata, snapshot.version), _core(content), files)
+
+
+def _core(core: CoreReader, length: int | None = None) -> CoreUsage:
+    length = core.length if length is None else length
+    return CoreUsage(core.key, length, core.byte_length, core.count(0, length))
+
+
+async def _files(snapshot: Snapshot, content: CoreReader) -> FilesUsage:
+    files = local_files = directories = links = size = local_size = 0
+    async for node in snapshot.trie.iterate():
+        try:
+            stat = decode_stat(node.value)
+        except EncodingError:
+            continue
+        if stat.is_directory:
+            directories += 1
+        elif stat.is_link:
+            links += 1
+        elif stat.mount is None:
+            files += 1
+            size += stat.size
+            here = content.count(stat.offset, stat.offset + stat.blocks)
+            local_files += here == stat.blocks
+            local_size += stat.size if here == stat.blocks else stat.size * here // stat.blocks
+    return FilesUsage(files, local_files, directories, links, size, local_size)
