@@ -12,6 +12,7 @@ const { Cores } = require('./lib/cores')
 const { Drives } = require('./lib/drives')
 const { Tries } = require('./lib/tries')
 const { openStore } = require('./lib/store')
+const { Wire } = require('./lib/wire')
 
 let groups = null
 let store = null
@@ -20,7 +21,7 @@ async function open ({ storage = null, masterKey = null }) {
   if (store) throw new Error('the store is open already')
   store = await openStore(storage, masterKey)
   const cores = new Cores(store)
-  groups = { net: new Network(store), core: cores, drive: new Drives(store), trie: new Tries(cores) }
+  groups = { net: new Network(store), core: cores, drive: new Drives(store), trie: new Tries(cores), wire: new Wire() }
   return {}
 }
 
