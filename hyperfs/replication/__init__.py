@@ -4,7 +4,7 @@ The one rule: nothing that a peer says is believed before it is verified, and a 
 name and asked no more. Start at `hyperfs.replication.replicator.Replicator`.
 """
 
-from hyperfs.replication.replicator import Follow, Replicator
-from hyperfs.replication.status import CoreStatus, Ending, EndReason, PeerStatus, ReplicationStatus
+from hyperfs.replication.replicator import Replicator
+from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus
 
 __all__ = ["CoreStatus", "EndReason", "Ending", "Follow", "PeerStatus", "ReplicationStatus", "Replicator"]

@@ -6,66 +6,120 @@ stream one link (`hyperfs.replication.link`) that carries it; this module only j
 
 from __future__ import annotations
 
-import enum
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
+
+from hyperfs.errors import BlockNotAvailable, short
+from hyperfs.protocol.noise import NoiseKeyPair
+from hyperfs.replication.bans import Bans
+from hyperfs.replication.exchange import Exchange
+from hyperfs.replication.link import Link
+from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, ReplicationStatus
+from hyperfs.trie.cache import NodeCache
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
     from hyperfs.core.reader import CoreReader, Hint, Priority
-    from hyperfs.replication.status import Ending, ReplicationStatus
 
+logger = logging.getLogger(__name__)
 
-class Follow(enum.Enum):
-    """What is asked for, without anybody reading, when a peer announces blocks past a core's length."""
+HINTED_PEERS: Final = 3
+"""How many peers a hint goes to: their answers overlap, and the same block is asked of only one."""
 
-    NOTHING = "nothing"
-    """Nothing: the length grows only as blocks are read (right for content)."""
-
-    LENGTH = "length"
-    """The proof of the newest block: the length grows, nothing else is fetched."""
-
-    NEWEST = "newest"
-    """The newest block itself (right for metadata: the head of a trie is read at once)."""
+NODE_CACHE_BYTES: Final = 4 << 20
 
 
 class Replicator:
     """Shares cores over any number of connections; the `Source` of those cores.
 
-    ``static_key`` is the seed of this process's X25519 key (32 bytes; random by default), by which peers know us.
+    ``static_key`` is this process's X25519 secret key (32 bytes; random by default), by whose public key peers know us.
     ``patience_seconds``: when no peer had a core for this long, fetches of it fail at once instead of waiting.
     """
 
-    def __init__(self, *, static_key: bytes | None = None, patience_seconds: float = 20.0) -> None: ...
+    def __init__(self, *, static_key: bytes | None = None, patience_seconds: float = 20.0) -> None:
+        self.patience_seconds = patience_seconds
+        self.node_cache = NodeCache(NODE_CACHE_BYTES)
+        self._key = NoiseKeyPair.generate() if static_key is None else NoiseKeyPair.of_secret(static_key)
+        self._exchanges: dict[bytes, Exchange] = {}
+        self._links: dict[Link, None] = {}
+        self._bans = Bans()
 
     @property
     def public_key(self) -> bytes:
         """The X25519 public key that peers see."""
-        ...
+        return self._key.public
+
+    # cores
 
     def add_core(self, core: Core, *, follow: Follow = Follow.LENGTH) -> None:
-        """Share ``core``: with new connections, and at once on those that are up. Adding it again changes ``follow``."""
+        """Share ``core``: with new connections, and at once on those that are up. Again: change ``follow``."""
+        exchange = self._exchanges.get(core.discovery_key)
+        if exchange is not None:
+            exchange.follow = follow
+            return
+        exchange = Exchange(core, follow)
+        self._exchanges[core.discovery_key] = exchange
+        for link in self._links:
+            link.share(exchange)
 
     def remove_core(self, core: Core) -> None:
         """Stop sharing ``core``; its channels are closed and its waiting fetches raise `BlockNotAvailable`."""
+        exchange = self._exchanges.pop(core.discovery_key, None)
+        if exchange is not None:
+            for link in self._links:
+                link.unshare(exchange)
+            exchange.close()
 
     def expect_peers(self) -> None:
         """Start patience anew for every core: somebody is about to connect."""
+        for exchange in self._exchanges.values():
+            exchange.alone_since = trio.current_time()
 
-    def is_banned(self, name: str) -> bool:
-        """Tell whether the peer named ``name`` (see `run`) misbehaved lately."""
-        ...
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The shared cores' exchanges."""
+        return list(self._exchanges.values())
+
+    def exchange_of(self, discovery_key: bytes) -> Exchange | None:
+        """Return the exchange of a core that is shared, None for any other."""
+        return self._exchanges.get(discovery_key)
+
+    # the source of the cores
 
     async def fetch(self, core: CoreReader, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
-        """See `hyperfs.core.reader.Source.fetch`."""
+        """See `hyperfs.core.reader.Source.fetch`. A ``hint`` goes to peers that list its extension."""
+        exchange = self._exchange_for(core)
+        if hint is not None:
+            hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.in_flight))
+            for peer in [peer for peer in hinted if peer.channel.remote_supports(hint.extension)][:HINTED_PEERS]:
+                if isinstance(peer.link, Link):
+                    peer.link.send_hint(peer, hint)
+        await exchange.fetch(ranges, priority)
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """See `hyperfs.core.reader.Source.seek`."""
+        await self._exchange_for(core).seek(byte_offset, blocks)
 
     async def update(self, core: CoreReader) -> None:
         """See `hyperfs.core.reader.Source.update`."""
+        for link in list(self._links):
+            await link.ready.wait()
+        exchange = self._exchanges.get(core.discovery_key)
+        if exchange is not None:
+            await exchange.update()
+
+    def _exchange_for(self, core: CoreReader) -> Exchange:
+        exchange = self._exchanges.get(core.discovery_key)
+        if exchange is None:
+            raise BlockNotAvailable(f"{short(core.key)} is not shared with peers")
+        if not exchange.open_peers and trio.current_time() - exchange.alone_since >= self.patience_seconds:
+            raise BlockNotAvailable(f"no peer has had {short(core.key)} for {self.patience_seconds:g} s")
+        return exchange
+
+    # connections
 
     async def run(self, stream: trio.abc.Stream, *, initiator: bool, name: str) -> Ending:
         """Run one connection over ``stream`` to its end, close the stream, and say why it ended.
@@ -73,11 +127,74 @@ class Replicator:
         ``initiator`` is the side that dialled. ``name`` is how logs and `status` call the peer (``host:port``). Never
         raises for anything the peer or the network does.
         """
-        ...
+        link = Link(self, stream, initiator=initiator, name=name, static_key=self._key)
+        self._links[link] = None
+        try:
+            ending = await link.run()
+        finally:
+            del self._links[link]
+        if ending.reason is EndReason.MISBEHAVED:
+            if initiator:
+                self._bans.add(name)
+            if ending.remote_key is not None:
+                self._bans.add(ending.remote_key)
+        return ending
+
+    def is_banned(self, name: str) -> bool:
+        """Tell whether the peer that was dialled as ``name`` misbehaved lately."""
+        return name in self._bans
+
+    def handshaken(self, link: Link) -> Ending | None:
+        """Take note of who ``link`` leads to; return why it has to end, if so.
+
+        Of two connections to one peer the one stays that the side with the smaller static key dialled (of two dialled
+        by the same side the older), and the dialler closes the other. See docs/formats.md, "Finding peers".
+        """
+        remote_key = link.remote_key
+        assert remote_key is not None
+        if remote_key == self.public_key:
+            return Ending(EndReason.SELF, "it is this very process", remote_key)
+        if remote_key in self._bans:
+            return Ending(EndReason.BANNED, "it misbehaved lately", remote_key)
+        for other in list(self._links):
+            if other is link or other.remote_key != remote_key:
+                continue
+            if other.initiator == link.initiator or link.initiator != (self.public_key < remote_key):
+                loser = link
+            else:
+                loser = other
+            if not loser.initiator:
+                continue
+            if loser is link:
+                return Ending(EndReason.DOUBLE, f"{other.name} leads to the same peer", remote_key)
+            other.end(EndReason.DOUBLE, f"{link.name} leads to the same peer")
+        return None
 
     async def wait_disconnected(self, remote_key: bytes) -> None:
         """Return once no connection to the peer with this static key is up."""
+        for link in list(self._links):
+            if link.remote_key == remote_key:
+                await link.ended.wait()
+
+    def disconnect(self, name: str) -> None:
+        """End the connections that were dialled as ``name``."""
+        for link in list(self._links):
+            if link.initiator and link.name == name:
+                link.end(EndReason.CLOSED, "closed by us")
 
     def status(self) -> ReplicationStatus:
         """Return what is connected, shared and under way right now."""
-        ...
+        return ReplicationStatus(
+            peers=tuple(link.status() for link in self._links if link.remote_key is not None),
+            cores=tuple(
+                CoreStatus(
+                    key=exchange.core.key,
+                    peers=len(exchange.open_peers),
+                    length=exchange.core.length,
+                    claimed_length=exchange.claimed_length,
+                    in_flight=exchange.in_flight,
+                    demands=exchange.demands,
+                )
+                for exchange in self._exchanges.values()
+            ),
+        )

@@ -27,6 +27,22 @@ class EndReason(enum.Enum):
     MISBEHAVED = "misbehaved"
     """The other side broke the rules; it is banned for a while."""
 
+    BANNED = "banned"
+    """The other side misbehaved a while ago."""
+
+
+class Follow(enum.Enum):
+    """What is asked for, without anybody reading, when a peer announces blocks past a core's length."""
+
+    NOTHING = "nothing"
+    """Nothing: the length grows only as blocks are read (right for content)."""
+
+    LENGTH = "length"
+    """The proof of the newest block: the length grows, nothing else is fetched."""
+
+    NEWEST = "newest"
+    """The newest block itself (right for metadata: the head of a trie is read at once)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

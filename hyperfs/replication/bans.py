@@ -1,0 +1,37 @@
+"""Peers that broke the rules and are not talked to for a while.
+
+The one rule: the table is bounded and every entry expires: when it is full, the entry that expires first goes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+BAN_SECONDS: Final = 600.0
+MAX_BANS: Final = 1024
+
+
+class Bans:
+    """Static keys and names (``host:port``) of peers that misbehaved, with the time until which that counts."""
+
+    def __init__(self) -> None:
+        self._until: dict[bytes | str, float] = {}
+
+    def add(self, peer: bytes | str) -> None:
+        """Ban a static key or a name for `BAN_SECONDS`."""
+        self._until.pop(peer, None)
+        while len(self._until) >= MAX_BANS:
+            # entries last equally long, so the oldest one is the first
+            del self._until[next(iter(self._until))]
+        self._until[peer] = trio.current_time() + BAN_SECONDS
+
+    def __contains__(self, peer: bytes | str) -> bool:
+        until = self._until.get(peer)
+        if until is None:
+            return False
+        if until <= trio.current_time():
+            del self._until[peer]
+            return False
+        return True

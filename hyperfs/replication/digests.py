@@ -1,0 +1,96 @@
+"""Which nodes of a proof need not be sent: said in requests, and remembered from them.
+
+The one rule: a node is only called known when the other side may rely on it: because it is on disk here, or because an
+earlier answer on the same channel, which is handled before, is certain to bring it.
+The digest's form: docs/formats.md, "Proofs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from hyperfs import flat_tree
+
+MAX_REMEMBERED: Final = 65536
+"""Tree nodes remembered of one peer and core; past that all are forgotten, which only makes proofs longer."""
+
+
+def climb(block_index: int, tree_length: int, known: Callable[[int], bool]) -> tuple[int, list[int] | None]:
+    """Return the digest for a request of ``block_index``, and which nodes its answer will make known.
+
+    ``tree_length`` is the number of blocks that known nodes may lie under; ``known`` tells of a tree index. The nodes
+    are None when no ancestor is known: then the answer's proof ends somewhere that only the other side knows.
+    """
+    node = 2 * block_index
+    if known(node):
+        return 1, []
+    digest = 0
+    level_bit = 2
+    brought = [node]
+    limit = 2 * tree_length
+    while True:
+        # inlined sibling and parent: this runs for every block that is asked
+        low = ~node & (node + 1)
+        sibling = node ^ (low << 1)
+        parent = (node | low) & ~(low << 1)
+        if known(sibling):
+            digest |= level_bit
+        else:
+            brought.append(sibling)
+        if known(parent):
+            digest |= 2 * level_bit | 1
+            return (1 if digest + 1 == 4 * level_bit else digest), brought
+        brought.append(parent)
+        if flat_tree.left_span(parent) == 0 and flat_tree.right_span(parent) >= limit:
+            return digest, None
+        node = parent
+        level_bit *= 2
+
+
+class Remembered:
+    """What a peer's digests said that it has, for the life of a channel."""
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self) -> None:
+        self._nodes: set[int] = set()
+
+    def merge(self, block_index: int, digest: int, tree_length: int) -> int:
+        """Take in what ``digest`` says, and return the digest that says all that is known of the way up."""
+        if digest == 1:
+            return 1
+        if digest & 1:
+            # the way up ends at an ancestor: nothing remembered can shorten it by more than digests already do
+            self._note_ancestor(block_index, digest)
+            return digest
+        self._note_siblings(block_index, digest)
+        if not self._nodes:
+            return digest
+        return climb(block_index, tree_length, self._nodes.__contains__)[0]
+
+    def _note_ancestor(self, block_index: int, digest: int) -> None:
+        node = 2 * block_index
+        for _ in range(digest.bit_length() - 2):
+            node = flat_tree.parent(node)
+        if node in self._nodes:
+            return
+        self._note_siblings(block_index, digest & ~(1 << (digest.bit_length() - 1)))
+        self._add(node)
+        # who has an ancestor has all the roots left of it, too
+        for root in flat_tree.full_roots(flat_tree.left_span(node) // 2):
+            self._add(root)
+
+    def _note_siblings(self, block_index: int, digest: int) -> None:
+        node = 2 * block_index
+        bits = digest >> 1
+        while bits:
+            if bits & 1:
+                self._add(flat_tree.sibling(node))
+            node = flat_tree.parent(node)
+            bits >>= 1
+
+    def _add(self, node: int) -> None:
+        if len(self._nodes) >= MAX_REMEMBERED:
+            self._nodes.clear()
+        self._nodes.add(node)

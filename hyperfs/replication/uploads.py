@@ -1,0 +1,130 @@
+"""What one peer asked of one core of ours, and the answers.
+
+The one rule: a question waits as a question, a few bytes, and becomes an answer only when the peer has taken what it
+was sent before. So a peer that reads slowly, or never, costs what its questions cost, and those are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from hyperfs import rle
+from hyperfs.errors import BlockNotAvailable, PeerMisbehaved, short
+from hyperfs.protocol.channel import Channel
+from hyperfs.protocol.events import CancelReceived, RequestReceived, WantReceived
+from hyperfs.replication.digests import Remembered
+
+if TYPE_CHECKING:
+    from hyperfs.core.core import Core
+
+logger = logging.getLogger(__name__)
+
+MAX_QUESTIONS: Final = 16384
+"""Requests and Wants of one peer that may wait; an honest peer has a few thousand at most."""
+_PAGE_BITS: Final = 8192
+
+
+class Uploads:
+    """The queue of one peer's Requests and Wants on one channel, answered in the order in which they came."""
+
+    def __init__(self, channel: Channel, core: Core) -> None:
+        self._channel = channel
+        self._core = core
+        self._questions: OrderedDict[tuple[int | None, ...], RequestReceived | WantReceived] = OrderedDict()
+        self._remembered = Remembered()
+        self._last_seek = 0
+        self._greeted = False
+        self.blocks = 0
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._questions)
+
+    def add(self, question: RequestReceived | WantReceived) -> None:
+        """Queue a question, unless it waits already. Raises PeerMisbehaved when too many wait."""
+        if len(self._questions) >= MAX_QUESTIONS:
+            raise PeerMisbehaved(f"asked {MAX_QUESTIONS} things without waiting for answers, and one more")
+        if isinstance(question, WantReceived):
+            self._questions[question.start, question.length] = question
+        else:
+            self._questions[question.index, question.byte_offset, question.hash_only] = question
+
+    def cancel(self, cancel: CancelReceived) -> None:
+        """Take back the requests that ``cancel`` names, if they were not answered yet."""
+        self._questions.pop((cancel.index, cancel.byte_offset, cancel.hash_only), None)
+
+    def clear(self) -> None:
+        """Forget everything: the channel is closed."""
+        self._questions.clear()
+
+    async def answer(self, budget_bytes: int) -> None:
+        """Answer questions, at least one, until about ``budget_bytes`` were written to the channel."""
+        core = self._core
+        if core.writable and core.durable_length < core.length:
+            # a signature that is seen elsewhere must survive a crash here, or the core would fork
+            await core.sync()
+        while self._questions and budget_bytes > 0 and self._channel.is_open:
+            question = self._questions.popitem(last=False)[1]
+            if isinstance(question, WantReceived):
+                budget_bytes -= self._answer_want(question)
+            else:
+                budget_bytes -= await self._answer_request(question)
+
+    def _answer_want(self, want: WantReceived) -> int:
+        core = self._core
+        length = want.length
+        if length is None:
+            length = max(0, -(-(core.length - want.start) // _PAGE_BITS) * _PAGE_BITS)
+        if want.start % _PAGE_BITS or length % _PAGE_BITS or length == 0:
+            return 1
+        if not self._greeted and core.length and core.has(core.length - 1, core.length):
+            self._channel.send_have(core.length - 1)
+        self._greeted = True
+        end = min(want.start + length, -(-core.length // 8) * 8)
+        bits = rle.encode(core.raw_bits(want.start, end)) if want.start < end else b""
+        self._channel.send_have(want.start, length, bitfield=bits)
+        return 32 + len(bits)
+
+    async def _answer_request(self, request: RequestReceived) -> int:
+        index, digest = request.index, request.digest
+        if request.byte_offset:
+            found = self._core.seek_local(request.byte_offset)
+            if found is not None:
+                if request.byte_offset == self._last_seek:
+                    return 1
+                self._last_seek = request.byte_offset
+                index, digest = found[0], 0
+        core = self._core
+        if request.hash_only:
+            value = None
+        elif core.has(index, index + 1):
+            value = core.get_local(index)
+            if value is None:
+                try:
+                    value = await core.get(index)
+                except BlockNotAvailable:
+                    return self._refuse(index)
+        else:
+            return self._refuse(index)
+        try:
+            proof = await core.proof(
+                index, digest=self._remembered.merge(index, digest, core.length), hash_only=request.hash_only
+            )
+        except BlockNotAvailable:
+            return self._refuse(index)
+        try:
+            self._channel.send_data(index, value, proof.nodes, proof.signature)
+        except ValueError as error:
+            logger.warning("block %d of %s cannot be sent: %s", index, short(core.key), error)
+            return self._refuse(index)
+        if value is None:
+            return 64 + 44 * len(proof.nodes)
+        self.blocks += 1
+        self.bytes += len(value)
+        return 64 + len(value) + 44 * len(proof.nodes)
+
+    def _refuse(self, index: int) -> int:
+        self._channel.send_unhave(index)
+        return 16

@@ -1,0 +1,78 @@
+"""How many requests to have under way at a peer: as many as bandwidth times delay, measured, and not many more.
+
+The one rule: the window is what the peer delivered a second, as measured between asking and being answered, times the
+shortest delay seen, twice over (so that it doubles each round trip until the line is full), and 50 ms of work on top
+(so that a near peer's answers can be handled in batches).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+INITIAL_REQUESTS: Final = 16
+MIN_REQUESTS: Final = 2
+MAX_REQUESTS: Final = 4096
+MAX_BYTES: Final = 32 << 20
+INITIAL_BYTES: Final = 2 << 20
+_SLACK_SECONDS: Final = 0.05
+_MEMORY_SECONDS: Final = 10.0
+_RATE_MEMORY_SECONDS: Final = 1.0
+
+
+class Window:
+    """The measured line to one peer, for one core. Times are trio's clock in seconds."""
+
+    __slots__ = (
+        "_block_bytes",
+        "_previous_rate",
+        "_previous_trip",
+        "_rate",
+        "_rate_since",
+        "_trip",
+        "_trip_since",
+        "delivered",
+        "latency",
+    )
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        """Blocks answered so far; noted with each request to measure what came between asking and answer."""
+        self.latency = 0.0
+        """Seconds that an answer takes, smoothed, queueing included; 0 before the first."""
+        self._block_bytes = 0.0
+        self._rate = self._previous_rate = 0.0
+        self._rate_since = 0.0
+        self._trip = self._previous_trip = 0.0
+        self._trip_since = 0.0
+
+    @property
+    def round_trip(self) -> float | None:
+        """The shortest delay of the last 10 to 20 s, None before the first answer."""
+        trips = [trip for trip in (self._trip, self._previous_trip) if trip > 0]
+        return min(trips) if trips else None
+
+    @property
+    def size(self) -> int:
+        """How many requests may be under way."""
+        trip = self.round_trip
+        if trip is None:
+            return INITIAL_REQUESTS
+        wanted = int(max(self._rate, self._previous_rate) * (2 * trip + _SLACK_SECONDS))
+        wanted = max(wanted, MIN_REQUESTS, min(INITIAL_REQUESTS, int(INITIAL_BYTES / max(1.0, self._block_bytes))))
+        return max(MIN_REQUESTS, min(wanted, MAX_REQUESTS, int(MAX_BYTES / max(1.0, self._block_bytes))))
+
+    def answered(self, count: int, size_bytes: int, asked_at: float, delivered_at_asking: int, now: float) -> None:
+        """Note ``count`` answers, ``size_bytes`` together; the last was asked at ``asked_at``.
+
+        ``delivered_at_asking`` is what `delivered` was then.
+        """
+        self.delivered += count
+        self._block_bytes += (size_bytes / count - self._block_bytes) * (0.2 if self._block_bytes else 1.0)
+        delay = max(now - asked_at, 1e-6)
+        self.latency += (delay - self.latency) * (0.2 if self.latency else 1.0)
+        if now - self._trip_since > _MEMORY_SECONDS:
+            self._previous_trip, self._trip, self._trip_since = self._trip, delay, now
+        self._trip = min(self._trip or delay, delay)
+        if now - self._rate_since > max(_RATE_MEMORY_SECONDS, 4 * delay):
+            self._previous_rate, self._rate, self._rate_since = self._rate, 0.0, now
+        self._rate = max(self._rate, (self.delivered - delivered_at_asking) / delay)

@@ -1,0 +1,104 @@
+"""One address that is dialled, again and again, until nobody wants it any more.
+
+The one rule: a peer that cannot be reached is tried ever more seldom, at times that no two processes share; one that
+was reached is tried again at once when the connection ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Final
+
+import trio
+
+from hyperfs.replication.replicator import Replicator
+from hyperfs.replication.status import Ending, EndReason
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS: Final = 10.0
+FIRST_DELAY_SECONDS: Final = 0.5
+MAX_DELAY_SECONDS: Final = 30.0
+LASTING_SECONDS: Final = 5.0
+"""A connection that lasted so long was a good one, and the delays begin anew."""
+_BAN_CHECK_SECONDS: Final = 30.0
+
+
+def address_name(host: str, port: int) -> str:
+    """Return ``host:port``, IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Dialling:
+    """Keeps a connection to ``host:port`` up. ``attempts`` is after how many failures in a row to give up, if ever."""
+
+    def __init__(self, replicator: Replicator, host: str, port: int, *, attempts: int | None = None) -> None:
+        self.host = host
+        self.port = port
+        self.name = address_name(host, port)
+        self.attempts = attempts
+        self.connected = False
+        self._replicator = replicator
+        self._scope = trio.CancelScope()
+        self._hurried = trio.Event()
+        self._failures = 0
+
+    def hurry(self) -> None:
+        """Dial now instead of waiting for the next turn."""
+        self._hurried.set()
+
+    def stop(self) -> None:
+        """Stop dialling, and end the connection."""
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Dial until stopped, until the address turns out to be our own, or until the attempts are used up."""
+        with self._scope:
+            while self.attempts is None or self._failures < self.attempts:
+                if self._replicator.is_banned(self.name):
+                    await trio.sleep(_BAN_CHECK_SECONDS)
+                    continue
+                began = trio.current_time()
+                ending = await self._connect()
+                if ending is not None:
+                    if ending.reason is EndReason.SELF:
+                        logger.info("%s is this very process: not dialled again", self.name)
+                        return
+                    if ending.reason is EndReason.DOUBLE and ending.remote_key is not None:
+                        await self._replicator.wait_disconnected(ending.remote_key)
+                        self._failures = 0
+                    elif ending.reason is EndReason.BANNED:
+                        await trio.sleep(_BAN_CHECK_SECONDS)
+                    elif trio.current_time() - began >= LASTING_SECONDS:
+                        self._failures = 0
+                await self._wait()
+
+    async def _connect(self) -> Ending | None:
+        """Make one connection and carry it to its end; None when it could not be made."""
+        stream = None
+        try:
+            with trio.move_on_after(CONNECT_SECONDS):
+                stream = await trio.open_tcp_stream(self.host, self.port)
+        except OSError as error:
+            self._report(str(error))
+            return None
+        if stream is None:
+            self._report(f"no answer in {CONNECT_SECONDS:.0f} s")
+            return None
+        self.connected = True
+        try:
+            return await self._replicator.run(stream, initiator=True, name=self.name)
+        finally:
+            self.connected = False
+
+    def _report(self, problem: str) -> None:
+        # an address that stays away is worth one line, not one a minute
+        logger.log(logging.DEBUG if self._failures else logging.WARNING, "cannot reach %s: %s", self.name, problem)
+
+    async def _wait(self) -> None:
+        longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._hurried = trio.Event()
+        with trio.move_on_after(random.uniform(longest / 2, longest)):
+            await self._hurried.wait()
