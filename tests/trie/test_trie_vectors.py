@@ -7,7 +7,7 @@ import pytest
 from hyperfs.trie import Delete, Header, Node, NodeCache, Operation, Put, Trie, encode_batch
 from hyperfs.trie.iterator import NodeIterator
 from hyperfs.trie.paths import part_hash
-from tests.support.memory_core import MemoryCore
+from tests.support.sparse_core import SparseCore
 from tests.support.vectors import load
 
 CASES = {case["name"]: case for case in load("trie")["cases"]}
@@ -20,7 +20,7 @@ def case(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def trie(case: Any) -> Trie:
-    core = MemoryCore(bytes.fromhex(block) for block in case["blocks"])
+    core = SparseCore(bytes.fromhex(block) for block in case["blocks"])
     return Trie(core, core.length, NodeCache())
 
 
@@ -41,11 +41,11 @@ async def listing(iterator: NodeIterator) -> list[list[Any]]:
 
 
 async def test_each_operation_makes_the_references_blocks(case: Any) -> None:
-    core = MemoryCore([Header().encode()])
+    core = SparseCore([Header().encode()])
     cache = NodeCache()
     for fields in case["ops"]:
         operations = [operation(inner) for inner in fields.get("ops", [fields])]
-        await core.append(await encode_batch(Trie(core, core.length, cache), operations))
+        core.append(await encode_batch(Trie(core, core.length, cache), operations))
     assert [block.hex() for block in core.blocks] == case["blocks"]
 
 
