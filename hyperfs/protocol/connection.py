@@ -154,12 +154,14 @@ class Connection:
         Returns the channel. It is open already if the peer had asked for it, in which case no ChannelOpened follows;
         else ChannelOpened or ChannelRefused will. Returns None when the peer had asked but cannot prove that it
         knows the key: it is refused. ``extensions`` are the names that we understand on it; they are sent as Options
-        once it is open. Raises RuntimeError before HandshakeDone, and for a core whose channel we have open.
+        once it is open. A channel that we have opened before, and nobody closed, is returned as it is: a peer that
+        asks, takes it back and asks again makes two requests of one. Raises RuntimeError before HandshakeDone.
         """
         split = self._require_split()
         discovery_key = crypto.discovery_key(public_key)
-        if discovery_key in self._channels:
-            raise RuntimeError(f"the channel of {short(public_key)} is open already")
+        existing = self._channels.get(discovery_key)
+        if existing is not None:
+            return existing
         remote_number = self._requested.get(discovery_key)
         if remote_number is not None and not self._proves(remote_number, public_key, split):
             self._answer_refused(discovery_key, remote_number)

@@ -65,9 +65,8 @@ class FrameReader:
 
     def space(self, size: int) -> memoryview:
         """Return where the next ``size`` bytes go; they count as received, so fill them before anything else."""
-        held = self._end - self._start
-        if self._end + size > len(self._buffer) or (held == 0 and self._start):
-            self._make_room(held, size)
+        if self._end + size > len(self._buffer):
+            self._make_room(self._end - self._start, size)
         begin = self._end
         self._end = begin + size
         self._missing -= size
@@ -107,14 +106,18 @@ class FrameReader:
                     header, body = _header(view[:stop], body - 1)
                 yield header >> 4, header & 15, view[body:stop]
             position = stop
-        self._start = position
         self._missing = 1
+        if position < end:
+            self._start = position
+            return
+        self._start = self._end = 0
+        if len(buffer) > _LARGE_BUFFER:
+            self._buffer = bytearray(_SMALL_BUFFER)
+            self._view = memoryview(self._buffer)
 
     def _make_room(self, held: int, size: int) -> None:
         needed = held + size
-        capacity = len(self._buffer)
-        oversized = capacity > _LARGE_BUFFER and capacity > 8 * needed
-        if needed <= capacity and not oversized:
+        if needed <= len(self._buffer):
             self._view[:held] = self._view[self._start : self._end]
         else:
             buffer = bytearray(max(_SMALL_BUFFER, 2 * needed))

@@ -253,6 +253,23 @@ def test_refused_peer_may_prove_itself_later() -> None:
     assert connection.open_channel(KEY) is not None
 
 
+# What a stranger can make us do
+
+
+def test_asking_taking_back_and_asking_in_one_piece_can_be_answered_once_for_each() -> None:
+    connection, peer = ready()
+    capability = crypto.capability(KEY, peer.split.send_key, peer.split.receive_key)
+    body = encode_open(DISCOVERY_KEY, capability)
+    stream = (
+        encode_frame(1, MessageType.OPEN, body)
+        + encode_frame(1, MessageType.CLOSE, b"")
+        + encode_frame(2, MessageType.OPEN, body)
+    )
+    channels = [connection.open_channel(KEY) for event in peer.send(stream) if isinstance(event, ChannelRequested)]
+    assert len(channels) == 2
+    assert channels[0] is channels[1]
+
+
 # What a stranger can make us keep
 
 
