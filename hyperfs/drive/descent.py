@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from hyperfs.errors import DamagedTrie
 from hyperfs.trie import Node, Trie
 from hyperfs.trie.extension import get_question
-from hyperfs.trie.links import link
 from hyperfs.trie.loader import Loader, MissingNodes
-from hyperfs.trie.lookup import find_prefix
+from hyperfs.trie.lookup import find_prefix, link
 from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 
 

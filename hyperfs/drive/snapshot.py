@@ -8,8 +8,11 @@ followed.
 
 import errno
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+
+import trio
 
 from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
@@ -18,7 +21,7 @@ from hyperfs.drive.descent import children, newest_at, own_node
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.stat import MOUNT_FLAG, MountTarget, decode_mount_record, decode_stat
 from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
-from hyperfs.errors import EncodingError, PathError, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 MOUNTS_PREFIX = "mounts"
 TAGS_PREFIX = "hyperdrive-tags"
 MAX_MOUNTS = 65_536
+PIECE_BYTES = 4 * 1024 * 1024
+_PIECES_AHEAD = 4
 _MAX_KNOWN_DIRECTORIES = 16_384
 
 
@@ -47,6 +52,18 @@ class OpenFile:
         if size <= 0:
             return b""
         return await self.core.read(self.run, position, size, priority=priority)
+
+    async def copy_to(self, write: Callable[[bytes], Awaitable[None]], *, start: int = 0) -> None:
+        """Await ``write`` with the bytes from ``start`` to the end, in order, while what follows is being fetched."""
+        async with trio.open_nursery() as nursery:
+            for position in range(start, self.run.size, PIECE_BYTES):
+                if position + PIECE_BYTES < self.run.size:
+                    nursery.start_soon(self._ahead, position + PIECE_BYTES)
+                await write(await self.read(position, PIECE_BYTES))
+
+    async def _ahead(self, position: int) -> None:
+        with suppress(BlockNotAvailable):  # whoever reads it will hear of it
+            await self.core.ahead(self.run, position, _PIECES_AHEAD * PIECE_BYTES)
 
 
 class Snapshot:

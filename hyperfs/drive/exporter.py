@@ -1,0 +1,326 @@
+"""Copying a drive, or a part of it, into a local folder.
+
+The rules: nothing is written outside of the target (see `beneath`). What stands there already, equal in size and time,
+is not copied again, so an export that was interrupted goes on where it was. Owners and set-id bits are not taken from a
+drive, whose author may be anybody.
+"""
+
+import errno
+import hashlib
+import os
+import stat as st
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import trio
+
+from hyperfs.core.reader import Priority
+from hyperfs.drive import beneath, names
+from hyperfs.drive.beneath import Beneath
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.importer import Compare, Progress, ProgressCallback
+from hyperfs.drive.scan import Skipped
+from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import Stat
+from hyperfs.errors import HyperfsError, NotADrive, PathError, UnknownVersion
+
+ENTRIES_AT_ONCE = 256
+SMALL_BYTES = 512 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
+PIECE_BYTES = 4 * 1024 * 1024
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export did: files and links written, bytes of them, files that stood there already."""
+
+    files: int
+    byte_count: int
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+
+
+async def export(
+    snapshot: Snapshot,
+    target: str | os.PathLike[str],
+    *,
+    path: str = "",
+    compare: Compare = Compare.SIZE_AND_TIME,
+    on_progress: ProgressCallback | None = None,
+) -> ExportResult:
+    """Copy what is below ``path`` (or the file at it) into the folder ``target``, which is made if need be.
+
+    Nothing in the target is deleted. What cannot be written, because something else is in the way or the file system
+    does not take it, is in the result's ``skipped``. Raises OSError for what concerns all (no space, no permission for
+    the target itself), `PathError` for ``path``, and `BlockNotAvailable`.
+    """
+    path = names.normalise(path)
+    start = await snapshot.stat(path)
+    below = await trio.to_thread.run_sync(Beneath, target)
+    try:
+        run = _Exporting(snapshot, below, compare, on_progress)
+        if start.is_directory:
+            await run.tree(path)
+        else:
+            await run.batch("", [start])
+        return ExportResult(run.files, run.byte_count, run.unchanged, tuple(run.skipped))
+    finally:
+        below.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One entry with its Stat, and the content of a small file once it has been read."""
+
+    entry: Entry
+    stat: Stat
+    content: bytes | None = None
+
+
+class _Exporting:
+    """One export under way."""
+
+    def __init__(
+        self, snapshot: Snapshot, below: Beneath, compare: Compare, on_progress: ProgressCallback | None
+    ) -> None:
+        self._snapshot = snapshot
+        self._below = below
+        self._compare = compare
+        self._on_progress = on_progress
+        self._seen_files = 0
+        self._seen_bytes = 0
+        self.files = 0
+        self.byte_count = 0
+        self.unchanged = 0
+        self.skipped: list[Skipped] = []
+
+    async def tree(self, top: str) -> None:
+        """Copy everything below ``top``. Directories get their modes and times last, the deepest first."""
+        made: list[tuple[str, Stat]] = []
+        waiting = [top]
+        while waiting:
+            path = waiting.pop()
+            local = path[len(top) + 1 :] if top else path
+            try:
+                async for entries in _in_batches(self._snapshot.list(path), ENTRIES_AT_ONCE):
+                    directories = [entry for entry in entries if entry.is_directory]
+                    usable = await trio.to_thread.run_sync(self._make_directories, local, directories)
+                    waiting += [entry.path for entry in usable]
+                    made += [(names.join(local, entry.name), entry.stat) for entry in usable]
+                    await self.batch(local, [entry for entry in entries if not entry.is_directory])
+            except (PathError, NotADrive, UnknownVersion) as error:
+                if path == top or (isinstance(error, PathError) and error.errno != errno.ELOOP):
+                    raise
+                self.skipped.append(Skipped(path, f"what is mounted there cannot be exported: {error}"))
+        for position in range(len(made), 0, -ENTRIES_AT_ONCE):
+            some = made[max(0, position - ENTRIES_AT_ONCE) : position]
+            await trio.to_thread.run_sync(self._finish_directories, some[::-1])
+
+    async def batch(self, directory: str, entries: list[Entry]) -> None:
+        """Copy files and links of one drive's directory into one local directory."""
+        wanted = [_Wanted(entry, entry.stat) for entry in entries]
+        self._seen_files += len(wanted)
+        self._seen_bytes += sum(item.stat.size for item in wanted)
+        missing = await trio.to_thread.run_sync(self._survey, directory, wanted)
+        small: list[_Wanted] = []
+        size = 0
+        for item in missing:
+            if item.stat.is_file and item.stat.size > SMALL_BYTES:
+                await self._large(directory, item)
+                continue
+            small.append(item)
+            size += item.stat.size
+            if size >= BATCH_BYTES:
+                await self._small(directory, small)
+                small, size = [], 0
+        await self._small(directory, small)
+
+    async def _small(self, directory: str, items: list[_Wanted]) -> None:
+        if not items:
+            return
+        opened = [(item, await self._snapshot.open(item.entry) if item.stat.is_file else None) for item in items]
+        await _fetch_all([file for _, file in opened if file is not None])
+        filled = [
+            _Wanted(item.entry, item.stat, None if file is None else await file.read(0, file.size))
+            for item, file in opened
+        ]
+        if self._compare is Compare.CHECKSUM:
+            filled = await trio.to_thread.run_sync(self._unequal, directory, filled)
+        await trio.to_thread.run_sync(self._write_small, directory, filled)
+        self._tell()
+
+    async def _large(self, directory: str, item: _Wanted) -> None:
+        file = await self._snapshot.open(item.entry)
+        if self._compare is Compare.CHECKSUM and await self._equal_large(directory, item, file):
+            self.unchanged += 1
+            return
+        entry, stat = item.entry, item.stat
+        identity = entry.volume.key + entry.seq.to_bytes(8, "big") + stat.size.to_bytes(8, "big")
+        try:
+            part, start = await trio.to_thread.run_sync(self._open_part, directory, entry.name, identity, file.size)
+        except OSError as error:
+            self._skip(entry.path, error)
+            return
+        try:
+
+            async def write(data: bytes) -> None:
+                await trio.to_thread.run_sync(beneath.write_all, part, data)
+                self.byte_count += len(data)
+                self._tell()
+
+            await file.copy_to(write, start=start)
+            await trio.to_thread.run_sync(self._finish_part, directory, part, item, identity)
+        finally:
+            os.close(part)
+        self._tell()
+
+    async def _equal_large(self, directory: str, item: _Wanted, file: OpenFile) -> bool:
+        local = await trio.to_thread.run_sync(self._digest, directory, item)
+        if local is None:
+            return False
+        digest = hashlib.blake2b()
+
+        async def update(data: bytes) -> None:
+            await trio.to_thread.run_sync(digest.update, data)
+
+        await file.copy_to(update)
+        return digest.digest() == local
+
+    def _make_directories(self, directory: str, entries: list[Entry]) -> list[Entry]:
+        usable = []
+        for entry in entries:
+            try:
+                with self._below.directory(names.join(directory, entry.name), make=True):
+                    usable.append(entry)
+            except (OSError, PathError) as error:
+                self._skip(entry.path, error)
+        return usable
+
+    def _finish_directories(self, made: list[tuple[str, Stat]]) -> None:
+        for path, stat in made:
+            try:
+                with self._below.directory(path) as descriptor:
+                    beneath.set_metadata(descriptor, stat)
+            except (OSError, PathError) as error:
+                self._skip(path, error)
+
+    def _survey(self, directory: str, items: list[_Wanted]) -> list[_Wanted]:
+        """Return what has to be written; give what has its content already the rest."""
+        missing = []
+        with self._below.directory(directory, make=True) as descriptor:
+            for item in items:
+                try:
+                    if not (item.stat.is_file or item.stat.is_link):
+                        self.skipped.append(Skipped(item.entry.path, "it is a device, a FIFO or a socket"))
+                    elif self._stands(descriptor, item):
+                        self.unchanged += 1
+                    else:
+                        missing.append(item)
+                except (OSError, PathError) as error:
+                    self._skip(item.entry.path, error)
+        return missing
+
+    def _stands(self, descriptor: int, item: _Wanted) -> bool:
+        name, stat = item.entry.name, item.stat
+        status = beneath.status_of(descriptor, name)
+        if status is None or st.S_IFMT(status.st_mode) != st.S_IFMT(stat.mode):
+            return False
+        if stat.is_link:
+            return beneath.link_target(descriptor, name) == stat.linkname
+        same = status.st_size == stat.size and status.st_mtime_ns // 1_000_000 == stat.mtime
+        if not same or self._compare is Compare.CHECKSUM:
+            return False
+        if st.S_IMODE(status.st_mode) != stat.mode & 0o777:
+            beneath.set_metadata_at(descriptor, name, stat)
+        return True
+
+    def _unequal(self, directory: str, items: list[_Wanted]) -> list[_Wanted]:
+        """Return the small files whose content is not what stands there; give the others their metadata."""
+        unequal = []
+        for item in items:
+            local = self._digest(directory, item)
+            if item.content is None or local is None or local != hashlib.blake2b(item.content).digest():
+                unequal.append(item)
+                continue
+            with self._below.directory(directory) as descriptor:
+                beneath.set_metadata_at(descriptor, item.entry.name, item.stat)
+            self.unchanged += 1
+        return unequal
+
+    def _digest(self, directory: str, item: _Wanted) -> bytes | None:
+        """Return the digest of the file that stands where ``item`` goes, or None when there is none of its size."""
+        try:
+            with self._below.directory(directory) as descriptor:
+                status = beneath.status_of(descriptor, item.entry.name)
+                if status is None or not st.S_ISREG(status.st_mode) or status.st_size != item.stat.size:
+                    return None
+                return beneath.digest_at(descriptor, item.entry.name)
+        except OSError:
+            return None
+
+    def _write_small(self, directory: str, items: list[_Wanted]) -> None:
+        with self._below.directory(directory, make=True) as descriptor:
+            for item in items:
+                name, stat = item.entry.name, item.stat
+                try:
+                    if item.content is None:
+                        beneath.make_link(descriptor, name, stat.linkname or "", stat)
+                    else:
+                        beneath.write_file(descriptor, name, item.content, stat)
+                        self.byte_count += len(item.content)
+                except (OSError, PathError) as error:
+                    self._skip(item.entry.path, error)
+                else:
+                    self.files += 1
+
+    def _open_part(self, directory: str, name: str, identity: bytes, size: int) -> tuple[int, int]:
+        """Open a large file's part; return it and how much of the file it holds."""
+        with self._below.directory(directory, make=True) as descriptor:
+            part = beneath.open_part(descriptor, name, identity)
+            start = os.fstat(part).st_size
+            if start > size:
+                os.ftruncate(part, 0)
+                start = 0
+            os.lseek(part, start, os.SEEK_SET)
+            return part, start
+
+    def _finish_part(self, directory: str, part: int, item: _Wanted, identity: bytes) -> None:
+        try:
+            with self._below.directory(directory) as descriptor:
+                beneath.finish_part(descriptor, part, item.entry.name, identity, item.stat)
+        except (OSError, PathError) as error:
+            self._skip(item.entry.path, error)
+        else:
+            self.files += 1
+
+    def _skip(self, path: str, error: OSError | HyperfsError) -> None:
+        if isinstance(error, OSError) and error.errno in _FATAL:
+            raise error
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        self.skipped.append(Skipped(path, reason))
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(
+                Progress(self.files + self.unchanged, self._seen_files, self.byte_count, self._seen_bytes)
+            )
+
+
+async def _fetch_all(files: list[OpenFile]) -> None:
+    """Bring all blocks of many files here, in one question for each core."""
+    for core in {file.core.key: file.core for file in files}.values():
+        blocks = [file.run.blocks for file in files if file.core is core and file.run.blocks]
+        absent = [run for run in blocks if not core.has(run.start, run.stop)]
+        if absent:
+            await core.fetch(absent, priority=Priority.URGENT)
+
+
+async def _in_batches(entries: AsyncIterator[Entry], size: int) -> AsyncIterator[list[Entry]]:
+    batch: list[Entry] = []
+    async for entry in entries:
+        batch.append(entry)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    yield batch

@@ -1,0 +1,126 @@
+"""hyperfs as a library: a store opened in this process, and the drives in it.
+
+The rule: one owner for a store. While a program has a store open no daemon can, and the other way round; whoever comes
+second gets `StoreLocked`.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hyperfs.core.core import Core
+from hyperfs.core.reader import Source
+from hyperfs.core.store import Store
+from hyperfs.drive.changes import Change, Difference, Kind, LogEntry, changes, differences, history
+from hyperfs.drive.committer import LocalCommitter
+from hyperfs.drive.create import create_drive
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.exporter import ExportResult, export
+from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
+from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import Stat
+from hyperfs.drive.usage import Usage, usage
+from hyperfs.drive.writer import Batch, DriveWriter
+from hyperfs.errors import NotWritable, short
+from hyperfs.keys import parse_address
+from hyperfs.trie import NodeCache
+
+__all__ = [
+    "Batch",
+    "Change",
+    "Compare",
+    "Difference",
+    "Drive",
+    "DriveWriter",
+    "Entry",
+    "ExportResult",
+    "ImportPlan",
+    "ImportResult",
+    "Kind",
+    "LogEntry",
+    "OpenFile",
+    "OpenStore",
+    "Progress",
+    "Snapshot",
+    "Stat",
+    "Usage",
+    "changes",
+    "differences",
+    "export",
+    "history",
+    "open_store",
+    "plan_import",
+    "run_import",
+    "usage",
+]
+
+
+class OpenStore:
+    """A store that this process owns. Made by `open_store`; a `CoreProvider` for drives."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._nodes = NodeCache()
+        self._committers: dict[bytes, LocalCommitter] = {}
+
+    async def open_core(self, key: bytes) -> Core:
+        """Return the core of ``key``, the same object each time."""
+        return await self.store.core(key)
+
+    async def create_drive(self) -> Drive:
+        """Make a new, empty drive and open it."""
+        return await Drive.open(self, await create_drive(self.store), cache=self._nodes)
+
+    async def drive(self, key: str | bytes, *, version: int | None = None) -> Drive:
+        """Open a drive by its key: 32 bytes, or text in any form that `hyperfs` takes, ``KEY+VERSION`` included.
+
+        Raises `InvalidKey`, `NotADrive`, `UnknownVersion`, and `BlockNotAvailable` when nothing of it is here.
+        """
+        if isinstance(key, bytes):
+            return await Drive.open(self, key, version=version, cache=self._nodes)
+        address = parse_address(key)
+        version = address.version if version is None else version
+        if address.tag is None:
+            return await Drive.open(self, address.key, version=version, cache=self._nodes)
+        live = await Drive.open(self, address.key, cache=self._nodes)
+        return await Drive.open(
+            self, address.key, version=await live.snapshot().tagged_version(address.tag), cache=self._nodes
+        )
+
+    async def committer(self, drive: Drive) -> LocalCommitter:
+        """Return what commits to ``drive``. Raises `NotWritable` when its secret key is not in this store."""
+        committer = self._committers.get(drive.key)
+        if committer is None:
+            metadata = await self.open_core(drive.key)
+            content = await self.open_core(drive.volume.content_key)
+            if not drive.writable:
+                raise NotWritable(f"drive {short(drive.key)} cannot be written to: its secret key is not in this store")
+            committer = self._committers.setdefault(drive.key, LocalCommitter(metadata, content, cache=self._nodes))
+        return committer
+
+    async def writer(self, drive: Drive) -> DriveWriter:
+        """Return a writer to ``drive``. Raises `NotWritable`."""
+        return DriveWriter(drive, await self.committer(drive))
+
+    async def import_folder(
+        self, source: str | os.PathLike[str], drive: Drive, *, delete: bool = False
+    ) -> ImportResult:
+        """Bring ``drive`` up to date with the folder ``source``; see `plan_import` and `run_import` for more say."""
+        plan = await plan_import(drive.snapshot(), Path(source), delete=delete, excluded=(self.store.path,))
+        return await run_import(plan, await self.committer(drive))
+
+
+@asynccontextmanager
+async def open_store(path: str | os.PathLike[str], *, source: Source | None = None) -> AsyncIterator[OpenStore]:
+    """Open the store in directory ``path``, made if need be, for as long as the block lasts.
+
+    ``source`` brings blocks that are not here; without one, what is missing raises `BlockNotAvailable`. Everything
+    written is on disk when the block is left. Raises `StoreLocked` when another process has the store.
+    """
+    store = await Store.open(Path(path), source=source)
+    try:
+        yield OpenStore(store)
+    finally:
+        await store.close()
