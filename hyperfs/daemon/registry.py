@@ -14,7 +14,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.errors import EncodingError
 from hyperfs.replication import Follow, Replicator
-from hyperfs.trie import decode_header
+from hyperfs.trie import Header
 
 LINGER_SECONDS: Final = 30.0
 """A core of somebody else's stays shared for this long after its last user: the next command is likely to want it."""
@@ -76,7 +76,7 @@ class CoreRegistry:
             block = metadata.get_local(0)
             if block is not None:
                 try:
-                    known = decode_header(block).metadata
+                    known = Header.decode(block).metadata
                 except EncodingError:
                     known = None
                 if known is not None:

@@ -1,0 +1,295 @@
+"""``ls``, ``cat``, ``stat``, ``info``: looking into a drive without mounting it."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperfs.cli.common import VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.output import (
+    count_text,
+    mode_text,
+    print_json,
+    print_json_line,
+    shown,
+    size_text,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.drive.entry import Entry
+    from hyperfs.drive.snapshot import Snapshot
+    from hyperfs.drive.stat import Stat
+    from hyperfs.keys import DriveAddress
+
+_READ_BYTES = 1024 * 1024
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs ls KEY",
+        "hyperfs ls -l KEY photos/2019",
+        "hyperfs ls -lR KEY+12               as it was at version 12",
+        "hyperfs ls --json KEY | jq .name    one JSON object a line",
+    )
+)
+@click.option("-l", "--long", is_flag=True, help="Show mode, size and time, too.")
+@click.option("-R", "--recursive", is_flag=True, help="Go into directories, and into drives mounted inside.")
+@click.option("--raw", is_flag=True, help="Show names, too, that no folder can hold, written as in Python.")
+@click.option("-b", "--bytes", "exact", is_flag=True, help="Print sizes in bytes.")
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("path", metavar="[PATH]", default="")
+def ls(common: Common, address: "DriveAddress", path: str, long: bool, recursive: bool, raw: bool, exact: bool) -> None:
+    """List what is in a drive: one name a line, sorted."""
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_snapshot
+
+        snapshot = await open_snapshot(client, common, address)
+        start = await snapshot.stat(_path(address, path))
+        if not start.is_directory:
+            show(start, start.path)
+            return
+        waiting = [start.path]
+        while waiting:
+            directory = waiting.pop()
+            entries = [entry async for entry in snapshot.list(directory, raw=raw)]
+            entries.sort(key=lambda entry: entry.name)
+            for entry in entries:
+                prefix = start.path + "/" if start.path else ""
+                show(entry, entry.path.removeprefix(prefix) if recursive else entry.name)
+            if recursive:
+                waiting += [entry.path for entry in reversed(entries) if await _can_be_entered(snapshot, entry)]
+
+    def show(entry: "Entry", name: str) -> None:
+        stat = _stat_or_none(entry)
+        text = repr(name) if raw and not name.isprintable() else shown(name)
+        if common.json:
+            print_json_line({"path": entry.path, "name": entry.name, **(_stat_fields(stat) if stat else {})})
+        elif not long:
+            click.echo(text)
+        elif stat is None:
+            click.echo(f"?????????? {'?':>9}  {'?':16}  {text}")
+        else:
+            size = "-" if stat.is_directory else str(stat.size) if exact else size_text(stat.size)
+            link = f" -> {shown(stat.linkname or '')}" if stat.is_link else ""
+            mounted = f"  [drive {entry.mount.key.hex()[:8]}]" if entry.mount else ""
+            click.echo(f"{mode_text(stat.mode)} {size:>9}  {time_text(stat.mtime)}  {text}{link}{mounted}")
+
+    run_with_daemon(common, run)
+
+
+@click.command(epilog=examples("hyperfs cat KEY notes.txt", "hyperfs cat KEY+v1 notes.txt | diff - notes.txt"))
+@common_options(json=False)
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("paths", metavar="PATH...", nargs=-1)
+def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...]) -> None:
+    """Print files of a drive, one after another."""
+    if not paths and not address.path:
+        raise click.UsageError("name the files to print")
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_snapshot
+
+        snapshot = await open_snapshot(client, common, address)
+        for path in paths or ("",):
+            entry = await snapshot.stat(_path(address, path))
+            file = await snapshot.open(entry)
+            position = 0
+            while position < file.size:
+                await file.core.ahead(file.run, position, 4 * _READ_BYTES)
+                data = await file.read(position, _READ_BYTES)
+                sys.stdout.buffer.write(data)
+                position += len(data)
+        sys.stdout.buffer.flush()
+
+    run_with_daemon(common, run)
+
+
+@click.command(epilog=examples("hyperfs stat KEY photos/film.mkv", "hyperfs stat --json KEY+12 photos"))
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("path", metavar="[PATH]", default="")
+def stat(common: Common, address: "DriveAddress", path: str) -> None:
+    """Show everything that a drive says about one path; of a symbolic link, the link's own."""
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_snapshot
+
+        snapshot = await open_snapshot(client, common, address)
+        entry = await snapshot.stat(_path(address, path))
+        stat = entry.stat
+        here = None
+        if stat.is_file and stat.blocks:
+            file = await snapshot.open(entry)
+            here = file.core.count(file.run.blocks.start, file.run.blocks.stop)
+        if common.json:
+            print_json(
+                {
+                    "key": snapshot.key.hex(),
+                    "version": snapshot.version,
+                    "path": entry.path,
+                    **_stat_fields(stat),
+                    "blocks": stat.blocks,
+                    "blocks_here": here,
+                    "implied": entry.implied,
+                    "mounted": entry.mount.key.hex() if entry.mount else None,
+                    "attributes": {name: value.hex() for name, value in _attributes(stat).items()},
+                }
+            )
+            return
+        lines = [
+            ("path", "/" + shown(entry.path)),
+            ("kind", _kind(stat) + (" (implied by what is below it)" if entry.implied else "")),
+            ("mode", f"{mode_text(stat.mode)} ({stat.mode & 0o7777:04o})"),
+            ("owner", f"{stat.uid}:{stat.gid}"),
+        ]
+        if stat.is_file:
+            lines.append(("size", f"{size_text(stat.size)} ({stat.size} bytes)"))
+        if here is not None:
+            lines.append(("here", f"{here} of {count_text(stat.blocks, 'block')}"))
+        if stat.is_link:
+            lines.append(("target", shown(stat.linkname or "")))
+        if entry.mount:
+            version = f"+{entry.mount.version}" if entry.mount.version else ""
+            lines.append(("drive", entry.mount.key.hex() + version))
+        lines += [("modified", time_text(stat.mtime)), ("changed", time_text(stat.ctime))]
+        lines += [(f"attribute {name}", shown(repr(value))) for name, value in _attributes(stat).items()]
+        for name, value in lines:
+            click.echo(f"{name:>10}  {value}")
+
+    run_with_daemon(common, run)
+
+
+@click.command(epilog=examples("hyperfs info KEY", "hyperfs info --json KEY+v1"))
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+def info(common: Common, address: "DriveAddress") -> None:
+    """Show what a drive is, and how much of it is on this disk. Fetches none of its files."""
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_drive, tags_of
+        from hyperfs.drive.usage import usage
+
+        drive = await open_drive(client, common, address)
+        use = await usage(drive.snapshot())
+        tags = await tags_of(drive)
+        writable = drive.metadata.writable
+        cores = {"metadata": use.metadata, "content": use.content}
+        if common.json:
+            print_json(
+                {
+                    "key": use.key.hex(),
+                    "version": use.version,
+                    "newest_version": drive.metadata.length,
+                    "writable": writable,
+                    **{
+                        name: {
+                            "key": core.key.hex(),
+                            "blocks": core.blocks,
+                            "blocks_here": core.local_blocks,
+                            "bytes": core.byte_length,
+                        }
+                        for name, core in cores.items()
+                    },
+                    "files": use.files
+                    and {
+                        "count": use.files.files,
+                        "here": use.files.local_files,
+                        "directories": use.files.directories,
+                        "links": use.files.links,
+                        "bytes": use.files.size,
+                        "bytes_here": use.files.local_size,
+                    },
+                    "tags": tags,
+                }
+            )
+            return
+        click.echo(f"key        {use.key.hex()}")
+        newest = "" if use.version == drive.metadata.length else f" (the newest is {drive.metadata.length})"
+        click.echo(f"version    {use.version}{newest}")
+        click.echo(f"writable   {'yes: its secret key is in this store' if writable else 'no'}")
+        if use.files is None:
+            click.echo("files      not counted: some of the drive's metadata is not here")
+        else:
+            files = use.files
+            directories = count_text(files.directories, "directory", "directories")
+            here = f"{count_text(files.local_files, 'file')}, {size_text(files.local_size)}"
+            click.echo(
+                f"files      {count_text(files.files, 'file')}, {directories}, {size_text(files.size)}; here: {here}"
+            )
+        for name, core in cores.items():
+            share = f"{100 * core.local_blocks / core.blocks:.0f} %" if core.blocks else "all"
+            click.echo(
+                f"{name:9}  {core.local_blocks:,} of {count_text(core.blocks, 'block')} here ({share}), "
+                f"{size_text(core.byte_length)} in all versions"
+            )
+        if tags:
+            click.echo("tags       " + ", ".join(f"{shown(name)} = {version}" for name, version in tags.items()))
+
+    run_with_daemon(common, run)
+
+
+def _path(address: "DriveAddress", path: str) -> str:
+    """Return the path in the drive that the two arguments name together."""
+    from hyperfs.drive.names import join, normalise
+
+    path = normalise(path)
+    return join(normalise(address.path), path) if path else normalise(address.path)
+
+
+async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:
+    """Tell whether a recursive listing goes into ``entry``: not into a drive that is mounted inside itself."""
+    import errno
+
+    from hyperfs.drive.names import is_presentable
+    from hyperfs.errors import EncodingError, PathError
+
+    try:
+        if not entry.is_directory or not is_presentable(entry.name):
+            return False
+        if entry.mount is not None:
+            async for _ in snapshot.list(entry.path):
+                break
+    except EncodingError:
+        return False
+    except PathError as error:
+        if error.errno == errno.ELOOP:
+            click.echo(f"hyperfs: {error}", err=True)
+            return False
+        raise
+    return True
+
+
+def _stat_or_none(entry: "Entry") -> "Stat | None":
+    from hyperfs.errors import EncodingError
+
+    try:
+        return entry.stat
+    except EncodingError:
+        return None
+
+
+def _kind(stat: "Stat") -> str:
+    if stat.is_directory:
+        return "directory"
+    return "link" if stat.is_link else "file"
+
+
+def _stat_fields(stat: "Stat") -> dict[str, Any]:
+    return {
+        "kind": _kind(stat),
+        "mode": stat.mode,
+        "uid": stat.uid,
+        "gid": stat.gid,
+        "size": stat.size,
+        "mtime": stat.mtime,
+        "ctime": stat.ctime,
+        "target": stat.linkname if stat.is_link else None,
+    }
+
+
+def _attributes(stat: "Stat") -> dict[str, bytes]:
+    return dict(stat.present_attributes)

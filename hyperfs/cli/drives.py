@@ -1,0 +1,74 @@
+"""From what a person wrote, ``KEY``, ``KEY+VERSION`` or ``KEY+TAG``, to a snapshot of that drive.
+
+The rule: whoever names peers, or has some, gets the newest version that they have, waiting for no more than the time
+limit; without peers, what is here is good enough.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from hyperfs.core.reader import CoreReader
+from hyperfs.daemon.client import DaemonClient
+from hyperfs.drive.drive import Drive
+from hyperfs.errors import BlockNotAvailable, UnknownVersion, short
+
+if TYPE_CHECKING:
+    from hyperfs.cli.common import Common
+    from hyperfs.drive.snapshot import Snapshot
+    from hyperfs.keys import DriveAddress
+
+KNOWN_DRIVE_SECONDS = 3.0
+"""How long to look for a newer version of a drive of which some version is here."""
+
+
+async def open_drive(client: DaemonClient, common: "Common", address: "DriveAddress") -> Drive:
+    """Open the drive that ``address`` names, at its version or tag if it has one.
+
+    Raises:
+        BlockNotAvailable: nothing of it is here, and no peer brought it.
+        NotADrive, UnknownVersion.
+    """
+    core = await client.open_core(address.key)
+    if not core.writable and not (address.version is not None and core.length >= address.version):
+        await refresh(client, common, core)
+    if core.length == 0 and not core.writable:
+        raise BlockNotAvailable(await _why_nothing(client, common, address.key))
+    if address.version is not None and core.length and address.version > core.length:
+        raise UnknownVersion(
+            f"drive {short(address.key)} has no version {address.version}; the newest is {core.length}"
+        )
+    drive = await Drive.open(client, address.key, version=address.version)
+    if address.tag is not None:
+        version = await drive.snapshot().tagged_version(address.tag)
+        drive = await Drive.open(client, address.key, version=version)
+    return drive
+
+
+async def open_snapshot(client: DaemonClient, common: "Common", address: "DriveAddress") -> "Snapshot":
+    """Return one version of the drive that ``address`` names. Raises as `open_drive`."""
+    return (await open_drive(client, common, address)).snapshot()
+
+
+async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> None:
+    """Ask the peers for a newer head of ``core``, within the time limit."""
+    limit = common.timeout_seconds if core.length == 0 else min(common.timeout_seconds, KNOWN_DRIVE_SECONDS)
+    with trio.move_on_after(limit):
+        await core.update()
+
+
+async def _why_nothing(client: DaemonClient, common: "Common", key: bytes) -> str:
+    peers = await client.peers()
+    start = f"nothing of drive {short(key)} is here, and"
+    limit = f"within {common.timeout_seconds:g} s"
+    if peers["connected"]:
+        return f"{start} no connected peer has offered it {limit}"
+    if peers["dialled"]:
+        return f"{start} no peer could be reached {limit} ({', '.join(common.peers) or 'none of those known'})"
+    return f"{start} no peer is known; name one with --peer HOST:PORT"
+
+
+async def tags_of(drive: Drive) -> dict[str, int]:
+    """Return a drive's tags as its newest version has them, whatever version ``drive`` is open at."""
+    newest = drive if drive.live else Drive(drive.volume, None)
+    return await newest.snapshot().tags()

@@ -1,0 +1,102 @@
+"""``hyperfs``: the command itself, which loads the module of the subcommand that is wanted, and no other.
+
+The rule: whatever goes wrong below ends here, as one line and an exit status.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from hyperfs import __version__
+from hyperfs.cli.common import end_by_sigpipe, examples, report
+
+_COMMANDS = {
+    "import": ("transfer", "import_command", "Make a drive of a folder, or bring a drive up to date with it."),
+    "create": ("share", "create", "Make a new, empty drive."),
+    "serve": ("share", "serve", "Offer a drive to peers."),
+    "unserve": ("share", "unserve", "Offer a drive no more."),
+    "mount": ("mounts", "mount", "Show a drive as a folder."),
+    "umount": ("mounts", "umount", "Take a mounted folder away."),
+    "ls": ("browse", "ls", "List what is in a drive."),
+    "cat": ("browse", "cat", "Print files of a drive."),
+    "stat": ("browse", "stat", "Show everything about one path of a drive."),
+    "export": ("transfer", "export", "Copy a drive, or a part of it, to a folder."),
+    "info": ("browse", "info", "Show what a drive is and how much of it is here."),
+    "log": ("history", "log", "Show what each version of a drive did."),
+    "diff": ("history", "diff", "Show what differs between two versions."),
+    "tag": ("history", "tag", "Give a version a name, list the names, take one away."),
+    "peer": ("share", "peer", "Remember peers to connect to."),
+    "status": ("service", "status", "Show what is mounted, served and fetched, and with whom."),
+    "stop": ("service", "stop", "End the daemon and its mounts."),
+    "daemon": ("service", "daemon", "Run the daemon in the foreground."),
+    "completion": ("completion", "completion", "Print a shell's completion script."),
+}
+
+
+class _Group(click.Group):
+    """Knows its commands by name and summary; imports a command's module when it is asked for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"hyperfs.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items()])
+
+
+@click.command(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "hyperfs import ./photos                              make a drive; prints its key",
+        "hyperfs serve KEY --listen 0.0.0.0:3282              offer it to others",
+        "hyperfs mount KEY /mnt/photos --peer host:3282       elsewhere: a folder, at once",
+        "hyperfs mount KEY+12 /mnt/old --peer host:3282       as it was at version 12",
+        "hyperfs log KEY                                      what happened to it",
+        "hyperfs umount /mnt/photos",
+    ),
+)
+@click.version_option(__version__, "--version", prog_name="hyperfs", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Mount a Hyperdrive as a folder.
+
+    A drive is named by a KEY. What it holds is fetched from peers when it is read, verified, kept on this disk, and
+    served on to others. KEY+VERSION or KEY+TAG is the drive as it was; a path may follow behind a slash.
+
+    The first command that needs it starts a daemon that owns the store of drives and ends by itself when there is
+    nothing left to serve or to mount. `hyperfs COMMAND --help` tells more, with examples.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and end the process with its exit status."""
+    verbose = any(
+        argument == "--verbose" or (argument[:1] == "-" and argument[1:] and set(argument[1:]) == {"v"})
+        for argument in (sys.argv[1:] if arguments is None else arguments)
+    )
+    try:
+        outcome: Any = cli.main(arguments, prog_name="hyperfs", standalone_mode=False)
+        sys.stdout.flush()
+        status = outcome if isinstance(outcome, int) else 0
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        status = report(error, verbose=verbose)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        end_by_sigpipe()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""``mount`` and ``umount``."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperfs.cli.common import (
+    VERSIONED_DRIVE,
+    Common,
+    common_options,
+    examples,
+    run_with_daemon,
+)
+from hyperfs.cli.output import print_json
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.keys import DriveAddress
+
+
+class _Octal(click.ParamType[int]):
+    name = "mask"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            mask = value if isinstance(value, int) else int(value, 8)
+        except ValueError:
+            self.fail(f"{value!r} is not an octal number such as 022", param, ctx)
+        if not 0 <= mask <= 0o777:
+            self.fail(f"{value!r} is not between 0 and 777", param, ctx)
+        return mask
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs mount KEY /mnt/photos --peer host:3282",
+        "hyperfs mount KEY+12 /mnt/old              as it was at version 12, for ever",
+        "hyperfs mount KEY /mnt/photos --foreground stay until it is unmounted; ^C unmounts",
+        "sudo hyperfs mount KEY /srv/photos --allow-other --uid 33 --umask 022",
+    )
+)
+@click.option("-f", "--foreground", is_flag=True, help="Stay until it is unmounted.")
+@click.option("--uid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this user's.")
+@click.option("--gid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this group's.")
+@click.option("--umask", metavar="OCTAL", type=_Octal(), help="Show the permissions 0777 less these bits.")
+@click.option("--allow-other", is_flag=True, help="Let other users in (needs user_allow_other in /etc/fuse.conf).")
+@click.option("--read-only", is_flag=True, help="Refrain from writing; for now every mount does.")
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
+def mount(
+    common: Common,
+    address: "DriveAddress",
+    mountpoint: Path,
+    foreground: bool,
+    uid: int | None,
+    gid: int | None,
+    umask: int | None,
+    allow_other: bool,
+    read_only: bool,
+) -> None:
+    """Show a drive as a folder at DIR, an empty directory. Returns when the folder is ready.
+
+    Without a version the folder follows the newest one. Only what is read is fetched. The mount comes back when the
+    daemon is started again, until `hyperfs umount`. Reading something that no peer has fails after --timeout.
+    """
+    from hyperfs.daemon.places import places_of, refuse_overlap
+    from hyperfs.mount.mountpoint import prepare
+
+    path = Path(os.path.abspath(mountpoint))
+    real = Path(os.path.realpath(path.parent), path.name)
+    refuse_overlap(real, places_of(common.store).store)
+    real = Path(prepare(str(path)))
+    refuse_overlap(real, places_of(common.store).store)
+    options = {
+        "uid": uid,
+        "gid": gid,
+        "umask": umask,
+        "allow_other": allow_other,
+        "timeout_seconds": common.timeout_seconds,
+        "lookup_timeout_seconds": min(5.0, common.timeout_seconds),
+    }
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_drive
+
+        drive = await open_drive(client, common, address)
+        label = str(address)
+        mount_id = await client.mount(
+            drive.key,
+            version=drive.pinned_version,
+            label=label,
+            mountpoint=real,
+            options=options,
+            peers=common.peers,
+        )
+        if common.json:
+            print_json({"key": drive.key.hex(), "version": drive.version, "live": drive.live, "mountpoint": str(real)})
+        else:
+            click.echo(f"{label} is mounted at {real}", err=True)
+        if foreground:
+            await _stay(client, mount_id)
+
+    run_with_daemon(common, run)
+
+
+@click.command(epilog=examples("hyperfs umount /mnt/photos", "hyperfs umount --lazy /mnt/photos   even while in use"))
+@click.option("-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it.")
+@common_options(json=False, network=False)
+@click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
+def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
+    """Take a mounted folder away, now and for the next start. Refuses while somebody is in it, unless --lazy."""
+    path = os.path.abspath(mountpoint)
+    path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.errors import UsageError
+
+        mounts = [mount for mount in await client.mounts() if mount["mountpoint"] == path]
+        if not mounts:
+            raise UsageError(f"{path}: no drive of the store {client.places.store} is mounted there")
+        if not lazy and mounts[0]["state"] == "mounted":
+            _refuse_if_busy(path)
+        await client.unmount(mounts[0]["id"])
+
+    run_with_daemon(common, run)
+
+
+async def _stay(client: "DaemonClient", mount_id: str) -> None:
+    """Return once the mount is gone; unmount it when this command is told to end."""
+    import signal
+
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def unmount_at_signal() -> None:
+                async for _ in signals:
+                    await client.unmount(mount_id)
+
+            nursery.start_soon(unmount_at_signal)
+            await client.wait_unmounted(mount_id)
+            nursery.cancel_scope.cancel()
+
+
+def _refuse_if_busy(path: str) -> None:
+    """Unmount ``path`` as umount(8) does; raise when somebody is in it."""
+    from hyperfs.errors import MountFailed
+
+    command = ["umount", "--", path] if os.geteuid() == 0 else ["fusermount3", "-u", "--", path]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    if outcome.returncode and "busy" in outcome.stderr:
+        raise MountFailed(f"{path}: somebody is in it; `fuser -vm {path}` shows who, --lazy takes it away all the same")

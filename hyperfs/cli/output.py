@@ -1,0 +1,95 @@
+"""How results are printed: for people on a terminal, plainly into a pipe, as JSON for scripts.
+
+The rule: a name that came from a drive never reaches a terminal with its control characters; into a pipe it goes
+unchanged.
+"""
+
+import json
+import stat
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print ``value`` as JSON on one line, for outputs that come bit by bit."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def shown(name: str) -> str:
+    """Return a drive's name as it may be printed here."""
+    if sys.stdout.isatty():
+        return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+    return name
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it: ``999 B``, ``1.5 KiB``."""
+    if size < 1000:
+        return f"{size} B"
+    value, unit = size / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB", "PiB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def time_text(milliseconds: int) -> str:
+    """Return a time of the format in this machine's time zone, to the minute."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))
+    except (OverflowError, ValueError, OSError):
+        return "a time beyond any"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration as people read it."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def mode_text(mode: int) -> str:
+    """Return a mode as ``ls -l`` prints it."""
+    return stat.filemode(mode)
+
+
+def count_text(count: int, one: str, many: str | None = None) -> str:
+    """Return ``1 file``, ``12,000 files``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Print a table: ruled on a terminal, else fields with tabs between them and no headings.
+
+    ``right`` are the columns that are aligned to the right.
+    """
+    if not sys.stdout.isatty():
+        for row in rows:
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    aligned = set(right)
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if column in aligned else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    Console().print(table)

@@ -1,0 +1,142 @@
+"""``status``, ``stop``, ``daemon``: the process that owns the store."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperfs.cli.common import Common, common_options, examples, run_with_running_daemon
+from hyperfs.cli.output import count_text, duration_text, print_json, print_table, size_text
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.client import DaemonClient
+
+
+@click.command(epilog=examples("hyperfs status", "hyperfs status --json | jq .mounts"))
+@common_options(network=False)
+def status(common: Common) -> None:
+    """Show what is mounted, served and fetched just now, and with whom."""
+
+    async def run(client: "DaemonClient") -> dict[str, Any]:
+        return await client.status()
+
+    found = run_with_running_daemon(common, run)
+    if common.json:
+        print_json({"running": found is not None, **(found or {"store": str(common.store)})})
+    elif found is None:
+        click.echo(f"no daemon runs for the store {common.store}")
+        _print_remembered(common)
+    else:
+        _print_status(found)
+
+
+@click.command(epilog=examples("hyperfs stop"))
+@common_options(json=False, network=False)
+def stop(common: Common) -> None:
+    """End the daemon and its mounts. What was served and mounted comes back when it is started again."""
+    import os
+    import signal
+
+    import trio
+
+    from hyperfs.daemon.places import Places
+    from hyperfs.daemon.process import is_alive, read_announcement, wait_process
+    from hyperfs.errors import DaemonError
+
+    announcement = read_announcement(Places(common.store.expanduser().resolve()))
+
+    async def run(client: "DaemonClient") -> bool:
+        await client.stop()
+        return True
+
+    try:
+        asked = run_with_running_daemon(common, run)
+    except DaemonError as error:
+        if announcement is None or not is_alive(announcement.pid) or "do not understand" not in str(error):
+            raise
+        os.kill(announcement.pid, signal.SIGTERM)
+        asked = True
+    if asked is None or announcement is None:
+        click.echo(f"no daemon runs for the store {common.store}", err=True)
+        return
+
+    async def wait() -> bool:
+        with trio.move_on_after(60):
+            await wait_process(announcement.pid)
+            return True
+        return False
+
+    if not trio.run(wait):
+        raise DaemonError(f"the daemon (process {announcement.pid}) has not ended yet; its log says why")
+
+
+@click.command(
+    epilog=examples("hyperfs daemon", "systemctl --user enable --now hyperfs     with the unit file from the docs")
+)
+@click.option("--idle", metavar="SECONDS", type=click.FloatRange(min=0), help="End after so long with nothing to do.")
+@common_options(json=False, network=False)
+def daemon(common: Common, idle: float | None) -> int:
+    """Run the daemon in the foreground, for systemd or to watch its log. ^C ends it, and unmounts."""
+    from hyperfs.daemon.__main__ import run
+
+    return run(str(common.store), None, idle, verbose=common.verbosity > 0)
+
+
+def _print_remembered(common: Common) -> None:
+    from hyperfs.daemon.places import Places
+    from hyperfs.daemon.state import StateFile
+
+    state = StateFile(Places(common.store.expanduser().resolve()).state).state
+    for record in state.mounts:
+        click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
+    for served in state.served:
+        click.echo(f"at the next start: {served.key} served at {', '.join(state.listen)}")
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    click.echo(f"daemon     process {found['pid']}, hyperfs {found['hyperfs']}, store {found['store']}")
+    click.echo(f"listening  {', '.join(found['listening']) or 'no'}")
+    if found["serving"]:
+        _section("serving")
+        drives = [
+            (drive["key"], str(drive["version"]), count_text(drive["peers"], "peer")) for drive in found["serving"]
+        ]
+        print_table(("drive", "version", "with"), drives, right=[1])
+    if found["mounts"]:
+        _section("mounted")
+        mounts = [
+            (mount["mountpoint"], mount["label"], mount["error"] or mount["state"], str(mount["pid"] or ""))
+            for mount in found["mounts"]
+        ]
+        print_table(("folder", "drive", "state", "process"), mounts, right=[3])
+    if found["peers"]:
+        _section("peers")
+        peers = [
+            (
+                peer["name"],
+                duration_text(peer["connected_seconds"]),
+                f"{size_text(int(peer['download_rate']))}/s",
+                f"{size_text(int(peer['upload_rate']))}/s",
+                size_text(peer["downloaded_bytes"]),
+                size_text(peer["uploaded_bytes"]),
+                str(peer["in_flight"]),
+            )
+            for peer in found["peers"]
+        ]
+        headings = ("peer", "since", "down", "up", "received", "sent", "asked")
+        print_table(headings, peers, right=range(1, 7))
+    connected = {peer["name"] for peer in found["peers"]}
+    for address in found["dialling"]:
+        if address not in connected:
+            click.echo(f"trying     {address}")
+    for core in found["fetching"]:
+        click.echo(
+            f"fetching   core {core['core'][:8]}: {core['in_flight']} blocks under way from {core['peers']} peers"
+        )
+
+
+def _section(name: str) -> None:
+    if sys.stdout.isatty():
+        click.echo()
+    else:
+        click.echo(name)

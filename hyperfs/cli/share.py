@@ -1,0 +1,141 @@
+"""``create``, ``serve``, ``unserve``, ``peer``: what others get from us, and whom we know."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hyperfs.cli.common import (
+    DRIVE,
+    PEER,
+    Common,
+    common_options,
+    examples,
+    run_with_daemon,
+    run_with_running_daemon,
+)
+from hyperfs.cli.output import print_json
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.keys import DriveAddress
+
+DEFAULT_PORT = 3282
+
+
+@click.command(epilog=examples("hyperfs create", "KEY=$(hyperfs create); hyperfs import ./photos $KEY"))
+@common_options(network=False)
+def create(common: Common) -> None:
+    """Make a new, empty drive and print its key. Its secret key stays in the store: only you can change it."""
+
+    async def run(client: "DaemonClient") -> bytes:
+        return await client.create_drive()
+
+    key = run_with_daemon(common, run)
+    if common.json:
+        print_json({"key": key.hex(), "version": 1})
+    else:
+        click.echo(key.hex())
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs serve KEY                            at any address, port 3282",
+        "hyperfs serve KEY --listen 192.0.2.7:4000",
+        "hyperfs serve KEY --peer host:3282           connect to somebody, too",
+    )
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    multiple=True,
+    type=PEER,
+    help=f"Accept peers here; port 0 is any free one. Can be given several times.  "
+    f"[default: 0.0.0.0:{DEFAULT_PORT}, unless the daemon listens already]",
+)
+@common_options()
+@click.argument("address", metavar="KEY", type=DRIVE)
+def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> None:
+    """Offer a drive to peers, with the drives mounted inside it, until `hyperfs unserve`, also after a restart.
+
+    A drive of yours is offered whole; of somebody else's, what is here. Peers need the key to get anything.
+    """
+
+    async def run(client: "DaemonClient") -> list[str]:
+        from hyperfs.cli.drives import open_drive
+
+        await open_drive(client, common, address)
+        wanted = listen
+        if not wanted and not (await client.status())["listening"]:
+            wanted = (f"0.0.0.0:{DEFAULT_PORT}",)
+        return await client.serve(address.key, listen=wanted, peers=common.peers)
+
+    listening = run_with_daemon(common, run)
+    if common.json:
+        print_json({"key": address.key.hex(), "listening": listening})
+    else:
+        click.echo(f"serving {address.key.hex()} at {', '.join(listening)}")
+
+
+@click.command(epilog=examples("hyperfs unserve KEY"))
+@common_options(json=False, network=False)
+@click.argument("address", metavar="KEY", type=DRIVE)
+def unserve(common: Common, address: "DriveAddress") -> None:
+    """Offer a drive no more. What peers have, they keep."""
+
+    async def run(client: "DaemonClient") -> None:
+        await client.unserve(address.key)
+
+    run_with_daemon(common, run)
+
+
+@click.group(epilog=examples("hyperfs peer add host:3282", "hyperfs peer list", "hyperfs peer remove host:3282"))
+def peer() -> None:
+    """Remember peers to connect to, for all drives, whenever the daemon runs.
+
+    A peer that is named with --peer is connected to only for the sake of that command, mount or served drive.
+    """
+
+
+@peer.command("add", epilog=examples("hyperfs peer add host:3282"))
+@common_options(json=False, network=False)
+@click.argument("addresses", metavar="HOST:PORT...", nargs=-1, required=True, type=PEER)
+def peer_add(common: Common, addresses: tuple[str, ...]) -> None:
+    """Connect to these peers from now on."""
+
+    async def run(client: "DaemonClient") -> None:
+        await client.remember_peers(addresses)
+
+    run_with_daemon(common, run)
+
+
+@peer.command("remove", epilog=examples("hyperfs peer remove host:3282"))
+@common_options(json=False, network=False)
+@click.argument("addresses", metavar="HOST:PORT...", nargs=-1, required=True, type=PEER)
+def peer_remove(common: Common, addresses: tuple[str, ...]) -> None:
+    """Forget these peers."""
+
+    async def run(client: "DaemonClient") -> None:
+        await client.forget_peers(addresses)
+
+    run_with_daemon(common, run)
+
+
+@peer.command("list", epilog=examples("hyperfs peer list --json"))
+@common_options(network=False)
+def peer_list(common: Common) -> None:
+    """List the remembered peers."""
+
+    async def run(client: "DaemonClient") -> list[str]:
+        return list((await client.status())["remembered_peers"])
+
+    peers = run_with_running_daemon(common, run)
+    if peers is None:
+        from hyperfs.daemon.places import places_of
+        from hyperfs.daemon.state import StateFile
+
+        peers = list(StateFile(places_of(common.store).state).state.peers)
+    if common.json:
+        print_json({"peers": peers})
+    else:
+        for address in peers:
+            click.echo(address)

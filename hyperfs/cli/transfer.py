@@ -1,0 +1,185 @@
+"""``import`` and ``export``: between folders and drives."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hyperfs.cli.common import DRIVE, VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.output import count_text, print_json, shown, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.drive.importer import Progress
+    from hyperfs.drive.scan import Skipped
+    from hyperfs.keys import DriveAddress
+
+
+@click.command(
+    "import",
+    epilog=examples(
+        "hyperfs import ./photos                    a new drive; prints its key",
+        "hyperfs import ./photos KEY                bring it up to date: what is new or changed",
+        "hyperfs import --delete ./photos KEY       and delete what is gone",
+        "hyperfs import ./photos KEY --into 2019    into a directory of the drive",
+    ),
+)
+@click.option("--delete", is_flag=True, help="Delete from the drive what is not in SRC.")
+@click.option("--checksum", is_flag=True, help="Compare what files hold, not only their size and time.")
+@click.option("--into", metavar="PATH", default="", help="Import into this directory of the drive.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@common_options()
+@click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("address", metavar="[KEY]", type=DRIVE, required=False)
+def import_command(
+    common: Common,
+    source: Path,
+    address: "DriveAddress | None",
+    delete: bool,
+    checksum: bool,
+    into: str,
+    dry_run: bool,
+) -> int:
+    """Make a new drive of the folder SRC and print its key, or bring drive KEY of yours up to date with SRC.
+
+    A file counts as changed when its size or time differ. When nothing changed, nothing is written.
+    """
+    from hyperfs.daemon.places import places_of
+
+    store = places_of(common.store).store
+    folder = source.resolve()
+
+    async def run(client: "DaemonClient") -> int:
+        from hyperfs.cli.drives import open_drive
+        from hyperfs.daemon.committer import DaemonCommitter
+        from hyperfs.drive.drive import Drive
+        from hyperfs.drive.importer import Compare, plan_import, run_import
+        from hyperfs.errors import NotWritable, short
+
+        if address is None and dry_run:
+            raise click.UsageError("a dry run needs the KEY of a drive to compare with")
+        if address is None:
+            key = await client.create_drive()
+            drive = await Drive.open(client, key)
+        else:
+            drive = await open_drive(client, common, address)
+        if not drive.writable:
+            raise NotWritable(f"drive {short(drive.key)} is not yours to change: its secret key is not in this store")
+        directory = into or (address.path if address else "")
+        compare = Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME
+        plan = await plan_import(
+            drive.snapshot(), folder, into=directory, delete=delete, compare=compare, excluded=[store]
+        )
+        if dry_run:
+            for found in plan.files:
+                click.echo(f"+ {shown(found.path)}")
+            for path, _ in plan.nodes:
+                click.echo(f"~ {shown(path)}")
+            for deleted in plan.deletions:
+                click.echo(f"- {shown(deleted)}")
+            return 0
+        with _progress("importing", shown_if=not common.json) as on_progress:
+            result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
+        _tell_skipped(result.skipped)
+        if common.json:
+            print_json(
+                {
+                    "key": drive.key.hex(),
+                    "version": result.version,
+                    "files": result.files,
+                    "bytes": result.byte_count,
+                    "entries": result.nodes,
+                    "deleted": result.deleted,
+                    "unchanged": result.unchanged,
+                    "skipped": [{"path": one.path, "reason": one.reason} for one in result.skipped],
+                }
+            )
+        else:
+            click.echo(drive.key.hex())
+            written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
+            others = f"{count_text(result.deleted, 'entry', 'entries')} deleted, {result.unchanged:,} unchanged"
+            click.echo(f"version {result.version}: {written}, {others}", err=True)
+        return 1 if result.skipped else 0
+
+    return run_with_daemon(common, run)
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs export KEY ./copy                      all of the drive",
+        "hyperfs export KEY+v1 ./old                    as it was at tag v1",
+        "hyperfs export KEY ./2019 --path photos/2019   one directory of it",
+    )
+)
+@click.option("--path", metavar="PATH", default="", help="Only what is at this path of the drive.")
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("target", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+def export(common: Common, address: "DriveAddress", target: Path, path: str) -> int:
+    """Copy a drive, or a part of it, into the folder DIR, which is made when it is missing.
+
+    Nothing outside DIR is touched, whatever the drive holds; files that are there and equal are left alone.
+    """
+
+    async def run(client: "DaemonClient") -> int:
+        from hyperfs.cli.drives import open_snapshot
+        from hyperfs.drive.exporter import export as export_drive
+        from hyperfs.drive.names import normalise
+
+        snapshot = await open_snapshot(client, common, address)
+        with _progress("exporting", shown_if=not common.json) as on_progress:
+            result = await export_drive(snapshot, target, path=normalise(path or address.path), on_progress=on_progress)
+        _tell_skipped(result.skipped)
+        if common.json:
+            print_json(
+                {
+                    "key": snapshot.key.hex(),
+                    "version": snapshot.version,
+                    "files": result.files,
+                    "bytes": result.byte_count,
+                    "skipped": [{"path": one.path, "reason": one.reason} for one in result.skipped],
+                }
+            )
+        else:
+            click.echo(f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written", err=True)
+        return 1 if result.skipped else 0
+
+    return run_with_daemon(common, run)
+
+
+def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
+    for one in skipped:
+        click.echo(f"hyperfs: left out: {shown(one.path)}: {one.reason}", err=True)
+
+
+@contextmanager
+def _progress(what: str, *, shown_if: bool) -> "Iterator[Callable[[Progress], None] | None]":
+    """Show a progress bar on a terminal, and nothing elsewhere."""
+    if not (shown_if and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[files]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, files="", total=None)
+
+        def update(progress: "Progress") -> None:
+            files = f"{progress.files:,}/{progress.total_files:,} files"
+            bar.update(task, completed=progress.byte_count, total=progress.total_bytes, files=files)
+
+        yield update
