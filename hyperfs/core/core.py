@@ -1,13 +1,50 @@
-"""A core: an append-only list of blocks with its Merkle tree, signatures and bitfield."""
+"""A core: an append-only list of blocks with its Merkle tree, signatures and bitfield, as its owner has it.
 
-from collections.abc import Iterator, Sequence
+The rule: nothing is written before it is verified, bits are set after the bytes they stand for, and on disk the order
+is data and tree, then signatures, then the bitfield. What was appended is announced, and proven to peers, only once it
+is durable: a crash never takes back what somebody else has seen.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
-from hyperfs.core.proofs import Proof, Received
-from hyperfs.core.reader import Hint, Priority, Run, Source
+import trio
+
+from hyperfs import flat_tree
+from hyperfs.core.audit import bad_blocks, check_tree
+from hyperfs.core.files import CoreFiles, open_files
+from hyperfs.core.format import HYPERCORE_9, CoreFormat
+from hyperfs.core.growth import Growth, grow
+from hyperfs.core.intake import Intake
+from hyperfs.core.local import LocalReader, patiently
+from hyperfs.core.proofs import (
+    MAX_BLOCK_BYTES,
+    Proof,
+    ProofChecker,
+    Received,
+    TreeNode,
+    choose_nodes,
+    digest_of,
+)
+from hyperfs.core.reader import Source
+from hyperfs.core.shared_map import SharedMapWriter
+from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, WouldWait
 from hyperfs.crypto import KeyPair
+from hyperfs.errors import (
+    BlockNotAvailable,
+    ConflictingLength,
+    DamagedStore,
+    InvalidProof,
+    NotWritable,
+    short,
+)
 from hyperfs.storage import Directory
+
+_THREAD_BYTES = 256 * 1024
+_JOIN_BYTES = 1 << 20
+_MAX_NODES = 1 << 14
+_MAX_PENDING_SIGNATURES = 4096
 
 
 class CoreListener(Protocol):
@@ -26,16 +63,42 @@ class CoreListener(Protocol):
         """What we appended up to ``length`` is on disk and may be announced."""
 
 
-class Core:
-    """The owner's core: implements `CoreReader` over files it alone writes. Made by `Core.open`."""
+class Core(LocalReader):
+    """The owner's core: implements `CoreReader` over files it alone writes. Made by `Core.open`.
 
-    key: bytes
-    discovery_key: bytes
-    writable: bool
-    length: int
-    byte_length: int
-    durable_length: int
-    source: Source | None
+    ``durable_length`` is the length that a crash cannot take back. ``on_dirty``, if set, is called whenever there is
+    something to `sync`; who sets it sees to that.
+    """
+
+    def __init__(
+        self, files: CoreFiles, *, key: bytes, source: Source | None, shared_map: SharedMapWriter | None
+    ) -> None:
+        super().__init__(
+            key=key,
+            discovery_key=files.format.discovery_key(key),
+            writable=files.secret_key is not None,
+            length=files.length,
+            byte_length=sum(root.size for root in files.roots),
+            tree=files.tree,
+            data=files.data,
+            bits=files.bitfield,
+            source=source,
+        )
+        self.format = files.format
+        self.durable_length = files.length
+        self.on_dirty: Callable[[Core], None] | None = None
+        self._files = files
+        self._bitfield = files.bitfield
+        self._map = shared_map
+        self._checker = ProofChecker(files.format, key)
+        self._roots: tuple[TreeNode, ...] | None = files.roots
+        self._nodes: dict[int, TreeNode] = {root.index: root for root in files.roots}
+        self._signatures: dict[int, bytes] = {}
+        self._listeners: list[CoreListener] = []
+        self._write_lock = trio.Lock()
+        self._sync_lock = trio.Lock()
+        self._named = False
+        self._closed = False
 
     @classmethod
     async def open(
@@ -45,85 +108,398 @@ class Core:
         key: bytes | None = None,
         key_pair: KeyPair | None = None,
         source: Source | None = None,
+        format: CoreFormat = HYPERCORE_9,
         shared_map_path: Path | None = None,
+        keep_secret: bool = True,
     ) -> Self:
-        """Open or create; a new one needs a key (reader) or key pair. Raises StoreLocked, DamagedStore."""
-        raise NotImplementedError
+        """Open a core, or create it when ``directory`` has none.
 
-    def has(self, start: int, end: int) -> bool:
-        raise NotImplementedError
+        A new core needs a ``key`` (a reader's) or a ``key_pair`` (the writer's). ``keep_secret`` off leaves the secret
+        key out of the files, for those whose key pair is derived from something else. Raises `StoreLocked`,
+        `DamagedStore`, `InvalidKey`.
+        """
+        maps: list[SharedMapWriter] = []
 
-    def count(self, start: int, end: int) -> int:
-        raise NotImplementedError
+        def announce_recovery(found_key: bytes) -> None:
+            if shared_map_path is not None:
+                maps.append(SharedMapWriter(shared_map_path, found_key))
 
-    def get_local(self, index: int) -> bytes | None:
-        raise NotImplementedError
+        def open_in_thread() -> CoreFiles:
+            try:
+                return open_files(
+                    directory,
+                    format,
+                    key=key,
+                    key_pair=key_pair,
+                    keep_secret=keep_secret,
+                    before_recovery=announce_recovery,
+                )
+            except BaseException:
+                for opened in maps:
+                    opened.close()
+                raise
 
-    async def get(self, index: int, *, priority: Priority = Priority.URGENT, hint: Hint | None = None) -> bytes:
-        raise NotImplementedError
+        files = await trio.to_thread.run_sync(open_in_thread)
+        shared_map = maps[0] if maps else None
+        if shared_map is not None:
+            for start, page in files.bitfield.block_pages():
+                shared_map.set_raw(start, page)
+        return cls(files, key=files.key, source=source, shared_map=shared_map)
 
-    async def fetch(
-        self, ranges: Sequence[range], *, priority: Priority = Priority.URGENT, hint: Hint | None = None
-    ) -> None:
-        raise NotImplementedError
+    @property
+    def dirty(self) -> bool:
+        """Whether there is anything to `sync`."""
+        return self._bitfield.dirty or bool(self._signatures)
 
-    async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
-        raise NotImplementedError
+    def add_listener(self, listener: CoreListener) -> None:
+        """Have ``listener`` told from now on."""
+        self._listeners.append(listener)
 
-    async def ahead(self, run: Run, position: int, size: int) -> None:
-        raise NotImplementedError
-
-    async def update(self) -> None:
-        raise NotImplementedError
-
-    async def wait_longer(self, length: int) -> None:
-        raise NotImplementedError
-
-    async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
-        """Append and return the first block's index. Raises NotWritable, ConflictingLength."""
-        raise NotImplementedError
-
-    async def proof(self, index: int, *, digest: int = 0, hash_only: bool = False) -> Proof:
-        """Return the proof of block ``index`` for an asker that has ``digest``. Raises BlockNotAvailable."""
-        raise NotImplementedError
-
-    def digest(self, index: int) -> int:
-        """Return the `nodes` field for a request of block ``index``."""
-        raise NotImplementedError
-
-    async def store(self, items: Sequence[Received], *, origin: object) -> None:
-        """Verify and write what peers sent, in order. Raises InvalidProof, Fork; items before the bad one are kept."""
-        raise NotImplementedError
-
-    def seek_local(self, byte_offset: int) -> tuple[int, int] | None:
-        """Return (block index, offset within it) of ``byte_offset``, or None when the tree here does not tell."""
-        raise NotImplementedError
+    def remove_listener(self, listener: CoreListener) -> None:
+        """Have ``listener`` told no more."""
+        self._listeners.remove(listener)
 
     def raw_bits(self, start: int, end: int) -> bytes:
         """Return the block bits [start, end), both multiples of 8, high bit first."""
-        raise NotImplementedError
+        return self._bitfield.raw(start, end)
 
     def missing(self, start: int, end: int) -> Iterator[range]:
         """Yield the ranges of blocks in [start, end) that are not here, ascending."""
-        raise NotImplementedError
+        while True:
+            first = self._bitfield.first_missing(start, end)
+            if first >= end:
+                return
+            start = self._bitfield.first_present(first, end)
+            yield range(first, start)
 
-    def add_listener(self, listener: CoreListener) -> None:
-        raise NotImplementedError
+    def present(self, start: int, end: int) -> Iterator[range]:
+        """Yield the ranges of blocks in [start, end) that are here, ascending."""
+        while True:
+            first = self._bitfield.first_present(start, end)
+            if first >= end:
+                return
+            start = self._bitfield.first_missing(first, end)
+            yield range(first, start)
 
-    def remove_listener(self, listener: CoreListener) -> None:
-        raise NotImplementedError
+    def digest(self, index: int) -> int:
+        """Return the `nodes` field for a request of block ``index``: what of its proof is here already."""
+        return digest_of(self._bitfield.has_node, index, 2 * self.length)
+
+    def has_leaf(self, index: int) -> bool:
+        """Tell whether the hash of block ``index`` is here, so that it can be proven, or its hash answered."""
+        return self._bitfield.has_node(2 * index)
+
+    def has_node(self, tree_index: int) -> bool:
+        """Tell whether a tree node is here, so that a peer need not send it."""
+        return self._bitfield.has_node(tree_index)
+
+    async def proof(self, index: int, *, digest: int = 0, hash_only: bool = False) -> Proof:
+        """Return the proof of block ``index`` for an asker that has ``digest``. Raises `BlockNotAvailable`.
+
+        Waits until what it proves is durable.
+        """
+        if self.writable and index >= self.durable_length and index < self.length:
+            await self.sync()
+        has: Callable[[int], bool] = self._bitfield.has_node
+        if self.writable and self.durable_length < self.length:
+            has = self._has_durable_node
+        chosen = choose_nodes(has, index, digest=digest, hash_only=hash_only)
+        if chosen is None:
+            raise BlockNotAvailable(f"core {short(self.key)} has no proof of block {index} here")
+        indices, length = chosen
+        try:
+            nodes = self._own_all(indices)
+        except WouldWait:
+            nodes = await patiently(lambda: self._own_all(indices))
+        if length == 0:
+            return Proof(nodes, None)
+        signature = await self._signature(length - 1)
+        if signature is None:
+            raise BlockNotAvailable(f"core {short(self.key)} has no signature of {length} blocks here")
+        return Proof(nodes, signature)
+
+    async def signature_from(self, index: int) -> tuple[int, bytes] | None:
+        """Return (index, signature) of the first head that covers block ``index``."""
+        pending = min((i for i in self._signatures if i >= index), default=None)
+        found = await trio.to_thread.run_sync(self._files.signatures.next_from, index)
+        if pending is not None and (found is None or pending < found[0]):
+            return pending, self._signatures[pending]
+        return found
+
+    async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
+        """Append ``blocks`` under one signature and return the index of the first.
+
+        Raises `NotWritable`, `ConflictingLength` when the length is not ``expected_length``, ValueError for a block
+        over 8 MiB, OSError when the disk is full; then nothing is appended.
+        """
+        secret_key = self._files.secret_key
+        if secret_key is None:
+            raise NotWritable(f"core {short(self.key)} cannot be appended to: its secret key is not in this store")
+        sizes = list(map(len, blocks))
+        if max(sizes, default=0) > MAX_BLOCK_BYTES:
+            raise ValueError(f"a block of {max(sizes)} bytes, where {MAX_BLOCK_BYTES} are allowed")
+        await self._take_write_lock()
+        try:
+            start = self.length
+            if expected_length is not None and expected_length != start:
+                raise ConflictingLength(
+                    f"core {short(self.key)} has {start} blocks, not the expected {expected_length}: somebody else "
+                    "appended first"
+                )
+            if not blocks:
+                return start
+            roots = self._roots
+            if roots is None:
+                roots = await patiently(lambda: self._own_all(flat_tree.full_roots(start)))
+            total = sum(sizes)
+            if total >= _THREAD_BYTES:
+                growth = await trio.to_thread.run_sync(self._grow, roots, start, blocks)
+            else:
+                growth = self._grow(roots, start, blocks)
+            signature = self.format.sign(growth.roots, growth.end, secret_key)
+            self._take_over(growth, signature, total)
+        finally:
+            self._write_lock.release()
+        if len(self._signatures) >= _MAX_PENDING_SIGNATURES:
+            await self.sync()
+        return start
+
+    async def store(self, items: Sequence[Received], *, origin: object) -> None:
+        """Verify and write what peers sent, in order.
+
+        Raises `InvalidProof` or `Fork` at the first item that does not verify; those before it are kept, and it and
+        those after it leave no trace. OSError when the disk is full: then nothing is kept.
+        """
+        await self._take_write_lock()
+        try:
+            intake = Intake(self._checker, self._own)
+            failure: InvalidProof | None = None
+            for item in items:
+                try:
+                    try:
+                        intake.take(item)
+                    except WouldWait:
+                        await patiently(lambda item=item: intake.take(item))  # type: ignore[misc]  # bound at once
+                except InvalidProof as error:
+                    failure = error
+                    break
+            intake.drop_known(self._bitfield)
+            if intake.byte_count >= _THREAD_BYTES:
+                await trio.to_thread.run_sync(intake.write, self._files)
+            else:
+                intake.write(self._files)
+            self._take_in(intake, origin)
+        finally:
+            self._write_lock.release()
+        if failure is not None:
+            raise failure
 
     async def clear(self, start: int, end: int) -> None:
         """Forget blocks [start, end) and free their disk space; their tree nodes stay."""
-        raise NotImplementedError
+        await self._take_write_lock()
+        try:
+            async with self._sync_lock:
+                ranges = list(self.present(start, end))
+                places = [await patiently(lambda blocks=blocks: self._place(blocks)) for blocks in ranges]  # type: ignore[misc]  # bound at once
+                if not ranges:
+                    return
+                with trio.CancelScope(shield=True):
+                    for blocks in ranges:
+                        if self._map is not None:
+                            self._map.clear_blocks(blocks.start, blocks.stop)
+                        self._bitfield.clear_blocks(blocks.start, blocks.stop)
+                    for listener in tuple(self._listeners):
+                        for blocks in ranges:
+                            listener.cleared(self, blocks.start, blocks.stop)
+                    # The bits go from the disk before the bytes do, or a crash would leave zeros that count as blocks.
+                    await self._flush()
+                    await trio.to_thread.run_sync(self._punch, places)
+        finally:
+            self._write_lock.release()
 
     async def sync(self) -> None:
-        """Return once everything written before is on disk."""
-        raise NotImplementedError
+        """Return once everything written before is on disk; then `CoreListener.durable` is called."""
+        async with self._sync_lock:
+            with trio.CancelScope(shield=True):
+                await self._flush()
 
     async def audit(self) -> list[int]:
-        """Read all local blocks again; return (and forget) those that do not match the tree."""
-        raise NotImplementedError
+        """Read everything here again; clear, and return, the blocks that do not match the tree.
+
+        Raises `DamagedStore` when the tree does not match itself, which only fetching the core again puts right.
+        """
+        await self.sync()
+        await trio.to_thread.run_sync(check_tree, self._files, self.length)
+        bad: list[int] = []
+        for blocks in self.present(0, self.length):
+            for first in range(blocks.start, blocks.stop, 256):
+                part = range(first, min(first + 256, blocks.stop))
+                leaves = await patiently(lambda part=part: self._own_all([2 * i for i in part]))  # type: ignore[misc]  # bound at once
+                start, _ = await patiently(lambda part=part: self._place(part))  # type: ignore[misc]  # bound at once
+                bad += await trio.to_thread.run_sync(bad_blocks, self._files, leaves, start)
+        for index in bad:
+            await self.clear(index, index + 1)
+        return bad
+
+    def allocated(self) -> int:
+        """Return how many bytes of storage the core's blocks take."""
+        return self._files.data.file.allocated()
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Sync and close; a second time does nothing. Other methods must not be called any more."""
+        if self._closed:
+            return
+        async with self._write_lock:
+            if self._closed:
+                return
+            try:
+                await self.sync()
+            finally:
+                self._closed = True
+                self._files.close()
+                if self._map is not None:
+                    self._map.close()
+
+    async def _take_write_lock(self) -> None:
+        try:
+            self._write_lock.acquire_nowait()  # without a turn of the scheduler when nobody else has it
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
+
+    def _trusts(self, tree_index: int) -> bool:
+        return self._bitfield.has_node(tree_index)
+
+    def _has_durable_node(self, tree_index: int) -> bool:
+        return flat_tree.right_span(tree_index) < 2 * self.durable_length and self._bitfield.has_node(tree_index)
+
+    def _own(self, tree_index: int) -> TreeNode | None:
+        """Return a node that was verified before, or None. Raises `WouldWait`, `DamagedStore`."""
+        node = self._nodes.get(tree_index)
+        if node is None and self._bitfield.has_node(tree_index):
+            node = self._tree.node(tree_index)
+            if node is None:
+                raise DamagedStore(f"{self._tree.name} lacks node {tree_index}, which the bitfield has")
+            self._remember(node)
+        return node
+
+    def _own_all(self, indices: Sequence[int]) -> tuple[TreeNode, ...]:
+        nodes = []
+        for tree_index in indices:
+            node = self._own(tree_index)
+            if node is None:
+                raise DamagedStore(f"{self._tree.name} lacks node {tree_index} of core {short(self.key)}")
+            nodes.append(node)
+        return tuple(nodes)
+
+    def _remember(self, node: TreeNode) -> None:
+        if len(self._nodes) >= _MAX_NODES:
+            self._nodes.clear()
+        self._nodes[node.index] = node
+
+    async def _signature(self, index: int) -> bytes | None:
+        pending = self._signatures.get(index)
+        if pending is not None:
+            return pending
+        return await trio.to_thread.run_sync(self._files.signatures.read, index)
+
+    def _place(self, blocks: range) -> tuple[int, int]:
+        """Return the bytes [start, end) of a run of blocks that are here."""
+        first, _ = self._offsets.of(blocks.start)
+        return first, sum(self._offsets.of(blocks.stop - 1))
+
+    def _punch(self, places: Sequence[tuple[int, int]]) -> None:
+        for start, end in places:
+            self._files.data.file.punch_hole(start, end - start)
+
+    def _grow(self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes]) -> Growth:
+        """Make the nodes of appended blocks and write both; nothing counts until `_take_over`."""
+        growth = grow(self.format, roots, start, blocks)
+        data = self._files.data.file
+        if len(blocks) == 1:
+            data.write(self.byte_length, blocks[0])
+        elif sum(map(len, blocks)) <= _JOIN_BYTES:
+            data.write(self.byte_length, b"".join(blocks))
+        else:
+            data.write_all(self.byte_length, blocks)
+        self._tree.write_nodes({node.index: node for node in growth.left})
+        self._tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * start, growth.region)
+        return growth
+
+    def _take_over(self, growth: Growth, signature: bytes, byte_count: int) -> None:
+        start, end = growth.start, growth.end
+        for low, high in growth.node_ranges():
+            self._bitfield.set_node_range(low, high)
+        self._bitfield.set_nodes([node.index for node in growth.left])
+        self._bitfield.set_blocks(start, end)
+        if self._map is not None:
+            self._map.set_blocks(start, end)
+        self._signatures[end - 1] = signature
+        self._roots = growth.roots
+        for root in growth.roots:
+            self._remember(root)
+        self._extend(end, self.byte_length + byte_count)
+        for listener in tuple(self._listeners):
+            listener.extended(self, start, end)
+            listener.stored(self, start, end, None)
+        self._became_dirty()
+
+    def _take_in(self, intake: Intake, origin: object) -> None:
+        self._bitfield.set_nodes(sorted(intake.nodes))
+        for node in intake.nodes.values():
+            self._remember(node)
+        ranges = intake.ranges()
+        for start, end in ranges:
+            self._bitfield.set_blocks(start, end)
+            if self._map is not None:
+                self._map.set_blocks(start, end)
+        for block in intake.blocks:
+            self._offsets.learn(block.index, block.start, len(block.value))
+        self._signatures.update(intake.signatures)
+        old_length = self.length
+        if intake.head is not None and intake.head.length > old_length:
+            self._roots = None
+            self._extend(intake.head.length, intake.head.byte_length)
+        for listener in tuple(self._listeners):
+            if self.length > old_length:
+                listener.extended(self, old_length, self.length)
+            for start, end in ranges:
+                listener.stored(self, start, end, origin)
+        self._became_dirty()
+
+    def _became_dirty(self) -> None:
+        if self.on_dirty is not None and self.dirty:
+            self.on_dirty(self)
+
+    async def _flush(self) -> None:
+        """Make everything durable, in order. Called with the sync lock and shielded from cancellation."""
+        if not self.dirty:
+            return
+        length = self.length
+        signatures = dict(self._signatures)
+        pages = self._bitfield.take_dirty(self._files.page_bytes)
+        try:
+            await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
+        except BaseException:
+            self._bitfield.mark_dirty([number for number, _ in pages])
+            raise
+        for index, signature in signatures.items():
+            if self._signatures.get(index) == signature:
+                del self._signatures[index]
+        if length > self.durable_length:
+            self.durable_length = length
+            for listener in tuple(self._listeners):
+                listener.durable(self, length)
+
+    def _flush_in_thread(self, signatures: dict[int, bytes], pages: list[tuple[int, bytes]]) -> None:
+        files = self._files
+        files.data.file.sync()
+        files.tree.file.sync()
+        if not self._named:
+            files.directory.sync()
+            self._named = True
+        if signatures:
+            for index, signature in signatures.items():
+                files.signatures.write(index, signature)
+            files.signatures.file.sync()
+        files.write_pages(pages)
+        files.bitfield_file.sync()

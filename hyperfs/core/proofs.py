@@ -1,15 +1,28 @@
-"""Proofs: the tree nodes that tie a block to a signed tree.
+"""Proofs: the tree nodes that tie a block to a signed tree; how they are chosen, and how they are checked.
 
-Rules and order of nodes: docs/formats.md, "Proofs".
+The rule: nothing is taken over from a proof unless every node of it leads to a node that is trusted already, or to
+roots that the core's key signed. See docs/formats.md, "Proofs".
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from hyperfs import flat_tree
+from hyperfs.errors import Fork, InvalidProof, short
+
+if TYPE_CHECKING:
+    from hyperfs.core.format import CoreFormat
+
+MAX_BLOCK_BYTES = 8 << 20
+MAX_LENGTH = 1 << 40
+_MAX_TREE_BYTES = 1 << 60
+_MAX_KNOWN_HEADS = 64
 
 
 class TreeNode(NamedTuple):
     """A node of the Merkle tree: its tree index, 32-byte hash, and the bytes under it."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a node
     hash: bytes
     size: int
 
@@ -24,7 +37,251 @@ class Proof(NamedTuple):
 class Received(NamedTuple):
     """A block (or, with ``value`` None, only its hash) as a peer sent it, not verified."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a block
     value: bytes | None
     nodes: tuple[TreeNode, ...]
     signature: bytes | None
+
+
+class Head(NamedTuple):
+    """A signed tree: its length in blocks and bytes, and the signature."""
+
+    length: int
+    byte_length: int
+    signature: bytes
+
+
+class _Known:
+    """What an asker has, as its digest told: a set of nodes in which two siblings bring their parent."""
+
+    def __init__(self) -> None:
+        self._nodes: set[int] = set()
+
+    def add(self, tree_index: int) -> None:
+        nodes = self._nodes
+        while tree_index not in nodes:
+            nodes.add(tree_index)
+            if flat_tree.sibling(tree_index) not in nodes:
+                return
+            tree_index = flat_tree.parent(tree_index)
+
+    def __contains__(self, tree_index: int) -> bool:
+        return tree_index in self._nodes
+
+
+def choose_nodes(
+    has: Callable[[int], bool], index: int, *, digest: int, hash_only: bool
+) -> tuple[list[int], int] | None:
+    """Return (tree indices of a proof of block ``index`` for an asker with ``digest``, signed length or 0).
+
+    ``has`` tells which nodes are here. 0 means that no signature is needed; None that the leaf is not here.
+    """
+    leaf = 2 * index
+    if not has(leaf):
+        return None
+    chosen = [leaf] if hash_only else []
+    if digest == 1:
+        return chosen, 0
+    known = _known_of(has, leaf, digest)
+    node = leaf
+    while node not in known:
+        sibling = flat_tree.sibling(node)
+        if not has(sibling):
+            length = _length_over(has, node)
+            chosen += [root for root in flat_tree.full_roots(length) if root != node and root not in known]
+            return chosen, length
+        if sibling not in known:
+            chosen.append(sibling)
+        node = flat_tree.parent(node)
+    return chosen, 0
+
+
+def _known_of(has: Callable[[int], bool], leaf: int, digest: int) -> _Known:
+    known = _Known()
+    has_ancestor = digest & 1
+    digest >>= 1
+    node = leaf
+    while digest:
+        if digest == 1 and has_ancestor:
+            if has(node):
+                known.add(node)
+            # Who has an ancestor has all the roots left of it.
+            node = min(node, flat_tree.sibling(node))
+            for root in flat_tree.full_roots((flat_tree.right_span(node) >> 1) + 1):
+                if has(root):
+                    known.add(root)
+            break
+        sibling = flat_tree.sibling(node)
+        if digest & 1 and has(sibling):
+            known.add(sibling)
+        node = flat_tree.parent(node)
+        digest >>= 1
+    return known
+
+
+def _length_over(has: Callable[[int], bool], node: int) -> int:
+    """Return the length of the longest tree here of which ``node`` lies under a root."""
+    parent = flat_tree.parent(node)
+    while has(parent) and has(flat_tree.sibling(node)):
+        node, parent = parent, flat_tree.parent(parent)
+    end = flat_tree.right_span(node) + 2
+    for depth in range(flat_tree.depth(node) - 1, -1, -1):
+        following = flat_tree.index(depth, end >> (depth + 1))
+        if has(following):
+            end = flat_tree.right_span(following) + 2
+    return end >> 1
+
+
+def tree_length(has: Callable[[int], bool], end: int) -> int:
+    """Return the length of the core whose tree nodes ``has`` tells; none is at or past tree index ``end``."""
+    top = node = 0
+    while flat_tree.right_span(node) < max(end, 1):
+        node = flat_tree.parent(node)
+        if has(node):
+            top = node
+    return _length_over(has, top) if has(top) else 0
+
+
+def digest_of(has: Callable[[int], bool], index: int, end: int) -> int:
+    """Return what to tell a peer of whom block ``index`` is asked; no node at or past tree index ``end`` is here."""
+    leaf = 2 * index
+    if has(leaf):
+        return 1
+    digest = 0
+    bit = 2
+    sibling = flat_tree.sibling(leaf)
+    parent = flat_tree.parent(sibling)
+    end = max(sibling + 2, end)
+    while flat_tree.right_span(sibling) < end or flat_tree.left_span(parent) > 0:
+        if has(sibling):
+            digest |= bit
+        if has(parent):
+            digest |= 2 * bit | 1
+            return 1 if digest + 1 == 4 * bit else digest
+        sibling = flat_tree.sibling(parent)
+        parent = flat_tree.parent(sibling)
+        bit *= 2
+    return digest
+
+
+class ProofChecker:
+    """Checks what peers send against a core's key; remembers which heads it has seen signed."""
+
+    def __init__(self, core_format: "CoreFormat", key: bytes) -> None:
+        self._format = core_format
+        self._key = key
+        self._heads: dict[tuple[bytes, int, bytes], None] = {}
+
+    def check(self, item: Received, own: Callable[[int], TreeNode | None]) -> tuple[list[TreeNode], Head | None]:
+        """Return (verified nodes, own ones among them; the head that proves them, if it took a signature).
+
+        ``own`` returns trusted nodes. Raises `InvalidProof`, or `Fork` for a signed contradiction to them.
+        """
+        index, value, nodes, _ = item
+        if not 0 <= index < MAX_LENGTH:
+            raise self._invalid(index, "its index is past any core")
+        for node in nodes:
+            if len(node.hash) != 32 or not 0 <= node.size <= _MAX_TREE_BYTES:
+                raise self._invalid(index, f"node {node.index} is malformed")
+        position = 0
+        if value is not None:
+            size = len(value)
+            if size > MAX_BLOCK_BYTES:
+                raise self._invalid(index, f"{size} bytes, where {MAX_BLOCK_BYTES} are allowed")
+            top = TreeNode(2 * index, self._format.leaf_hash(value), size)
+        else:
+            if not nodes or nodes[0].index != 2 * index:
+                raise self._invalid(index, "the hash itself is missing")
+            top = nodes[0]
+            position = 1
+        found = [top]
+        contradicts = -1
+        count = len(nodes)
+        parent_hash = self._format.parent_hash
+        while True:
+            at = top.index
+            known = own(at)
+            if known is not None:
+                if known == top:
+                    if contradicts >= 0:
+                        raise self._invalid(index, f"node {contradicts} is not the one already verified")
+                    return found, None
+                contradicts = at
+            bit = ~at & (at + 1)
+            beside = at ^ (bit << 1)
+            if position < count and nodes[position].index == beside:
+                uncle = nodes[position]
+                position += 1
+                found.append(uncle)
+                known = own(beside)
+                if known is not None and known != uncle:
+                    contradicts = beside
+            else:
+                known = own(beside)
+                if known is None:
+                    break
+                uncle = known
+            size = top.size + uncle.size
+            left, right = (top, uncle) if at < beside else (uncle, top)
+            top = TreeNode((at | bit) & ~(bit << 1), parent_hash(size, left.hash, right.hash), size)
+            found.append(top)
+        head = self._check_roots(item, top, nodes[position:], own, found, contradicts)
+        return found, head
+
+    def _check_roots(
+        self,
+        item: Received,
+        top: TreeNode,
+        rest: tuple[TreeNode, ...],
+        own: Callable[[int], TreeNode | None],
+        found: list[TreeNode],
+        contradicts: int,
+    ) -> Head:
+        last = rest[-1].index if rest else top.index
+        length = (max(flat_tree.right_span(top.index), flat_tree.right_span(last)) >> 1) + 1
+        if length > MAX_LENGTH:
+            raise self._invalid(item.index, f"it claims a length of {length} blocks")
+        roots = []
+        position = 0
+        for wanted in flat_tree.full_roots(length):
+            known = own(wanted)
+            if wanted == top.index:
+                root = top
+            elif position < len(rest) and rest[position].index == wanted:
+                root = rest[position]
+                position += 1
+                found.append(root)
+                if known is not None and known != root:
+                    contradicts = wanted
+            elif known is not None:
+                root = known
+            else:
+                raise self._invalid(item.index, f"root {wanted} of a tree of {length} blocks is missing")
+            roots.append(root)
+        if top not in roots or position != len(rest):
+            raise self._invalid(item.index, "its nodes do not lead to the roots")
+        if item.signature is None:
+            if contradicts >= 0:
+                raise self._invalid(item.index, f"node {contradicts} is not the one already verified")
+            raise self._invalid(item.index, "the signature is missing")
+        self._check_signature(item, roots, length)
+        if contradicts >= 0:
+            raise Fork(
+                f"core {short(self._key)} is forked: its key signed {length} blocks whose node {contradicts} is not "
+                "the one signed before; what is here is kept, ask the owner which is meant"
+            )
+        return Head(length, sum(root.size for root in roots), item.signature)
+
+    def _check_signature(self, item: Received, roots: list[TreeNode], length: int) -> None:
+        assert item.signature is not None
+        seen = (self._format.tree_hash(roots), length, item.signature)
+        if seen in self._heads:
+            return
+        if not self._format.verify(roots, length, item.signature, self._key):
+            raise self._invalid(item.index, f"its signature is not one of a tree of {length} blocks")
+        if len(self._heads) >= _MAX_KNOWN_HEADS:
+            del self._heads[next(iter(self._heads))]
+        self._heads[seen] = None
+
+    def _invalid(self, index: int, why: str) -> InvalidProof:
+        return InvalidProof(f"block {index} of core {short(self._key)} does not verify: {why}")

@@ -112,7 +112,7 @@ class Source(Protocol):
         ...
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
-        """Bring the block that holds ``byte_offset``, known to be one of ``blocks``, with its proof and so its place."""
+        """Bring the block that holds ``byte_offset``, one of ``blocks``, with its proof and so its place."""
         ...
 
     async def update(self, core: CoreReader) -> None:

@@ -1,47 +1,281 @@
-"""The store of many cores: a directory laid out as the reference's corestore does."""
+"""The store of many cores: a directory laid out as the reference's corestore does.
 
+The rule: one process owns a store at a time, and in it there is one `Core` a key. See docs/formats.md, "Names of
+cores". hyperfs's own files live in `.hyperfs`, which the reference never looks at.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
+import trio
+
+from hyperfs import crypto, varint
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Source
+from hyperfs.crypto import KeyPair
+from hyperfs.errors import DamagedStore, EncodingError, StoreLocked, short
+from hyperfs.storage.disk import DiskDirectory, sync_directory
+
+log = logging.getLogger(__name__)
+
+MASTER_KEY_BYTES = 32
+FLUSH_DELAY_SECONDS = 0.05
+
+_NAMESPACE = b"9\ncorestore"
 
 
 class Store:
     """All cores under one directory; one `Core` object a key. Made by `Store.open`, which takes its lock.
 
-    Use: ``async with await Store.open(path) as store``; hyperfs's own files live in ``path / ".hyperfs"``.
+    Use ``async with open_store(path) as store``, which also flushes what is written soon after. Whoever uses
+    `Store.open` runs `flush_forever` in a task of his own.
     """
 
-    path: Path
-    private: Path
-    source: Source | None
-    """Given to every core opened from now on."""
+    def __init__(
+        self, path: Path, master_key: bytes, lock: "_Lock", *, maps: Path | None, source: Source | None
+    ) -> None:
+        self.path = path
+        self.private = path / ".hyperfs"
+        self.source = source
+        self._maps = maps
+        self._master_key = master_key
+        self._lock = lock
+        self._cores: dict[bytes, Core] = {}
+        self._opening: dict[bytes, trio.Lock] = {}
+        self._dirty: set[Core] = set()
+        self._wake = trio.Event()
+        self._closed = False
 
     @classmethod
     async def open(cls, path: Path, *, maps: Path | None = None, source: Source | None = None) -> Self:
-        """Open or create. ``maps`` is where shared maps go (DIR/<discovery key hex>.map). Raises StoreLocked."""
-        raise NotImplementedError
+        """Open or create the store at ``path``.
+
+        ``maps`` is the directory of shared maps, ``source`` is given to every core. Raises `StoreLocked`,
+        `DamagedStore`.
+        """
+        lock, master_key = await trio.to_thread.run_sync(_open_in_thread, path)
+        return cls(path, master_key, lock, maps=maps, source=source)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await self.close()
 
     async def core(self, key: bytes) -> Core:
-        """Open the core of ``key``: writable if its key pair is here, else a reader's, created when new."""
-        raise NotImplementedError
+        """Open the core of ``key``: writable when its secret is here, else a reader's, created when it is new.
+
+        Raises `StoreLocked` when another program has it, `DamagedStore`.
+        """
+        return await self._open(key, None)
 
     async def create_core(self, name: bytes | None = None) -> Core:
-        """Open or create the writable core of ``name`` (default: 32 random bytes)."""
-        raise NotImplementedError
+        """Open or create the writable core of ``name`` (32 random bytes by default)."""
+        name = secrets.token_bytes(32) if name is None else name
+        return await self._open(self.key_pair(name).public, name)
 
     async def content_core(self, metadata_key: bytes) -> Core:
-        """Open or create the writable content core of a drive: named by the hex of its metadata key."""
-        raise NotImplementedError
+        """Open or create the writable content core of a drive: it is named by the hex of its metadata key."""
+        return await self.create_core(metadata_key.hex().encode())
+
+    def key_pair(self, name: bytes) -> KeyPair:
+        """Return the key pair of the core called ``name``."""
+        return crypto.key_pair(crypto.keyed_hash(self._master_key, _NAMESPACE, name))
+
+    def opened(self) -> list[Core]:
+        """Return the cores that are open."""
+        return list(self._cores.values())
 
     def keys(self) -> list[bytes]:
-        """Return the keys of all cores on disk."""
-        raise NotImplementedError
+        """Return the keys of all cores on disk, in the order of their discovery keys. Walks the directory."""
+        found = []
+        for file in sorted(self.path.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*/key")):
+            key = file.read_bytes()
+            if len(key) == crypto.KEY_BYTES:
+                found.append(key)
+        return found
+
+    def contains(self, key: bytes) -> bool:
+        """Tell whether the core of ``key`` is on disk."""
+        return (self.core_directory(key) / "key").exists()
 
     def core_directory(self, key: bytes) -> Path:
         """Return the directory of a core's SLEEP files."""
-        raise NotImplementedError
+        name = crypto.discovery_key(key).hex()
+        return self.path / name[:2] / name[2:4] / name
+
+    def map_path(self, key: bytes) -> Path | None:
+        """Return where a core's shared map is, None for a store without."""
+        return None if self._maps is None else self._maps / f"{crypto.discovery_key(key).hex()}.map"
+
+    async def close_core(self, key: bytes) -> None:
+        """Close one core, if it is open; opening it again makes a new object."""
+        async with self._opening.setdefault(key, trio.Lock()):
+            core = self._cores.pop(key, None)
+            if core is not None:
+                self._dirty.discard(core)
+                await core.close()
+
+    async def sync(self) -> None:
+        """Return once everything written before, in any core, is on disk."""
+        for core in list(self._cores.values()):
+            await core.sync()
+
+    async def flush_forever(self) -> None:
+        """Sync each core soon after it was written to, until cancelled. A failure is logged and tried again."""
+        while True:
+            await self._wake.wait()
+            await trio.sleep(FLUSH_DELAY_SECONDS)
+            self._wake = trio.Event()
+            taken, self._dirty = self._dirty, set()
+            for core in taken:
+                try:
+                    await core.sync()
+                except OSError as error:
+                    log.error("core %s could not be made durable: %s", short(core.key), error)
+                    self._note_dirty(core)
+                    await trio.sleep(1)
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Sync and close all cores and let go of the store; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for core in list(self._cores.values()):
+                await core.close()
+        finally:
+            self._cores.clear()
+            self._lock.release()
+
+    async def _open(self, key: bytes, name: bytes | None) -> Core:
+        async with self._opening.setdefault(key, trio.Lock()):
+            core = self._cores.get(key)
+            if core is not None:
+                return core
+            if self._closed:
+                raise StoreLocked(f"the store {self.path} is closed already")
+            directory = self.core_directory(key)
+            key_pair = await trio.to_thread.run_sync(self._prepare, directory, key, name)
+            core = await Core.open(
+                DiskDirectory(directory),
+                key=key,
+                key_pair=key_pair,
+                source=self.source,
+                shared_map_path=self.map_path(key),
+                keep_secret=False,
+            )
+            core.on_dirty = self._note_dirty
+            self._cores[key] = core
+            return core
+
+    def _prepare(self, directory: Path, key: bytes, name: bytes | None) -> KeyPair | None:
+        """Return the key pair of the core in ``directory`` if it has a name, and give it ``name`` if it is new."""
+        file = directory / "name"
+        try:
+            stored = file.read_bytes()
+        except FileNotFoundError:
+            stored = b""
+        if stored:
+            found = _decode_name(file, stored)
+            pair = self.key_pair(found)
+            if pair.public != key:
+                raise DamagedStore(
+                    f"{file} does not name core {short(key)}: the name or the store's master_key is wrong"
+                )
+            return pair
+        created = not directory.exists()
+        directory.mkdir(parents=True, exist_ok=True)
+        if name is not None:
+            _write_durably(file, varint.encode(len(name)) + name, 0o644)
+        if created:
+            for parent in (directory.parent, directory.parent.parent, self.path):
+                sync_directory(parent)
+        return None if name is None else self.key_pair(name)
+
+    def _note_dirty(self, core: Core) -> None:
+        self._dirty.add(core)
+        self._wake.set()
+
+
+@asynccontextmanager
+async def open_store(path: Path, *, maps: Path | None = None, source: Source | None = None) -> AsyncIterator[Store]:
+    """Open or create a store, flush it in the background, and close it at the end. Raises as `Store.open`."""
+    async with await Store.open(path, maps=maps, source=source) as store, trio.open_nursery() as nursery:
+        nursery.start_soon(store.flush_forever)
+        try:
+            yield store
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+class _Lock:
+    """The lock file of a store; owns its descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = DiskDirectory(path).open("lock", create=True, permissions=0o600)
+        try:
+            self._file.lock()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        self._file.close()
+
+
+def _open_in_thread(path: Path) -> tuple[_Lock, bytes]:
+    private = path / ".hyperfs"
+    private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _Lock(private)
+    try:
+        return lock, _master_key(path)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _master_key(path: Path) -> bytes:
+    file = path / "master_key"
+    try:
+        master_key = file.read_bytes()
+    except FileNotFoundError:
+        master_key = b""
+    if not master_key:
+        if any(path.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*/name")):
+            raise DamagedStore(f"{file} is missing, and cores of this store are named with it; restore it from a copy")
+        master_key = secrets.token_bytes(MASTER_KEY_BYTES)
+        _write_durably(file, master_key, 0o600)
+    if len(master_key) < MASTER_KEY_BYTES:
+        raise DamagedStore(f"{file} is cut short: {len(master_key)} bytes, where it should have {MASTER_KEY_BYTES}")
+    return master_key[:MASTER_KEY_BYTES]
+
+
+def _decode_name(file: Path, stored: bytes) -> bytes:
+    try:
+        size, offset = varint.decode(stored)
+    except EncodingError as error:
+        raise DamagedStore(f"{file} does not hold a name: {error}") from error
+    if offset + size > len(stored):
+        raise DamagedStore(f"{file} is cut short: {len(stored)} bytes, where its name takes {offset + size}")
+    return stored[offset : offset + size]
+
+
+def _write_durably(file: Path, content: bytes, permissions: int) -> None:
+    directory = DiskDirectory(file.parent)
+    opened = directory.open(file.name, create=True, permissions=permissions)
+    try:
+        opened.write(0, content)
+        opened.sync()
+    finally:
+        opened.close()
+    directory.sync()

@@ -1,20 +1,24 @@
-"""A core as a process sees it that does not own it: read-only files, a shared map, and the daemon as its source."""
+"""A core as a process sees it that does not own it: read-only files, a shared map, and the daemon as its source.
 
-from collections.abc import Sequence
+The rule: it takes no locks and writes nothing, and it never believes a byte whose bit was cleared while it read. See
+docs/architecture.md, "Between the daemon and its mounts".
+"""
+
 from pathlib import Path
 
-from hyperfs.core.reader import Hint, Priority, Run, Source
+from hyperfs.core.format import HYPERCORE_9, CoreFormat
+from hyperfs.core.local import LocalReader
+from hyperfs.core.reader import Source
+from hyperfs.core.shared_map import SharedMapReader
+from hyperfs.core.sleep import PatientFile, TreeFile
 from hyperfs.storage import Directory
 
 
-class CoreView:
-    """Implements `CoreReader`, takes no locks and writes nothing. ``map_path`` is the owner's shared map."""
+class CoreView(LocalReader):
+    """Implements `CoreReader` over another process's core. ``map_path`` is the owner's shared map.
 
-    key: bytes
-    discovery_key: bytes
-    writable: bool
-    length: int
-    byte_length: int
+    Raises FileNotFoundError when the core is not on disk. ``writable`` is what the owner says of the core.
+    """
 
     def __init__(
         self,
@@ -26,41 +30,44 @@ class CoreView:
         byte_length: int,
         writable: bool = False,
         source: Source | None = None,
+        format: CoreFormat = HYPERCORE_9,
     ) -> None:
-        raise NotImplementedError
+        tree = directory.open("tree")
+        try:
+            data = directory.open("data")
+        except BaseException:
+            tree.close()
+            raise
+        try:
+            self._map = SharedMapReader(map_path, key)
+        except BaseException:
+            tree.close()
+            data.close()
+            raise
+        super().__init__(
+            key=key,
+            discovery_key=format.discovery_key(key),
+            writable=writable,
+            length=length,
+            byte_length=byte_length,
+            tree=TreeFile(tree, directory.describe("tree")),
+            data=PatientFile(data, directory.describe("data")),
+            bits=self._map,
+            source=source,
+        )
 
     def extended(self, length: int, byte_length: int) -> None:
-        """Switch to a newer head, as the owner reported it after verifying it."""
-        raise NotImplementedError
+        """Switch to a newer head, as the owner reported it after verifying it; an older one is ignored."""
+        if length > self.length:
+            self._extend(length, byte_length)
+
+    def reopen_map(self) -> None:
+        """Map the shared map again, after a new owner of the store said hello."""
+        self._map.reopen()
+        self._whole_runs.clear()
 
     def close(self) -> None:
-        raise NotImplementedError
-
-    def has(self, start: int, end: int) -> bool:
-        raise NotImplementedError
-
-    def count(self, start: int, end: int) -> int:
-        raise NotImplementedError
-
-    def get_local(self, index: int) -> bytes | None:
-        raise NotImplementedError
-
-    async def get(self, index: int, *, priority: Priority = Priority.URGENT, hint: Hint | None = None) -> bytes:
-        raise NotImplementedError
-
-    async def fetch(
-        self, ranges: Sequence[range], *, priority: Priority = Priority.URGENT, hint: Hint | None = None
-    ) -> None:
-        raise NotImplementedError
-
-    async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
-        raise NotImplementedError
-
-    async def ahead(self, run: Run, position: int, size: int) -> None:
-        raise NotImplementedError
-
-    async def update(self) -> None:
-        raise NotImplementedError
-
-    async def wait_longer(self, length: int) -> None:
-        raise NotImplementedError
+        """Close the files and the map; nothing is here from now on."""
+        self._map.close()
+        self._tree.file.close()
+        self._data.file.close()

@@ -37,7 +37,7 @@ class DiskFile:
         scratch = self._scratch
         if size > len(scratch):
             if size > _SCRATCH_BYTES:
-                return None
+                return None  # long enough to be worth a thread, even out of the page cache
             scratch = self._scratch = memoryview(bytearray(size))
         buffer = scratch[:size]
         try:
@@ -50,7 +50,9 @@ class DiskFile:
             # This file system cannot tell whether a read would wait: read plainly from now on.
             self._flags = 0
             received = os.preadv(self._descriptor, (buffer,), offset)
-        return bytes(buffer) if received == size else None
+        if received == size or offset + received == self.size():
+            return bytes(buffer[:received])
+        return None
 
     def read(self, offset: int, size: int) -> bytes:
         """See `RandomAccessFile.read`."""

@@ -23,8 +23,7 @@ class MemoryFile:
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """See `RandomAccessFile.read_nowait`."""
-        data = self.read(offset, size)
-        return data if len(data) == size else None
+        return self.read(offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
         """See `RandomAccessFile.read`."""

@@ -12,7 +12,7 @@ class RandomAccessFile(Protocol):
     """One open file. `read_nowait` is for one thread; `read` and `sync` may be called in others beside it."""
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
-        """Return ``size`` bytes at ``offset``, or None when that could wait, or passes the end: then use `read`."""
+        """Return what `read` would, or None when that could wait for the disk."""
         ...
 
     def read(self, offset: int, size: int) -> bytes:

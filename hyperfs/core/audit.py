@@ -1,0 +1,45 @@
+"""Checking what is on disk against itself.
+
+The rule: nothing is changed here, and everything is read from the files, whatever caches say. All functions wait for
+the disk.
+"""
+
+from collections.abc import Sequence
+
+from hyperfs.core.files import CoreFiles
+from hyperfs.core.proofs import TreeNode
+from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
+from hyperfs.errors import DamagedStore
+
+
+def check_tree(files: CoreFiles, length: int) -> None:
+    """Raise `DamagedStore` unless every parent that is here is the hash of its children, where both are here."""
+    has = files.bitfield.has_node
+    depth = 1
+    while 1 << (depth - 1) <= length:
+        for parent in range((1 << depth) - 1, 2 * length, 2 << depth):
+            left, right = parent - (1 << (depth - 1)), parent + (1 << (depth - 1))
+            if not (has(parent) and has(left) and has(right)):
+                continue
+            node, a, b = (_node(files, tree_index) for tree_index in (parent, left, right))
+            if node.size != a.size + b.size or node.hash != files.format.parent_hash(node.size, a.hash, b.hash):
+                raise DamagedStore(f"{files.tree.name}: node {parent} is not the hash of {left} and {right}")
+        depth += 1
+
+
+def bad_blocks(files: CoreFiles, leaves: Sequence[TreeNode], start: int) -> list[int]:
+    """Return the indices of those blocks, one after another from byte ``start``, that do not match their leaves."""
+    bad = []
+    for leaf in leaves:
+        block = files.data.file.read(start, leaf.size)
+        if len(block) != leaf.size or files.format.leaf_hash(block) != leaf.hash:
+            bad.append(leaf.index // 2)
+        start += leaf.size
+    return bad
+
+
+def _node(files: CoreFiles, tree_index: int) -> TreeNode:
+    data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
+    if len(data) < NODE_BYTES or not any(data):
+        raise DamagedStore(f"{files.tree.name} lacks node {tree_index}, which the bitfield has")
+    return TreeNode(tree_index, data[:32], int.from_bytes(data[32:], "big"))

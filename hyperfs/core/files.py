@@ -1,0 +1,275 @@
+"""Opening the files of a core, and putting them in order after a crash.
+
+The rule: what is opened is a signed tree: the last length for which all roots and a valid signature are on disk. What
+lies beyond is cleared, durably, before anybody else sees the core. See docs/formats.md, "A core's files".
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hyperfs import flat_tree
+from hyperfs.core.bitfield import PAGE_BYTES, Bitfield
+from hyperfs.core.format import CoreFormat
+from hyperfs.core.proofs import TreeNode, tree_length
+from hyperfs.core.sleep import (
+    HEADER_BYTES,
+    NODE_BYTES,
+    SIGNATURE_BYTES,
+    PatientFile,
+    SignatureFile,
+    TreeFile,
+    check_header,
+    header,
+)
+from hyperfs.crypto import KEY_BYTES, SECRET_KEY_BYTES, KeyPair
+from hyperfs.errors import DamagedStore, InvalidKey, short
+from hyperfs.storage import Directory, RandomAccessFile
+
+log = logging.getLogger(__name__)
+
+_SECTOR_BYTES = 512
+
+
+@dataclass(slots=True)
+class CoreFiles:
+    """The open files of one core and what they say. Owns the files, and the lock on `bitfield`."""
+
+    directory: Directory
+    format: CoreFormat
+    key: bytes
+    secret_key: bytes | None
+    tree: TreeFile
+    data: PatientFile
+    signatures: SignatureFile
+    bitfield_file: RandomAccessFile
+    page_bytes: int
+    bitfield: Bitfield
+    roots: tuple[TreeNode, ...] = ()
+    length: int = 0
+
+    def close(self) -> None:
+        """Close all files and so let go of the lock."""
+        for file in (self.tree.file, self.data.file, self.signatures.file, self.bitfield_file):
+            file.close()
+
+    def write_pages(self, pages: list[tuple[int, bytes]]) -> None:
+        """Write pages of the bitfield, neighbours together."""
+        start = 0
+        for position in range(1, len(pages) + 1):
+            if position < len(pages) and pages[position][0] == pages[position - 1][0] + 1:
+                continue
+            offset = HEADER_BYTES + self.page_bytes * pages[start][0]
+            self.bitfield_file.write(offset, b"".join([page for _, page in pages[start:position]]))
+            start = position
+
+
+def open_files(
+    directory: Directory,
+    core_format: CoreFormat,
+    *,
+    key: bytes | None,
+    key_pair: KeyPair | None,
+    keep_secret: bool,
+    before_recovery: Callable[[bytes], None],
+) -> CoreFiles:
+    """Open or create the files of a core and recover them. Waits for the disk.
+
+    ``before_recovery`` gets the core's key once its lock is taken and before anything is cut off.
+
+    Raises `StoreLocked`, `DamagedStore`, and `InvalidKey` when another core is stored here or none and no key is given.
+    """
+    bitfield_file = directory.open("bitfield", create=True)
+    opened = [bitfield_file]
+    try:
+        bitfield_file.lock()
+        found_key, secret_key = _keys(directory, key, key_pair, keep_secret=keep_secret)
+        before_recovery(found_key)
+        page_bytes = _page_bytes(directory, bitfield_file)
+        tree = TreeFile(directory.open("tree", create=True), directory.describe("tree"))
+        opened.append(tree.file)
+        data = PatientFile(directory.open("data", create=True), directory.describe("data"))
+        opened.append(data.file)
+        signatures = SignatureFile(directory.open("signatures", create=True), directory.describe("signatures"))
+        opened.append(signatures.file)
+        files = CoreFiles(
+            directory, core_format, found_key, secret_key, tree, data, signatures, bitfield_file, page_bytes, Bitfield()
+        )
+        _load_bitfield(files)
+        claimed = tree_length(files.bitfield.has_node, files.bitfield.tree_end())
+        _start_file(directory, "tree", tree.file, NODE_BYTES, core_format.hash_algorithm, claimed)
+        _start_file(directory, "signatures", signatures.file, SIGNATURE_BYTES, core_format.signature_algorithm, claimed)
+        _recover(files, claimed)
+    except BaseException:
+        for file in opened:
+            file.close()
+        raise
+    return files
+
+
+def _keys(
+    directory: Directory, key: bytes | None, key_pair: KeyPair | None, *, keep_secret: bool
+) -> tuple[bytes, bytes | None]:
+    """Return the public and the secret key, from the files or as given, and write what is new."""
+    given = key_pair.public if key_pair else key
+    if key is not None and given != key:
+        raise InvalidKey(f"the key pair given is not that of core {short(key)}")
+    stored = _read_whole(directory, "key", KEY_BYTES)
+    if stored is None and given is None:
+        raise InvalidKey(f"no core is stored in {directory.describe('')}, and no key is given to make one")
+    if stored is not None and given is not None and stored != given:
+        raise InvalidKey(f"{directory.describe('')} holds core {short(stored)}, not {short(given)}")
+    public = stored or given
+    assert public is not None
+    secret = _read_whole(directory, "secret_key", SECRET_KEY_BYTES)
+    if secret is not None and secret[KEY_BYTES:] != public:
+        raise DamagedStore(f"{directory.describe('secret_key')} is not the secret key of core {short(public)}")
+    if key_pair is not None and secret is None:
+        secret = key_pair.secret
+        if keep_secret:
+            _write_whole(directory, "secret_key", secret, 0o600)
+    if stored is None:
+        _write_whole(directory, "key", public, 0o644)
+    return public, secret
+
+
+def _read_whole(directory: Directory, name: str, size: int) -> bytes | None:
+    """Return a small file's content, None when it is absent or empty (a crash while it was made)."""
+    try:
+        file = directory.open(name)
+    except FileNotFoundError:
+        return None
+    try:
+        found = file.size()
+        content = file.read(0, size)
+    finally:
+        file.close()
+    if found == 0:
+        return None
+    if len(content) != size:
+        raise DamagedStore(f"{directory.describe(name)} is cut short: {found} bytes, where it should have {size}")
+    return content
+
+
+def _write_whole(directory: Directory, name: str, content: bytes, permissions: int) -> None:
+    file = directory.open(name, create=True, permissions=permissions)
+    try:
+        file.write(0, content)
+        file.sync()
+    finally:
+        file.close()
+
+
+def _page_bytes(directory: Directory, file: RandomAccessFile) -> int:
+    if file.size() == 0:
+        file.write(0, header("bitfield", PAGE_BYTES))
+        return PAGE_BYTES
+    page_bytes = check_header(directory, "bitfield", file.read(0, HEADER_BYTES), None)
+    if not 3072 < page_bytes <= PAGE_BYTES:
+        raise DamagedStore(f"{directory.describe('bitfield')} states pages of {page_bytes} bytes, where 3584 are usual")
+    return page_bytes
+
+
+def _start_file(
+    directory: Directory, name: str, file: RandomAccessFile, entry_bytes: int, algorithm: bytes, claimed: int
+) -> None:
+    found = file.read(0, HEADER_BYTES)
+    if not found and not claimed:
+        file.write(0, header(name, entry_bytes, algorithm))
+        return
+    check_header(directory, name, found, entry_bytes)
+
+
+def _load_bitfield(files: CoreFiles) -> None:
+    page_bytes = files.page_bytes
+    size = files.bitfield_file.size()
+    step = 64 * page_bytes
+    for offset in range(HEADER_BYTES, size, step):
+        data = files.bitfield_file.read(offset, step)
+        for at in range(0, len(data), page_bytes):
+            # A page that a crash cut short is as good as one whose rest is zero.
+            files.bitfield.load((offset - HEADER_BYTES + at) // page_bytes, data[at : at + page_bytes])
+
+
+def _recover(files: CoreFiles, claimed: int) -> None:
+    """Set length and roots to the last consistent ones, and clear what is beyond."""
+    length, roots = _last_signed(files, claimed)
+    if length < claimed:
+        log.warning(
+            "core %s: opened at length %d, not %d: what came later was cut off", short(files.key), length, claimed
+        )
+    files.length, files.roots = length, roots
+    byte_length = sum(root.size for root in roots)
+    if length and files.bitfield.get(length - 1) and files.data.file.size() < byte_length:
+        raise DamagedStore(
+            f"{files.data.name} is cut short: {files.data.file.size()} bytes, where it has {byte_length}"
+        )
+    spanning = list(_spanning(length))
+    dirty = files.bitfield.cut(length)
+    dirty = files.bitfield.clear_nodes(spanning) or dirty
+    cut = [
+        (files.tree.file, HEADER_BYTES + NODE_BYTES * max(0, 2 * length - 1)),
+        (files.signatures.file, HEADER_BYTES + SIGNATURE_BYTES * length),
+        (files.data.file, byte_length),
+    ]
+    if dirty:
+        files.write_pages(files.bitfield.take_dirty(files.page_bytes))
+        files.bitfield_file.sync()
+    for file, end in cut:
+        if file.size() > end:
+            file.truncate(end)
+            file.sync()
+    for tree_index in spanning:
+        if files.tree.file.size() > HEADER_BYTES + NODE_BYTES * tree_index:
+            files.tree.file.write(HEADER_BYTES + NODE_BYTES * tree_index, bytes(NODE_BYTES))
+
+
+def _spanning(length: int) -> list[int]:
+    """Return the nodes left of the end of a tree of ``length`` blocks that reach beyond it."""
+    spanning = []
+    for depth in range(1, length.bit_length() + 1):
+        node = flat_tree.index(depth, length >> depth)
+        if node < 2 * length:
+            spanning.append(node)
+    return spanning
+
+
+def _last_signed(files: CoreFiles, claimed: int) -> tuple[int, tuple[TreeNode, ...]]:
+    for index, signature in files.signatures.descending(claimed):
+        length = index + 1
+        roots = _roots(files, length)
+        if roots is None:
+            continue
+        if files.format.verify(roots, length, signature, files.key):
+            return length, roots
+        if not _torn(index, signature):
+            raise DamagedStore(
+                f"{files.signatures.name}: the signature of {length} blocks is not that of the roots in "
+                f"{files.tree.name}; one of the two is damaged. Restore it from a copy, or, if the core is not your "
+                "own, remove its folder to fetch it again"
+            )
+    if claimed:
+        raise DamagedStore(
+            f"{files.signatures.name} and {files.tree.name} have no signed roots for any of the {claimed} blocks that "
+            f"{files.directory.describe('bitfield')} has; restore them from a copy, or, if the core is not your own, "
+            "remove its folder to fetch it again"
+        )
+    return 0, ()
+
+
+def _roots(files: CoreFiles, length: int) -> tuple[TreeNode, ...] | None:
+    roots = []
+    for tree_index in flat_tree.full_roots(length):
+        if not files.bitfield.has_node(tree_index):
+            return None
+        data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
+        if len(data) < NODE_BYTES or not any(data):
+            return None
+        roots.append(TreeNode(tree_index, data[:32], int.from_bytes(data[32:], "big")))
+    return tuple(roots)
+
+
+def _torn(index: int, signature: bytes) -> bool:
+    """Tell whether a sector's edge runs through the signature and one side of it was never written."""
+    edge = -(HEADER_BYTES + SIGNATURE_BYTES * index) % _SECTOR_BYTES
+    return 0 < edge < SIGNATURE_BYTES and not (any(signature[:edge]) and any(signature[edge:]))

@@ -1,0 +1,97 @@
+"""What peers sent, verified and on its way to the disk.
+
+The rule: an item adds nothing here unless all of it verified; what is here was verified, and is written as a whole.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hyperfs import flat_tree
+from hyperfs.core.bitfield import Bitfield
+from hyperfs.core.files import CoreFiles
+from hyperfs.core.proofs import Head, ProofChecker, Received, TreeNode
+from hyperfs.errors import InvalidProof
+
+
+class StoredBlock(NamedTuple):
+    """A verified block and the byte offset where it belongs."""
+
+    start: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a block
+    value: bytes
+
+
+class Intake:
+    """A batch of verified items for one core. ``nodes`` are those to write, ``signatures`` by index of last block."""
+
+    def __init__(self, checker: ProofChecker, own: Callable[[int], TreeNode | None]) -> None:
+        self.nodes: dict[int, TreeNode] = {}
+        self.blocks: list[StoredBlock] = []
+        self.signatures: dict[int, bytes] = {}
+        self.head: Head | None = None
+        self.byte_count = 0
+        self._checker = checker
+        self._own = own
+        self._next = (-1, 0)
+
+    def take(self, item: Received) -> None:
+        """Verify one item and add it. Raises `InvalidProof`, `Fork`; `WouldWait` when it has to be done again."""
+        nodes = self.nodes
+        verified, head = self._checker.check(item, self._known)
+        start = self._start(item.index, {node.index: node for node in verified}) if item.value is not None else 0
+        for node in verified:
+            nodes[node.index] = node
+        if head is not None:
+            self.signatures[head.length - 1] = head.signature
+            if self.head is None or head.length > self.head.length:
+                self.head = head
+        if item.value is not None:
+            self.blocks.append(StoredBlock(start, item.index, item.value))
+            self.byte_count += len(item.value)
+            self._next = (item.index + 1, start + len(item.value))
+
+    def drop_known(self, bitfield: Bitfield) -> None:
+        """Leave out what is on disk already."""
+        self.nodes = {index: node for index, node in self.nodes.items() if not bitfield.has_node(index)}
+        self.blocks = sorted({block.index: block for block in self.blocks if not bitfield.get(block.index)}.values())
+
+    def write(self, files: CoreFiles) -> None:
+        """Write data and nodes, neighbours together. May wait for the disk."""
+        blocks = self.blocks
+        first = 0
+        for position in range(1, len(blocks) + 1):
+            if position < len(blocks):
+                before = blocks[position - 1]
+                if blocks[position].start == before.start + len(before.value):
+                    continue
+            if position - first == 1:
+                files.data.file.write(blocks[first].start, blocks[first].value)
+            else:
+                files.data.file.write_all(blocks[first].start, [block.value for block in blocks[first:position]])
+            first = position
+        files.tree.write_nodes(self.nodes)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the ranges of blocks that were added."""
+        ranges: list[tuple[int, int]] = []
+        for index in sorted(block.index for block in self.blocks):
+            if ranges and ranges[-1][1] == index:
+                ranges[-1] = (ranges[-1][0], index + 1)
+            else:
+                ranges.append((index, index + 1))
+        return ranges
+
+    def _known(self, tree_index: int) -> TreeNode | None:
+        return self.nodes.get(tree_index) or self._own(tree_index)
+
+    def _start(self, index: int, verified: dict[int, TreeNode]) -> int:
+        """Return where block ``index`` begins: what lies left of it was verified with it, or before it."""
+        if self._next[0] == index:
+            return self._next[1]
+        start = 0
+        for root in flat_tree.full_roots(index):
+            node = verified.get(root) or self._known(root)
+            if node is None:
+                raise InvalidProof(f"block {index} does not verify: node {root}, left of it, is missing")
+            start += node.size
+        return start

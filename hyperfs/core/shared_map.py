@@ -1,0 +1,205 @@
+"""The map by which a core's owner tells other processes which blocks are here.
+
+The rule: a bit is set after its block was written, and the generation is raised before any bit is cleared. The file is
+allocated before it is mapped and never shrinks, so reading it cannot fail; it grows, and who reads past what he mapped
+maps it again. See docs/architecture.md, "Between the daemon and its mounts".
+"""
+
+import contextlib
+import mmap
+import os
+import struct
+from pathlib import Path
+
+from hyperfs.core import bits
+from hyperfs.errors import DamagedStore
+
+HEADER_BYTES = 4096
+_MAGIC = b"hyperfs map 1\n\x00\x00"
+_FIXED = struct.Struct("<16s16s32s")
+_COUNTER = struct.Struct("<Q")
+_EPOCH_AT = 64
+_GENERATION_AT = 72
+_FIRST_BYTES = 8192
+_MAX_BLOCKS = 1 << 31
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> bytes:
+    """Return what tells this boot of the machine from others, 16 bytes."""
+    return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
+
+
+class SharedMapWriter:
+    """The owner's end: creates the map, or takes over the one of the owner before, so that its readers go on."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fixed = _FIXED.pack(_MAGIC.ljust(16, b"\x00"), boot_id(), key)
+            size = os.fstat(self._descriptor).st_size
+            kept = size >= HEADER_BYTES and os.pread(self._descriptor, len(fixed), 0) == fixed
+            size = max(size, HEADER_BYTES + _FIRST_BYTES)
+            os.posix_fallocate(self._descriptor, 0, size)
+            self._map = mmap.mmap(self._descriptor, size)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        if not kept:
+            self._map[: len(fixed)] = fixed
+        self._raise(_EPOCH_AT)
+        self._raise(_GENERATION_AT)
+        self._map[HEADER_BYTES:] = bytes(size - HEADER_BYTES)
+
+    def set_blocks(self, start: int, end: int) -> None:
+        """Tell that blocks [start, end) are here; those past the first 2**31 no map has room for."""
+        end = min(end, _MAX_BLOCKS)
+        if end > 8 * (len(self._map) - HEADER_BYTES):
+            self._grow(HEADER_BYTES + (end + 7) // 8)
+        bits.set_range(self._map, 8 * HEADER_BYTES + start, 8 * HEADER_BYTES + end)
+
+    def set_raw(self, start: int, data: bytes) -> None:
+        """Tell of the blocks from ``start``, a multiple of 8, by their bits."""
+        data = data[: max(0, _MAX_BLOCKS - start) // 8].rstrip(b"\x00")
+        if not data:
+            return
+        at = HEADER_BYTES + start // 8
+        if at + len(data) > len(self._map):
+            self._grow(at + len(data))
+        self._map[at : at + len(data)] = data
+
+    def clear_blocks(self, start: int, end: int) -> None:
+        """Tell that blocks [start, end) are about to go."""
+        self._raise(_GENERATION_AT)
+        end = min(end, 8 * (len(self._map) - HEADER_BYTES))
+        if start < end:
+            bits.clear_range(self._map, 8 * HEADER_BYTES + start, 8 * HEADER_BYTES + end)
+
+    def close(self) -> None:
+        """Unmap; the file stays for readers and for the next owner."""
+        if self._descriptor >= 0:
+            self._map.close()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _raise(self, at: int) -> None:
+        (value,) = _COUNTER.unpack_from(self._map, at)
+        _COUNTER.pack_into(self._map, at, (value + 1) & (2**64 - 1))
+
+    def _grow(self, needed: int) -> None:
+        size = len(self._map)
+        while size < needed:
+            size *= 2
+        os.posix_fallocate(self._descriptor, 0, size)
+        grown = mmap.mmap(self._descriptor, size)
+        self._map.close()
+        self._map = grown
+
+
+class SharedMapReader:
+    """The other end, read-only: `BlockBits` as the owner tells them. Without a map (yet), nothing is here."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path = path
+        self._key = key
+        self._descriptor = -1
+        self._map: mmap.mmap | None = None
+        self._bytes = 0
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Map the file at the path again: needed when there was none yet, or another one took its place."""
+        self.close()
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        self._descriptor = descriptor
+        self._remap()
+        if self._map is None:
+            return
+        magic, boot, key = _FIXED.unpack_from(self._map, 0)
+        if magic != _MAGIC.ljust(16, b"\x00") or boot != boot_id():
+            self.close()
+        elif key != self._key:
+            self.close()
+            raise DamagedStore(f"{self._path} is the map of core {key.hex()[:8]}, not of {self._key.hex()[:8]}")
+
+    @property
+    def mapped(self) -> bool:
+        """Whether there is a map of this boot."""
+        return self._map is not None
+
+    @property
+    def epoch(self) -> int:
+        """How many owners the map had; 0 without one."""
+        return 0 if self._map is None else int(_COUNTER.unpack_from(self._map, _EPOCH_AT)[0])
+
+    @property
+    def generation(self) -> int:
+        """Changes before any block goes away."""
+        return 0 if self._map is None else int(_COUNTER.unpack_from(self._map, _GENERATION_AT)[0])
+
+    def get(self, index: int) -> bool:
+        """Tell whether block ``index`` is here."""
+        at = HEADER_BYTES + (index >> 3)
+        if at >= self._bytes and not self._reach(at + 1):
+            return False
+        assert self._map is not None
+        return self._map[at] & (128 >> (index & 7)) != 0
+
+    def has(self, start: int, end: int) -> bool:
+        """Tell whether all blocks of [start, end) are here."""
+        if end <= start:
+            return True
+        if not self._reach(HEADER_BYTES + (end + 7) // 8):
+            return False
+        assert self._map is not None
+        return bits.all_set(self._map, 8 * HEADER_BYTES + start, 8 * HEADER_BYTES + end)
+
+    def count(self, start: int, end: int) -> int:
+        """Return how many blocks of [start, end) are here."""
+        self._reach(HEADER_BYTES + (end + 7) // 8)
+        if self._map is None:
+            return 0
+        end = min(end, 8 * (self._bytes - HEADER_BYTES))
+        return bits.count_set(self._map, 8 * HEADER_BYTES + start, 8 * HEADER_BYTES + end)
+
+    def raw(self, start: int, end: int) -> bytes:
+        """Return the bits of [start, end), both multiples of 8; zeros past the end of the map."""
+        self._reach(HEADER_BYTES + end // 8)
+        size = (end - start) // 8
+        if self._map is None:
+            return bytes(size)
+        return self._map[HEADER_BYTES + start // 8 : HEADER_BYTES + end // 8].ljust(size, b"\x00")
+
+    def close(self) -> None:
+        """Unmap; nothing is here from now on."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        self._bytes = 0
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _reach(self, size: int) -> bool:
+        if size > self._bytes:
+            if self._descriptor < 0:
+                self.reopen()
+            else:
+                self._remap()
+        return size <= self._bytes
+
+    def _remap(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        if size <= max(self._bytes, HEADER_BYTES):
+            return
+        # The owner allocates before the size is seen, so all of it is there.
+        mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
+        if self._map is not None:
+            with contextlib.suppress(BufferError):
+                self._map.close()
+        self._map = mapped
+        self._bytes = size

@@ -1,0 +1,154 @@
+"""The SLEEP files of a core: headers, tree nodes and signatures at their places.
+
+The rule: a file that cannot be what it should be raises `DamagedStore`, naming the file and what is wrong with it.
+See docs/formats.md, "A core's files".
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import trio
+
+from hyperfs.core.proofs import TreeNode
+from hyperfs.errors import DamagedStore
+from hyperfs.storage import Directory, RandomAccessFile
+
+HEADER_BYTES = 32
+NODE_BYTES = 40
+SIGNATURE_BYTES = 64
+MAX_BYTES = 1 << 60
+
+_MAGIC = b"\x05\x02\x57"
+_TYPES = {"bitfield": 0, "signatures": 1, "tree": 2}
+_NO_NODE = bytes(NODE_BYTES)
+_NO_SIGNATURE = bytes(SIGNATURE_BYTES)
+_SCAN_SIGNATURES = 4096
+
+
+class WouldWait(Exception):
+    """A read would wait for the disk: `patiently` reads ahead in a thread and does the work again."""
+
+    def __init__(self, file: "PatientFile", offset: int, size: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.size = size
+
+
+class PatientFile:
+    """A file whose reads never wait: they raise `WouldWait`, unless `load` has read the same before."""
+
+    def __init__(self, file: RandomAccessFile, name: str) -> None:
+        self.file = file
+        self.name = name
+        self._loaded: dict[tuple[int, int], bytes] = {}
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes at ``offset``, fewer at the end of the file. Raises `WouldWait`."""
+        data = self.file.read_nowait(offset, size)
+        if data is not None:
+            return data
+        if self._loaded:
+            data = self._loaded.get((offset, size))
+            if data is not None:
+                return data
+        raise WouldWait(self, offset, size)
+
+    async def load(self, offset: int, size: int) -> None:
+        """Read in a thread, and keep it for the next `read` of just that."""
+        self._loaded[offset, size] = await trio.to_thread.run_sync(self.file.read, offset, size)
+
+    def forget(self) -> None:
+        """Drop what `load` kept."""
+        self._loaded.clear()
+
+
+def header(name: str, entry_bytes: int, algorithm: bytes = b"") -> bytes:
+    """Return the 32-byte header of the SLEEP file ``name``."""
+    start = _MAGIC + bytes([_TYPES[name], 0]) + entry_bytes.to_bytes(2, "big") + bytes([len(algorithm)]) + algorithm
+    return start.ljust(HEADER_BYTES, b"\x00")
+
+
+def check_header(directory: Directory, name: str, data: bytes, entry_bytes: int | None) -> int:
+    """Return the entry size that a header states; raise `DamagedStore` when it is not one of the file ``name``."""
+    where = directory.describe(name)
+    if len(data) < HEADER_BYTES:
+        raise DamagedStore(f"{where} is cut short: {len(data)} bytes, where its header alone takes {HEADER_BYTES}")
+    if data[:3] != _MAGIC or data[3] != _TYPES[name] or data[4] != 0:
+        raise DamagedStore(f"{where} does not begin as a {name} file does: {data[:5].hex(' ')}")
+    found = int.from_bytes(data[5:7], "big")
+    if entry_bytes is not None and found != entry_bytes:
+        raise DamagedStore(f"{where} states entries of {found} bytes, where they are {entry_bytes}")
+    return found
+
+
+class TreeFile(PatientFile):
+    """The `tree` file: node ``i`` at 32 + 40 * i, its hash and its size."""
+
+    def node(self, tree_index: int) -> TreeNode | None:
+        """Return the node, or None where the file has none. Raises `WouldWait`, `DamagedStore`."""
+        data = self.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
+        if len(data) < NODE_BYTES or data == _NO_NODE:
+            return None
+        size = int.from_bytes(data[32:], "big")
+        if size > MAX_BYTES:
+            raise DamagedStore(f"{self.name}: node {tree_index} states {size} bytes, more than there can be")
+        return TreeNode(tree_index, data[:32], size)
+
+    def write_nodes(self, nodes: Mapping[int, TreeNode]) -> None:
+        """Write nodes, neighbours together."""
+        ordered = sorted(nodes)
+        start = 0
+        write = self.file.write
+        for position in range(1, len(ordered) + 1):
+            if position < len(ordered) and ordered[position] == ordered[position - 1] + 1:
+                continue
+            data = b"".join([nodes[i].hash + nodes[i].size.to_bytes(8, "big") for i in ordered[start:position]])
+            write(HEADER_BYTES + NODE_BYTES * ordered[start], data)
+            start = position
+
+
+class SignatureFile:
+    """The `signatures` file: the signature of the core at length i + 1 at 32 + 64 * i."""
+
+    def __init__(self, file: RandomAccessFile, name: str) -> None:
+        self.file = file
+        self.name = name
+
+    def read(self, index: int) -> bytes | None:
+        """Return the signature at ``index``, or None. May wait for the disk."""
+        data = self.file.read(HEADER_BYTES + SIGNATURE_BYTES * index, SIGNATURE_BYTES)
+        return data if len(data) == SIGNATURE_BYTES and data != _NO_SIGNATURE else None
+
+    def write(self, index: int, signature: bytes) -> None:
+        """Write one signature."""
+        self.file.write(HEADER_BYTES + SIGNATURE_BYTES * index, signature)
+
+    def count(self) -> int:
+        """Return how many whole signatures the file has room for."""
+        return max(0, self.file.size() - HEADER_BYTES) // SIGNATURE_BYTES
+
+    def descending(self, below: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, signature) of those present below ``below``, from the last. May wait for the disk."""
+        end = min(below, self.count())
+        while end > 0:
+            start = max(0, end - _SCAN_SIGNATURES)
+            data = self.file.read(HEADER_BYTES + SIGNATURE_BYTES * start, SIGNATURE_BYTES * (end - start))
+            table = np.frombuffer(data, np.uint8, len(data) // SIGNATURE_BYTES * SIGNATURE_BYTES)
+            present = np.flatnonzero(table.reshape(-1, SIGNATURE_BYTES).any(axis=1))
+            for found in reversed(present.tolist()):
+                yield start + found, data[SIGNATURE_BYTES * found : SIGNATURE_BYTES * (found + 1)]
+            end = start
+
+    def next_from(self, index: int) -> tuple[int, bytes] | None:
+        """Return (index, signature) of the first one present at or after ``index``. May wait for the disk."""
+        end = self.count()
+        while index < end:
+            data = self.file.read(
+                HEADER_BYTES + SIGNATURE_BYTES * index, SIGNATURE_BYTES * min(_SCAN_SIGNATURES, end - index)
+            )
+            zeros = len(data) - len(data.lstrip(b"\x00"))
+            found = zeros // SIGNATURE_BYTES
+            if found * SIGNATURE_BYTES < len(data):
+                return index + found, data[SIGNATURE_BYTES * found : SIGNATURE_BYTES * (found + 1)]
+            index += _SCAN_SIGNATURES
+        return None
