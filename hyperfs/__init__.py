@@ -7,6 +7,8 @@ rule: importing this package alone imports nothing else, so that a command that 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from hyperfs.drive.library import (
         Batch,
