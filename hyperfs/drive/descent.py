@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from hyperfs.errors import DamagedTrie
 from hyperfs.trie import Node, Trie
 from hyperfs.trie.extension import get_question
+from hyperfs.trie.links import bucket
 from hyperfs.trie.loader import Loader, MissingNodes
-from hyperfs.trie.lookup import find_prefix, link
+from hyperfs.trie.lookup import find_prefix
 from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 
 
@@ -45,7 +46,8 @@ async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:
     """Return the node of the path of ``part_count`` parts at or below which ``newest`` is the newest, or None."""
     if newest.count == part_count:
         return newest
-    seq = link(newest, DIGITS_PER_PART * part_count + 1, PAST_END)
+    slots = bucket(newest, DIGITS_PER_PART * part_count + 1)
+    seq = slots[PAST_END] if len(slots) > PAST_END else 0
     if not seq:
         return None
     loader = Loader(trie.core, trie.cache)
