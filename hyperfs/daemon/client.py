@@ -220,7 +220,8 @@ class DaemonClient:
         """Take up with a new daemon: tell it which cores we read."""
         for key, view in list(self._views.items()):
             answer = await self.request("core.open", key=key)
-            view.extended(max(view.length, answer["length"]), max(view.byte_length, answer["byte_length"]))
+            view.reopen_map()
+            view.extended(answer["length"], answer["byte_length"])
 
     def _noticed(self, notice: Notice) -> None:
         if notice.name == "head":

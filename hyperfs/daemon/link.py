@@ -24,7 +24,7 @@ OUTSTANDING: Final = 1024
 """Unanswered requests of one client; the next one waits. Well below what the daemon allows."""
 
 _FIRST_RETRY_SECONDS: Final = 0.05
-_LAST_RETRY_SECONDS: Final = 1.0
+_LAST_RETRY_SECONDS: Final = 0.25
 
 Connect = Callable[[], Awaitable[Connection | None]]
 

@@ -186,6 +186,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
             announcement = Announcement(os.getpid(), listener.getsockname(), __version__, ending=False)
             async with trio.open_nursery() as nursery:
                 daemon = Daemon(places, store, replicator, nursery)
+                nursery.start_soon(store.flush_forever)
                 nursery.start_soon(daemon.accept, listener)
                 write_announcement(places, announcement)
                 try:
