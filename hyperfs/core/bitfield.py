@@ -221,7 +221,7 @@ class Bitfield:
         end = 2 * (max(self._pages) + 1)
         while True:
             node = (node | span) & ~(span << 1)
-            left, right = node - ((span + 1) >> 1), node + ((span + 1) >> 1)
+            left, right = node - span, node + span
             span <<= 1
             if node >= end and node == span - 1:
                 return

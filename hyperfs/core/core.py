@@ -400,7 +400,10 @@ class Core(LocalReader):
         pending = self._signatures.get(index)
         if pending is not None:
             return pending
-        return await trio.to_thread.run_sync(self._files.signatures.read, index)
+        try:
+            return self._files.signatures.signature(index)
+        except WouldWait:
+            return await patiently(lambda: self._files.signatures.signature(index))
 
     def _place(self, blocks: range) -> tuple[int, int]:
         """Return the bytes [start, end) of a run of blocks that are here."""

@@ -107,16 +107,12 @@ class TreeFile(PatientFile):
             start = position
 
 
-class SignatureFile:
+class SignatureFile(PatientFile):
     """The `signatures` file: the signature of the core at length i + 1 at 32 + 64 * i."""
 
-    def __init__(self, file: RandomAccessFile, name: str) -> None:
-        self.file = file
-        self.name = name
-
-    def read(self, index: int) -> bytes | None:
-        """Return the signature at ``index``, or None. May wait for the disk."""
-        data = self.file.read(HEADER_BYTES + SIGNATURE_BYTES * index, SIGNATURE_BYTES)
+    def signature(self, index: int) -> bytes | None:
+        """Return the signature at ``index``, or None. Raises `WouldWait`."""
+        data = self.read(HEADER_BYTES + SIGNATURE_BYTES * index, SIGNATURE_BYTES)
         return data if len(data) == SIGNATURE_BYTES and data != _NO_SIGNATURE else None
 
     def write(self, index: int, signature: bytes) -> None:
