@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from hyperfs.core.local import patiently
 from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof, PeerMisbehaved, short
@@ -114,7 +115,7 @@ class Exchange:
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``."""
         tried: set[tuple[Peer, int]] = set()
-        while self.core.seek_local(byte_offset) is None:
+        while await patiently(lambda: self.core.seek_local(byte_offset)) is None:
             flight = None
             for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
                 if peer.remote_uploading and (peer, peer.news) not in tried:

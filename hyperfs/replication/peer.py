@@ -177,8 +177,7 @@ class Peer:
 
         Raises PeerMisbehaved for a block that was not asked for.
         """
-        # the nodes of both rooms are tuples of (tree index, hash, size)
-        nodes: tuple[TreeNode, ...] = data.nodes  # type: ignore[assignment]  # structurally the same NamedTuple
+        nodes = tuple(map(TreeNode._make, data.nodes)) if data.nodes else ()
         received = Received(data.index, data.value, nodes, data.signature)
         if data.value is None:
             flight = self.proofs.pop(data.index, None)

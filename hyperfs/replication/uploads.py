@@ -11,7 +11,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from hyperfs import rle
-from hyperfs.errors import BlockNotAvailable, PeerMisbehaved, short
+from hyperfs.core.local import patiently
+from hyperfs.errors import BlockNotAvailable, DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, RequestReceived, WantReceived
 from hyperfs.replication.digests import Remembered
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MAX_QUESTIONS: Final = 16384
 """Requests and Wants of one peer that may wait; an honest peer has a few thousand at most."""
+ANSWER_COST_BYTES: Final = 1024
+"""What an answer counts for at least, so that many small ones do not hold up the process for long."""
 _PAGE_BITS: Final = 8192
 
 
@@ -61,37 +64,44 @@ class Uploads:
 
     async def answer(self, budget_bytes: int) -> None:
         """Answer questions, at least one, until about ``budget_bytes`` were written to the channel."""
-        core = self._core
-        if core.writable and core.durable_length < core.length:
-            # a signature that is seen elsewhere must survive a crash here, or the core would fork
-            await core.sync()
         while self._questions and budget_bytes > 0 and self._channel.is_open:
             question = self._questions.popitem(last=False)[1]
             if isinstance(question, WantReceived):
-                budget_bytes -= self._answer_want(question)
+                written = self._answer_want(question)
             else:
-                budget_bytes -= await self._answer_request(question)
+                written = await self._answer_request(question)
+            budget_bytes -= max(written, ANSWER_COST_BYTES)
 
     def _answer_want(self, want: WantReceived) -> int:
         core = self._core
+        # what others see must survive a crash here, or the core would fork
+        end = core.durable_length if core.writable else core.length
         length = want.length
         if length is None:
-            length = max(0, -(-(core.length - want.start) // _PAGE_BITS) * _PAGE_BITS)
+            length = max(0, -(-(end - want.start) // _PAGE_BITS) * _PAGE_BITS)
         if want.start % _PAGE_BITS or length % _PAGE_BITS or length == 0:
             return 1
-        if not self._greeted and core.length and core.has(core.length - 1, core.length):
-            self._channel.send_have(core.length - 1)
+        if not self._greeted and end and core.has(end - 1, end):
+            self._channel.send_have(end - 1)
         self._greeted = True
-        end = min(want.start + length, -(-core.length // 8) * 8)
-        bits = rle.encode(core.raw_bits(want.start, end)) if want.start < end else b""
+        bits = rle.encode(self._bits(want.start, min(want.start + length, end)))
         self._channel.send_have(want.start, length, bitfield=bits)
         return 32 + len(bits)
+
+    def _bits(self, start: int, end: int) -> bytes:
+        """Return the block bits [start, end), zero padded to a whole byte; none when that is empty."""
+        if end <= start:
+            return b""
+        bits = bytearray(self._core.raw_bits(start, -(-end // 8) * 8))
+        bits[-1] &= 0xFF << (-end % 8) & 0xFF
+        return bytes(bits)
 
     async def _answer_request(self, request: RequestReceived) -> int:
         index, digest = request.index, request.digest
         if request.byte_offset:
-            found = self._core.seek_local(request.byte_offset)
-            if found is not None:
+            byte_offset = request.byte_offset
+            found = await patiently(lambda: self._core.seek_local(byte_offset))
+            if found is not None and found[0] < self._core.length:
                 if request.byte_offset == self._last_seek:
                     return 1
                 self._last_seek = request.byte_offset
@@ -104,7 +114,8 @@ class Uploads:
             if value is None:
                 try:
                     value = await core.get(index)
-                except BlockNotAvailable:
+                except (BlockNotAvailable, DamagedStore) as error:
+                    logger.warning("block %d of %s cannot be read: %s", index, short(core.key), error)
                     return self._refuse(index)
         else:
             return self._refuse(index)

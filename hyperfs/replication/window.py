@@ -3,6 +3,9 @@
 The one rule: the window is what the peer delivered a second, as measured between asking and being answered, times the
 shortest delay seen, twice over (so that it doubles each round trip until the line is full), and 50 ms of work on top
 (so that a near peer's answers can be handled in batches).
+
+A window that is twice what the line holds makes a queue, and delays then count that queue too. So every 10 s the window
+is a quarter for one round trip, and the delay is measured anew: else it would grow with its own queue without end.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ INITIAL_REQUESTS: Final = 16
 MIN_REQUESTS: Final = 2
 MAX_REQUESTS: Final = 4096
 MAX_BYTES: Final = 32 << 20
-INITIAL_BYTES: Final = 2 << 20
 _SLACK_SECONDS: Final = 0.05
 _MEMORY_SECONDS: Final = 10.0
 _RATE_MEMORY_SECONDS: Final = 1.0
@@ -25,7 +27,7 @@ class Window:
     __slots__ = (
         "_block_bytes",
         "_previous_rate",
-        "_previous_trip",
+        "_probing_since",
         "_rate",
         "_rate_since",
         "_trip",
@@ -42,23 +44,23 @@ class Window:
         self._block_bytes = 0.0
         self._rate = self._previous_rate = 0.0
         self._rate_since = 0.0
-        self._trip = self._previous_trip = 0.0
+        self._trip = 0.0
         self._trip_since = 0.0
+        self._probing_since: float | None = None
 
     @property
     def round_trip(self) -> float | None:
-        """The shortest delay of the last 10 to 20 s, None before the first answer."""
-        trips = [trip for trip in (self._trip, self._previous_trip) if trip > 0]
-        return min(trips) if trips else None
+        """The shortest delay of the last 10 s, None before the first answer."""
+        return self._trip or None
 
     @property
     def size(self) -> int:
         """How many requests may be under way."""
-        trip = self.round_trip
-        if trip is None:
+        if not self._trip:
             return INITIAL_REQUESTS
-        wanted = int(max(self._rate, self._previous_rate) * (2 * trip + _SLACK_SECONDS))
-        wanted = max(wanted, MIN_REQUESTS, min(INITIAL_REQUESTS, int(INITIAL_BYTES / max(1.0, self._block_bytes))))
+        wanted = int(max(self._rate, self._previous_rate) * (2 * self._trip + _SLACK_SECONDS))
+        if self._probing_since is not None:
+            return max(MIN_REQUESTS, wanted // 4)
         return max(MIN_REQUESTS, min(wanted, MAX_REQUESTS, int(MAX_BYTES / max(1.0, self._block_bytes))))
 
     def answered(self, count: int, size_bytes: int, asked_at: float, delivered_at_asking: int, now: float) -> None:
@@ -70,9 +72,19 @@ class Window:
         self._block_bytes += (size_bytes / count - self._block_bytes) * (0.2 if self._block_bytes else 1.0)
         delay = max(now - asked_at, 1e-6)
         self.latency += (delay - self.latency) * (0.2 if self.latency else 1.0)
-        if now - self._trip_since > _MEMORY_SECONDS:
-            self._previous_trip, self._trip, self._trip_since = self._trip, delay, now
-        self._trip = min(self._trip or delay, delay)
-        if now - self._rate_since > max(_RATE_MEMORY_SECONDS, 4 * delay):
+        self._measure_trip(delay, asked_at, now)
+        if now - self._rate_since > max(_RATE_MEMORY_SECONDS, 4 * self._trip):
             self._previous_rate, self._rate, self._rate_since = self._rate, 0.0, now
         self._rate = max(self._rate, (self.delivered - delivered_at_asking) / delay)
+
+    def _measure_trip(self, delay: float, asked_at: float, now: float) -> None:
+        if self._probing_since is not None:
+            if asked_at >= self._probing_since:
+                self._trip, self._trip_since, self._probing_since = delay, now, None
+            return
+        if not self._trip or delay < self._trip:
+            self._trip = delay
+        if not self._trip_since:
+            self._trip_since = now
+        elif now - self._trip_since > _MEMORY_SECONDS:
+            self._probing_since = now
