@@ -42,7 +42,6 @@ from hyperfs.errors import (
 from hyperfs.storage import Directory
 
 _THREAD_BYTES = 256 * 1024
-_JOIN_BYTES = 1 << 20
 _MAX_NODES = 1 << 14
 _MAX_PENDING_SIGNATURES = 4096
 
@@ -253,9 +252,11 @@ class Core(LocalReader):
                 roots = await patiently(lambda: self._own_all(flat_tree.full_roots(start)))
             total = sum(sizes)
             if total >= _THREAD_BYTES:
-                growth = await trio.to_thread.run_sync(self._grow, roots, start, blocks)
+                growth = await self._grow_in_threads(roots, start, blocks)
             else:
-                growth = self._grow(roots, start, blocks)
+                growth = grow(self.format, roots, start, blocks)
+                self._write_blocks(blocks)
+            self._write_growth(growth)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
             self._take_over(growth, signature, total)
         finally:
@@ -414,19 +415,35 @@ class Core(LocalReader):
         for start, end in places:
             self._files.data.file.punch_hole(start, end - start)
 
-    def _grow(self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes]) -> Growth:
-        """Make the nodes of appended blocks and write both; nothing counts until `_take_over`."""
-        growth = grow(self.format, roots, start, blocks)
+    async def _grow_in_threads(self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes]) -> Growth:
+        """Hash and write blocks side by side; nothing counts until `_take_over`."""
+        failures: list[OSError] = []
+
+        async def write() -> None:
+            try:
+                await trio.to_thread.run_sync(self._write_blocks, blocks)
+            except OSError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            growth = await trio.to_thread.run_sync(grow, self.format, roots, start, blocks)
+        if failures:
+            raise failures[0]
+        return growth
+
+    def _write_blocks(self, blocks: Sequence[bytes]) -> None:
         data = self._files.data.file
         if len(blocks) == 1:
             data.write(self.byte_length, blocks[0])
-        elif sum(map(len, blocks)) <= _JOIN_BYTES:
+        elif sum(map(len, blocks)) < _THREAD_BYTES:
             data.write(self.byte_length, b"".join(blocks))
         else:
             data.write_all(self.byte_length, blocks)
+
+    def _write_growth(self, growth: Growth) -> None:
         self._tree.write_nodes({node.index: node for node in growth.left})
-        self._tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * start, growth.region)
-        return growth
+        self._tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * growth.start, growth.region)
 
     def _take_over(self, growth: Growth, signature: bytes, byte_count: int) -> None:
         start, end = growth.start, growth.end

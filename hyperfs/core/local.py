@@ -151,8 +151,8 @@ class LocalReader:
     def seek_local(self, byte_offset: int) -> tuple[int, int] | None:
         """Return (block index, offset in it) of ``byte_offset``, or None when the tree here does not tell.
 
-        The end of the core is (length, 0) and its start (0, 0), even before an empty block, as in the reference. Raises `WouldWait` when the tree is not in memory:
-        use it through `patiently`.
+        The end of the core is (length, 0) and its start (0, 0), even before an empty block, as in the reference.
+        Raises `WouldWait` when the tree is not in memory: use it through `patiently`.
         """
         if byte_offset == self.byte_length:
             return self.length, 0
