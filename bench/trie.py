@@ -1,6 +1,7 @@
 """What the trie does in a second, printed as a table.
 
-Run: python bench/trie.py [ENTRIES]. Figures are of one core; blocks are in memory, so they are the trie's own.
+Run: python bench/trie.py [ENTRIES]. Seconds are those of the processor, and blocks are in memory, so the figures are
+the trie's own.
 """
 
 import random
@@ -28,9 +29,9 @@ def keys_of(entries: int) -> list[str]:
 
 async def timed(name: str, count: int, work: Callable[[], Awaitable[object]]) -> None:
     """Run ``work``, which does ``count`` things, and print how many of them it did a second."""
-    started = time.perf_counter()
+    started = time.process_time()
     await work()
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     print(f"{name:44} {count / seconds:12,.0f}/s {seconds / count * 1e6:8.2f} us")
 
 

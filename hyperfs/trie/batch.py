@@ -53,6 +53,7 @@ class _BatchLoader(Loader):
         super().__init__(trie.core, trie.cache)
         self._base = trie.version
         self.made: list[Node] = []
+        self.cached = self.find
 
     def find(self, seq: int) -> Node | None:
         return self.made[seq - self._base] if seq >= self._base else super().find(seq)

@@ -119,8 +119,8 @@ class DiffIterator:
                     missing.append(target.seq)
                 elif not node.key:
                     node = None
-                else:
-                    self._verify(target, node)
+                elif target.parent is not None:
+                    self._verify(target.parent, node, target.position, target.digit)
             nodes.append(node)
         if missing:
             raise MissingNodes(missing)

@@ -200,6 +200,7 @@ class _Recorder(Loader):
         self._seen: dict[int, None] = {}
         self._taken = 0
         self._visits = 0
+        self.cached = self.find
 
     def find(self, seq: int) -> Node | None:
         self._visits += 1

@@ -19,7 +19,7 @@ from hyperfs.trie.links import DIGITS, bucket_at, check, damaged
 from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.lookup import find_prefix
 from hyperfs.trie.node import Node
-from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path, first_difference, is_terminator
+from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path, is_terminator
 
 _FIRST_READAHEAD = 16
 _MOST_READAHEAD = 1024
@@ -51,7 +51,9 @@ class Link:
     digit: int
 
 
-Place = tuple[int, "Node | Link"]
+Place = tuple[int, "Node | None", int, "Node | None", int]
+"""A position, and either a node, its number, None and 0; or None, the number of a node that is linked at the position
+before from a parent (None: from outside), and the digit of its slot."""
 Stack = list[tuple[int, int]]
 """A stack as it is told to peers: position and sequence number of each place, the next one last."""
 
@@ -79,28 +81,30 @@ _REVERSE_STEPS = _steps(_REVERSE_ORDER)
 class LinkCheck:
     """Tells whether a node may be where it is linked; owns the text that neighbours' keys have in common."""
 
-    __slots__ = ("_shared", "_shared_count")
+    __slots__ = ("_count", "_text")
 
     def __init__(self) -> None:
-        self._shared = ""
-        self._shared_count = 0
+        self._text = ""
+        self._count = 0
 
-    def __call__(self, link: Link, node: Node) -> None:
-        """Raise `DamagedTrie` unless ``node`` has the digits and parts that its link needs."""
-        parent = link.parent
-        if parent is None:
-            return
-        position = link.position
-        difference = first_difference(parent.digits, parent.count, node.digits, node.count)
-        if difference < position or node.digit(position) != link.digit:
+    def __call__(self, parent: Node, node: Node, position: int, digit: int) -> None:
+        """Raise `DamagedTrie` unless ``node`` may be in a slot of ``digit`` at ``position`` of ``parent``.
+
+        That is: it has this digit there, and up to there the digits and parts of ``parent``.
+        """
+        difference = node.digits ^ parent.digits
+        end = DIGITS_PER_PART * node.count + 1
+        here = PAST_END if position == end else (node.digits >> 2 * position) & 3
+        if difference & ((1 << 2 * position) - 1) or here != digit or position > end:
             raise damaged(parent, f"it links block {node.seq} at digit {position}, where its key has no place")
         count = (position - 1) // DIGITS_PER_PART
         if count <= 0:
             return
-        if count != self._shared_count or not parent.key.startswith(self._shared):
-            self._shared = "/".join(parent.parts[:count]) + "/"
-            self._shared_count = count
-        if not node.key.startswith(self._shared) and node.parts[:count] != parent.parts[:count]:
+        text = self._text
+        if count != self._count or not parent.key.startswith(text):
+            self._text = text = "/".join(parent.parts[:count]) + "/"
+            self._count = count
+        if not node.key.startswith(text) and node.parts[:count] != parent.parts[:count]:
             raise damaged(parent, f"it links block {node.seq}, whose key {node.key[:80]!r} begins otherwise")
 
 
@@ -116,6 +120,7 @@ class NodeIterator:
         self._walk = walk
         self._question = question
         self._start = path.length - 1
+        self._end = None if walk.recursive else self._start + DIGITS_PER_PART
         self._stack: list[Place] | None = None
         self._steps = _REVERSE_STEPS if walk.reverse else _STEPS
         self._buffer: list[Node] = []
@@ -150,13 +155,13 @@ class NodeIterator:
 
     def resume(self, entries: Stack) -> None:
         """Go on from a stack that another iteration had."""
-        self._stack = [(position, Link(seq, None, position, 0)) for position, seq in entries]
+        self._stack = [(position, None, seq, None, 0) for position, seq in entries]
 
     def checkpoint(self) -> Stack | None:
         """Return the stack as `resume` takes it; None as long as the first node has not been found."""
         if self._stack is None:
             return None
-        return [(position, target.seq) for position, target in self._stack]
+        return [(place[0], place[2]) for place in self._stack]
 
     def advance(self, limit: int) -> list[Node]:
         """Return the next nodes that are here, at most ``limit``, or none at the end.
@@ -164,96 +169,102 @@ class NodeIterator:
         Raises `MissingNodes` when the very next one is not here, and `DamagedTrie`; both leave the place as it is.
         """
         stack = self._open()
+        cached = self._loader.cached
         find = self._loader.find
-        flat_end = self._start + DIGITS_PER_PART if not self._walk.recursive else None
         found: list[Node] = []
         while stack and len(found) < limit:
-            position, target = stack[-1]
-            if isinstance(target, Link):
-                node = find(target.seq)
+            position, node, seq, parent, digit = stack[-1]
+            if node is None:
+                node = cached(seq) or find(seq)
                 if node is None:
                     if found:
                         break
-                    raise MissingNodes((target.seq,))
+                    raise MissingNodes((seq,))
                 if not node.key:
                     stack.pop()
                     continue
-                self._verify(target, node)
-            else:
-                node = target
-            index = _seek(node, position, flat_end)
-            if index >= 0:
-                try:
-                    places = self._places(node, position, index)
-                except MissingNodes:
-                    if found:
-                        break
-                    raise
+                if parent is not None:
+                    self._verify(parent, node, position - 1, digit)
+            # Most nodes have no bucket from here on: then they are leaves, and the first word says so.
+            index = _seek(node, position, self._end) if node.words[0] > position else -1
+            if index < 0:
                 stack.pop()
-                stack.extend(places)
+                if position != self._start or not self._walk.gt or node.count != self._path.count:
+                    found.append(node)
                 continue
+            try:
+                places = self._places(node, index)
+            except MissingNodes:
+                if found:
+                    break
+                raise
             stack.pop()
-            if position != self._start or not self._walk.gt or node.count != self._path.count:
-                found.append(node)
+            stack += places
         return found
 
     def _open(self) -> list[Place]:
         if self._stack is None:
             first = find_prefix(self._loader, self._head, self._path)
-            self._stack = [] if first is None else [(self._start, first)]
+            self._stack = [] if first is None else [(self._start, first, first.seq, None, 0)]
         return self._stack
 
-    def _places(self, node: Node, position: int, index: int) -> list[Place]:
-        """Return what to push for the bucket at word ``index``, the first at or after ``position``."""
+    def _places(self, node: Node, index: int) -> list[Place]:
+        """Return what to push for the bucket at word ``index``."""
         words = node.words
-        here = words[index]
-        check(node, index)
-        if is_terminator(here):
-            return self._places_where_parts_end(node, here, bucket_at(words, index))
-        mask = words[index + 1]
-        own = node.digit(here)
+        position = words[index]
+        if is_terminator(position):
+            check(node, index)
+            return self._places_where_parts_end(node, position, bucket_at(words, index))
+        own = node.digit(position)
+        following = position + 1
+        mask = words[index + 1] if index + 1 < len(words) else -1
+        if mask >> DIGITS or index + 2 + mask.bit_count() > len(words) or position >= min(words[0], node.length):
+            check(node, index)
         if mask >> DIGITS or mask >> own & 1:
-            raise damaged(node, f"nodes collide at digit {here}, where none can")
-        following = here + 1
-        places: list[Place] = [
-            (following, node if offset < 0 else Link(words[index + offset], node, here, digit))
-            for offset, digit in self._steps[mask * DIGITS + own]
-        ]
-        if self._walk.gt and here == self._start:
-            leave_out = [digit == PAST_END for _, digit in self._steps[mask * DIGITS + own]]
-            places = [place for place, left_out in zip(places, leave_out, strict=True) if not left_out]
-        return places
-
-    def _places_where_parts_end(self, node: Node, here: int, slots: list[int]) -> list[Place]:
+            raise damaged(node, f"nodes collide at digit {position}, where none can")
         places: list[Place] = []
-        part = here // DIGITS_PER_PART - 1
-        own = node.digit(here)
-        for digit in _ORDER if self._walk.reverse else _REVERSE_ORDER:
-            group: list[Node | Link] = [node] if digit == own else []
-            group += [Link(seq, node, here, digit) for seq in slots[digit::DIGITS] if seq]
-            if len(group) > 1:
-                nodes = self._colliding(group)
-                if len({colliding.parts[part] for colliding in nodes}) < len(nodes):
-                    raise damaged(node, f"two nodes at digit {here} have the same key up to there")
-                nodes.sort(key=_utf16, reverse=True)
-                places.extend((here + 1, colliding) for colliding in nodes)
-            else:
-                places.extend((here + 1, target) for target in group)
+        for offset, digit in self._steps[mask * DIGITS + own]:
+            if offset < 0:
+                places.append((following, node, node.seq, None, 0))
+                continue
+            seq = words[index + offset]
+            if not 0 < seq < node.seq:
+                check(node, index)
+            places.append((following, None, seq, node, digit))
+        if self._walk.gt and position == self._start and (own == PAST_END or mask >> PAST_END):
+            places.pop(0 if self._walk.reverse else -1)
         return places
 
-    def _colliding(self, group: "list[Node | Link]") -> list[Node]:
-        nodes: list[Node] = []
+    def _places_where_parts_end(self, node: Node, position: int, slots: list[int]) -> list[Place]:
+        places: list[Place] = []
+        part = position // DIGITS_PER_PART - 1
+        own = node.digit(position)
+        following = position + 1
+        for digit in _ORDER if self._walk.reverse else _REVERSE_ORDER:
+            seqs = [seq for seq in slots[digit::DIGITS] if seq]
+            if len(seqs) + (digit == own) > 1:
+                nodes = self._colliding(node, position, digit, seqs)
+                if len({colliding.parts[part] for colliding in nodes}) < len(nodes):
+                    raise damaged(node, f"two nodes at digit {position} have the same key up to there")
+                nodes.sort(key=_utf16, reverse=True)
+                places.extend((following, colliding, colliding.seq, None, 0) for colliding in nodes)
+            elif digit == own:
+                places.append((following, node, node.seq, None, 0))
+            elif seqs:
+                places.append((following, None, seqs[0], node, digit))
+        return places
+
+    def _colliding(self, node: Node, position: int, digit: int, seqs: list[int]) -> list[Node]:
+        """Return the nodes ``seqs`` in the slots of one digit, and ``node`` itself if it has that digit."""
+        nodes = [node] if node.digit(position) == digit else []
         missing: list[int] = []
-        for target in group:
-            if isinstance(target, Node):
-                nodes.append(target)
-                continue
-            node = self._loader.find(target.seq)
-            if node is None:
-                missing.append(target.seq)
-            elif node.key:
-                self._verify(target, node)
-                nodes.append(node)
+        for seq in seqs:
+            other = self._loader.find(seq)
+            if other is None:
+                missing.append(seq)
+            elif other.key:
+                self._verify(node, other, position, digit)
+                nodes.append(other)
         if missing:
             raise MissingNodes(missing)
         return nodes
@@ -279,19 +290,18 @@ class NodeIterator:
         """Return nodes that are not here and that the walk is going to need, nearest first."""
         work = list(self._stack or ())
         missing: list[int] = []
-        end = self._start + DIGITS_PER_PART if not self._walk.recursive else None
         for _ in range(_VISITS_PER_NODE_AHEAD * self._readahead):
             if not work or len(missing) >= self._readahead:
                 break
-            position, target = work.pop()
+            position, node, seq, _, _ = work.pop()
             try:
-                node = self._loader.find(target.seq)
+                node = node or self._loader.find(seq)
                 if node is None:
-                    missing.append(target.seq)
+                    missing.append(seq)
                     continue
-                index = _seek(node, position, end)
+                index = _seek(node, position, self._end)
                 if index >= 0:
-                    work.extend(self._places(node, position, index))
+                    work += self._places(node, index)
             except MissingNodes as collision:
                 missing.extend(collision.seqs)
             except DamagedTrie:

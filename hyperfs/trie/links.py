@@ -53,8 +53,9 @@ def check(node: Node, index: int) -> None:
     end = index + 2 + mask.bit_count()
     if end > len(words):
         raise damaged(node, "its links are cut short")
+    limit = node.seq
     for seq in words[index + 2 : end]:
-        if not 0 < seq < node.seq:
+        if not 0 < seq < limit:
             raise damaged(node, f"it links block {seq}, which is not older than itself")
 
 
@@ -69,35 +70,38 @@ def bucket(node: Node, position: int) -> list[int]:
 def bucket_at(words: Sequence[int], index: int) -> list[int]:
     """Return the bucket whose words begin at ``index``, checked before."""
     mask = words[index + 1]
-    slots = [0] * mask.bit_length()
+    slots = []
     index += 2
-    for slot in range(len(slots)):
-        if mask >> slot & 1:
-            slots[slot] = words[index]
+    while mask:
+        if mask & 1:
+            slots.append(words[index])
             index += 1
+        else:
+            slots.append(0)
+        mask >>= 1
     return slots
 
 
 def link(node: Node, position: int, slot: int) -> int:
-    """Return the sequence number in one slot of the bucket of ``position``, or 0."""
+    """Return the sequence number in one slot of the bucket of ``position``, or 0. Raises `DamagedTrie`."""
     words = node.words
     index = 1
-    size = len(words)
     try:
-        while index < size:
-            here = words[index]
-            mask = words[index + 1]
-            if here >= position:
-                if here != position or not mask >> slot & 1:
-                    return 0
-                seq = words[index + 2 + (mask & ((1 << slot) - 1)).bit_count()]
-                if not 0 < seq < node.seq or here >= words[0]:
-                    check(node, index)
-                return seq
-            index += 2 + mask.bit_count()
+        while words[index] < position:
+            index += 2 + words[index + 1].bit_count()
+        if words[index] != position:
+            return 0
+        mask = words[index + 1]
+        if not mask >> slot & 1:
+            return 0
+        seq = words[index + 2 + (mask & ((1 << slot) - 1)).bit_count()]
     except IndexError as error:
+        if index == len(words):
+            return 0
         raise damaged(node, "its links are cut short") from error
-    return 0
+    if not 0 < seq < node.seq or position >= words[0]:
+        check(node, index)
+    return seq
 
 
 def place(slots: list[int], digit: int, seq: int) -> None:
@@ -112,13 +116,20 @@ def place(slots: list[int], digit: int, seq: int) -> None:
     slots[slot] = seq
 
 
-def append_bucket(words: list[int], position: int, slots: Sequence[int]) -> None:
-    """Append a bucket to ``words`` unless it is empty; ``words[0]`` is left alone."""
-    mask = sum(1 << slot for slot, seq in enumerate(slots) if seq)
-    if not mask:
-        return
-    if mask > _MAX_MASK:
+def append_bucket(words: list[int], position: int, slots: list[int]) -> None:
+    """Append a bucket to ``words``, unless it is empty; ``words[0]`` is set to the number of positions so far."""
+    if len(slots) > MAX_SLOTS:
         raise DamagedTrie(f"more than {MAX_SLOTS // DIGITS} keys collide at digit {position}; no node can hold that")
-    words.append(position)
-    words.append(mask)
-    words.extend(filter(None, slots))
+    mask = 0
+    bit = 1
+    seqs = []
+    for seq in slots:
+        if seq:
+            mask |= bit
+            seqs.append(seq)
+        bit += bit
+    if mask:
+        words[0] = position + 1
+        words.append(position)
+        words.append(mask)
+        words += seqs

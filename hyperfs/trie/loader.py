@@ -5,7 +5,7 @@ The rule: `Loader.node` never waits. What is not here raises `MissingNodes`; the
 nothing, and one over what is not ends even if the cache is too small to hold its way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hyperfs.core.reader import CoreReader, Hint
 from hyperfs.errors import BlockNotAvailable, DamagedTrie, HyperfsError, short
@@ -24,12 +24,14 @@ class MissingNodes(HyperfsError):
 class Loader:
     """The nodes that one operation reads."""
 
-    __slots__ = ("_core", "_pinned", "_table")
+    __slots__ = ("_core", "_pinned", "_table", "cached")
 
     def __init__(self, core: CoreReader, cache: NodeCache) -> None:
         self._core = core
         self._table = cache.table(core.key)
         self._pinned: dict[int, Node] = {}
+        self.cached: Callable[[int], Node | None] = self._table.get_young
+        """Returns a node that was used lately, or None: `find` may still have it. For the inner loops of walks."""
 
     def node(self, seq: int) -> Node:
         """Return node ``seq``. Raises `MissingNodes`, and `DamagedTrie` when the block is no node."""
@@ -40,7 +42,7 @@ class Loader:
 
     def find(self, seq: int) -> Node | None:
         """Return node ``seq``, or None when it is not here. Raises `DamagedTrie` when the block is no node."""
-        node = self._table.young.get(seq) or self._table.get(seq)
+        node = self._table.get(seq)
         if node is not None:
             return node
         node = self._pinned.get(seq)

@@ -2,12 +2,14 @@
 
 The rule: every step goes to an older node and a later digit, and that node must share all digits before it, so a lookup
 ends after at most as many steps as the key has digits, whatever the nodes hold.
+
+This is the hottest loop of all; it does by hand what `hyperfs.trie.paths` and `hyperfs.trie.links` have names for.
 """
 
 from hyperfs.trie.links import DIGITS, bucket, damaged, link
 from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.node import Node
-from hyperfs.trie.paths import DIGITS_PER_PART, Path, first_difference, next_terminator
+from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 
 
 def find(loader: Loader, head: int, path: Path) -> Node | None:
@@ -29,41 +31,60 @@ def find_prefix(loader: Loader, head: int, path: Path) -> Node | None:
 def _find(loader: Loader, head: int, path: Path, end: int) -> Node | None:
     if head < 1:
         return None
-    node = loader.node(head)
+    cached = loader.cached
     digits = path.digits
     count = path.count
     position = 0
-    parts: list[str] | None = None
+    terminator = DIGITS_PER_PART
+    node = cached(head) or loader.node(head)
     while node.key:
-        difference = first_difference(node.digits, node.count, digits, count)
-        if difference < position:
-            raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {difference}")
-        stop = difference if difference < end else end
-        terminator = next_terminator(position)
-        while terminator < stop:
-            if parts is None:
-                parts = path.parts
-            part = terminator // DIGITS_PER_PART - 1
-            if node.parts[part] != parts[part]:
-                stop = terminator
-                break
-            terminator += DIGITS_PER_PART
+        difference = node.digits ^ digits
+        stop = ((difference & -difference).bit_length() - 1) >> 1 if difference else end
+        if node.count != count:
+            stop = min(stop, DIGITS_PER_PART * min(node.count, count) + 1)
+        if stop < position:
+            raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {stop}")
+        if stop > end:
+            stop = end
+        if terminator < stop:
+            stop = first_other_part(node, path, terminator, stop)
         if stop == end:
             if node.key != path.key and node.parts[:count] != path.parts:
                 raise damaged(node, f"it is linked as {path.key[:80]!r}")
             return node
+        position = stop + 1
         if stop and not stop % DIGITS_PER_PART:
-            candidate = same_part(loader, bucket(node, stop), path, stop)
-            if candidate is None:
+            colliding = same_part(loader, bucket(node, stop), path, stop)
+            if colliding is None:
                 return None
-            node = candidate
+            node = colliding
         else:
-            seq = link(node, stop, path.digit(stop))
+            digit = PAST_END if stop > DIGITS_PER_PART * count else (digits >> 2 * stop) & 3
+            seq = link(node, stop, digit)
             if not seq:
                 return None
-            node = loader.node(seq)
-        position = stop + 1
+            node = cached(seq) or loader.node(seq)
+        while terminator < position:
+            terminator += DIGITS_PER_PART
     return None
+
+
+def first_other_part(node: Node, path: Path, terminator: int, stop: int) -> int:
+    """Return the first of the positions ``terminator``, + 32, … below ``stop`` whose parts differ, or ``stop``.
+
+    Both paths have the same digits up to ``stop``.
+    """
+    wanted = path.parts
+    last = (stop - 1) // DIGITS_PER_PART
+    if node.key == path.key or (last < len(wanted) and node.key.startswith("/".join(wanted[:last]) + "/")):
+        return stop
+    parts = node.parts
+    while terminator < stop:
+        part = terminator // DIGITS_PER_PART - 1
+        if parts[part] != wanted[part]:
+            return terminator
+        terminator += DIGITS_PER_PART
+    return stop
 
 
 def same_part(loader: Loader, slots: list[int], path: Path, terminator: int) -> Node | None:

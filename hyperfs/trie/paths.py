@@ -23,6 +23,7 @@ MAX_KEY_BYTES = 65_535
 """Longer keys are refused, so that a hostile one costs no more to hash than an honest block does to fetch."""
 
 _ZERO_KEY = bytes(16)
+_HASH_MASK = (1 << 64) - 1  # intdigest() is signed
 _REMEMBERED_DIRECTORIES = 4096
 
 PartHash = Callable[[bytes], int]
@@ -30,7 +31,8 @@ PartHash = Callable[[bytes], int]
 
 def part_hash(part: bytes) -> int:
     """Return one part's SipHash-2-4 under the all-zero key, its 8 bytes read as a little-endian number."""
-    return int.from_bytes(siphash24.siphash24(part, key=_ZERO_KEY).digest(), "little")
+    digest: int = siphash24.siphash24(part, key=_ZERO_KEY).intdigest()
+    return digest & _HASH_MASK
 
 
 def normalize(key: str) -> str:
@@ -81,9 +83,12 @@ class Hashing:
         return digits, len(parts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Path:
-    """What a lookup looks for. ``key`` is normalized text, ``digits`` as the module describes, ``count`` its parts."""
+    """What a lookup looks for; never changed, and not frozen only because that doubles the cost of making one.
+
+    ``key`` is normalized text, ``digits`` as the module describes, ``count`` its parts.
+    """
 
     key: str
     digits: int

@@ -8,9 +8,9 @@ Format, with the reference's order of placing in buckets: docs/formats.md, "The 
 
 from hyperfs.trie.links import DIGITS, append_bucket, bucket_at, check, damaged, link, place, seek
 from hyperfs.trie.loader import Loader, MissingNodes
-from hyperfs.trie.lookup import same_part
+from hyperfs.trie.lookup import first_other_part, same_part
 from hyperfs.trie.node import Node
-from hyperfs.trie.paths import DIGITS_PER_PART, Hashing, Path, first_difference, is_terminator, next_terminator
+from hyperfs.trie.paths import DIGITS_PER_PART, Hashing, Path, first_difference, is_terminator
 
 
 def links_of(loader: Loader, head: Node | None, path: Path, *, without: int = 0) -> list[int]:
@@ -18,113 +18,129 @@ def links_of(loader: Loader, head: Node | None, path: Path, *, without: int = 0)
 
     Raises `MissingNodes` and `DamagedTrie`.
     """
-    words = [0]
+    links = _Links(loader, path, without)
     node = head
     position = 0
-    parts: list[str] | None = None
+    terminator = DIGITS_PER_PART
     while node is not None and node.key:
-        difference = first_difference(node.digits, node.count, path.digits, path.count)
-        if difference < position:
-            raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {difference}")
-        stop = difference
-        terminator = next_terminator(position)
-        while terminator < stop:
-            if parts is None:
-                parts = path.parts
-            part = terminator // DIGITS_PER_PART - 1
-            if node.parts[part] != parts[part]:
-                stop = terminator
-                break
-            terminator += DIGITS_PER_PART
-        index = _copy_agreeing(loader, words, node, path, (position, stop), without)
+        stop = first_difference(node.digits, node.count, path.digits, path.count)
+        if stop < position:
+            raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {stop}")
+        if terminator < stop:
+            stop = first_other_part(node, path, terminator, stop)
+        index = links.copy(node, position, stop)
         if stop >= path.length:
             break
-        slots = bucket_at(node.words, index) if index >= 0 and node.words[index] == stop else []
-        node = _copy_parting(loader, words, node, path, stop, slots, without)
+        node = links.part(node, index, stop)
         position = stop + 1
-    if len(words) > 1:
-        words[0] = _last_position(words) + 1
-    return words
+        while terminator < position:
+            terminator += DIGITS_PER_PART
+    return links.words
 
 
-def _copy_agreeing(
-    loader: Loader, words: list[int], node: Node, path: Path, positions: tuple[int, int], without: int
-) -> int:
-    """Copy the buckets of the positions at which ``node`` stays; return the index of the bucket behind them, or -1."""
-    source = node.words
-    index = seek(node, positions[0])
-    while 0 <= index < len(source):
+class _Links:
+    """The links of a node that is being made; owns their words."""
+
+    __slots__ = ("_loader", "_path", "_without", "words")
+
+    def __init__(self, loader: Loader, path: Path, without: int) -> None:
+        self._loader = loader
+        self._path = path
+        self._without = without
+        self.words = [0]
+
+    def copy(self, node: Node, position: int, stop: int) -> int:
+        """Copy the buckets of [position, stop), where ``node`` agrees with the path; return the index behind them."""
+        source = node.words
+        size = len(source)
+        index = 1
+        while index < size and source[index] < position:
+            index += 2 + source[min(index + 1, size - 1)].bit_count()
+        words = self.words
+        begin = index
+        while index < size:
+            here = source[index]
+            if here >= stop:
+                break
+            if index + 1 == size:
+                raise damaged(node, "its links are cut short")
+            following = index + 2 + source[index + 1].bit_count()
+            if self._without or not here % DIGITS_PER_PART:
+                words += source[begin:index]
+                self._copy_bucket(node, index)
+                begin = following
+            else:
+                words[0] = here + 1
+            index = following
+        if begin < index:
+            words += source[begin:index]
+        return index
+
+    def _copy_bucket(self, node: Node, index: int) -> None:
         check(node, index)
-        position = source[index]
-        if position >= positions[1]:
-            return index
-        end = index + 2 + source[index + 1].bit_count()
+        position = node.words[index]
+        slots = bucket_at(node.words, index)
         if is_terminator(position):
-            slots: list[int] = []
-            _place_other_parts(loader, slots, bucket_at(source, index), path, position, without)
-            append_bucket(words, position, slots)
-        elif source[index + 1] >> DIGITS or source[index + 1] >> path.digit(position) & 1 or without:
-            append_bucket(words, position, _others(bucket_at(source, index), path.digit(position), without))
+            copied: list[int] = []
+            self._place_other_parts(copied, slots, position)
         else:
-            words.extend(source[index:end])
-        index = end
-    return -1
+            copied = _others(slots, self._path.digit(position), self._without)
+        append_bucket(self.words, position, copied)
 
+    def part(self, node: Node, index: int, position: int) -> Node | None:
+        """Write the bucket of the position at which ``node`` parts from the path; return the node to go on with.
 
-def _copy_parting(
-    loader: Loader, words: list[int], node: Node, path: Path, position: int, slots: list[int], without: int
-) -> Node | None:
-    """Write the bucket of the position at which ``node`` parts from ``path``; return the node to go on with."""
-    digit = path.digit(position)
-    if is_terminator(position):
-        copied: list[int] = []
-        if node.seq != without:
-            place(copied, node.digit(position), node.seq)
-        _place_other_parts(loader, copied, slots, path, position, without)
-        append_bucket(words, position, copied)
-        return same_part(loader, slots, path, position)
-    following = loader.node(slots[digit]) if digit < len(slots) and slots[digit] else None
-    copied = _others(slots, digit, without)
-    if node.seq != without:
-        place(copied, node.digit(position), node.seq)
-    append_bucket(words, position, copied)
-    return following
+        ``index`` is that of the first bucket of ``node`` from there on.
+        """
+        words = node.words
+        slots: list[int] = []
+        if index < len(words) and words[index] == position:
+            check(node, index)
+            slots = bucket_at(words, index)
+        digit = self._path.digit(position)
+        if is_terminator(position):
+            copied: list[int] = []
+            if node.seq != self._without:
+                place(copied, node.digit(position), node.seq)
+            self._place_other_parts(copied, slots, position)
+            following = same_part(self._loader, slots, self._path, position)
+        else:
+            copied = _others(slots, digit, self._without)
+            if node.seq != self._without:
+                place(copied, node.digit(position), node.seq)
+            following = self._loader.node(slots[digit]) if digit < len(slots) and slots[digit] else None
+        append_bucket(self.words, position, copied)
+        return following
+
+    def _place_other_parts(self, copied: list[int], slots: list[int], terminator: int) -> None:
+        """Place, in ascending slot order, the nodes of a bucket where a part ends whose part is not the path's."""
+        part = terminator // DIGITS_PER_PART - 1
+        wanted = self._path.parts[part]
+        missing: list[int] = []
+        for slot, seq in enumerate(slots):
+            if not seq or seq == self._without:
+                continue
+            node = self._loader.find(seq)
+            if node is None:
+                missing.append(seq)
+            elif part >= node.count or node.parts[part] != wanted:
+                place(copied, slot % DIGITS, seq)
+        if missing:
+            raise MissingNodes(missing)
 
 
 def _others(slots: list[int], digit: int, without: int) -> list[int]:
-    copied: list[int] = []
+    """Return a copy of a bucket without the slot of ``digit`` and without one node."""
+    if len(slots) <= DIGITS and (not without or without not in slots):
+        copied = slots.copy()
+        if digit < len(copied):
+            copied[digit] = 0
+        return copied
+    copied = []
     for slot, seq in enumerate(slots):
         if seq and seq != without and slot != digit:
             place(copied, slot % DIGITS, seq)
     return copied
-
-
-def _place_other_parts(
-    loader: Loader, copied: list[int], slots: list[int], path: Path, terminator: int, without: int
-) -> None:
-    """Place, in ascending slot order, the nodes of a bucket where a part ends whose part is not ``path``'s."""
-    part = terminator // DIGITS_PER_PART - 1
-    wanted = path.parts[part]
-    missing: list[int] = []
-    for slot, seq in enumerate(slots):
-        if not seq or seq == without:
-            continue
-        node = loader.find(seq)
-        if node is None:
-            missing.append(seq)
-        elif part >= node.count or node.parts[part] != wanted:
-            place(copied, slot % DIGITS, seq)
-    if missing:
-        raise MissingNodes(missing)
-
-
-def _last_position(words: list[int]) -> int:
-    index = 1
-    last = 0
-    while index < len(words):
-        last = words[index]
-        index += 2 + words[index + 1].bit_count()
-    return last
 
 
 def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> Node | None:
@@ -139,6 +155,8 @@ def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> N
         if node is None or not node.key:
             return None
         stop = first_difference(node.digits, node.count, path.digits, path.count)
+        if stop < position:
+            raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {stop}")
         index = seek(node, position)
         closest = _last_neighbour(node, index, stop, path) or closest
         if stop >= path.length:
