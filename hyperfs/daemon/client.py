@@ -53,11 +53,13 @@ class DaemonClient:
         """Whether the daemon is there just now."""
         return self._link.connected
 
-    async def request(self, method: str, *, repeatable: bool = False, payload: Buffer = b"", **arguments: Any) -> Any:
+    async def request(
+        self, method: str, *, repeatable: bool = False, payload: Sequence[Buffer] = (), **arguments: Any
+    ) -> Any:
         """Ask the daemon. See `hyperfs.daemon.methods` for what there is to ask, and `Link.request` for what raises."""
         return await self._link.request(method, arguments, payload, repeatable=repeatable)
 
-    def send(self, method: str, *, payload: Buffer = b"", **arguments: Any) -> Pending:
+    def send(self, method: str, *, payload: Sequence[Buffer] = (), **arguments: Any) -> Pending:
         """Ask the daemon, and wait for the answer later. See `Link.send`."""
         return self._link.send(method, arguments, payload)
 

@@ -108,9 +108,8 @@ class DaemonLease:
         while len(self._under_way) >= IN_FLIGHT or (self._under_way and self._under_way[0].done.is_set()):
             await self._under_way.popleft().wait()
         blocks, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        payload = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         sizes = [len(block) for block in blocks]
-        self._under_way.append(self._client.send("content.append", payload=payload, lease=self._id, sizes=sizes))
+        self._under_way.append(self._client.send("content.append", payload=blocks, lease=self._id, sizes=sizes))
 
 
 def _encode(operation: Operation) -> list[Any]:

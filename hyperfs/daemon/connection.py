@@ -7,6 +7,7 @@ message is exchanged.
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -69,11 +70,10 @@ class Connection:
             EncodingError: it is too large for a frame; nothing was sent.
             DaemonError: the connection is gone.
         """
-        header, payload = encode(message)
-        await self.send_encoded(header, payload)
+        await self.send_encoded(encode(message))
 
-    async def send_encoded(self, header: bytes, payload: Buffer = b"") -> None:
-        """Send one frame, or several joined in ``header``, that `encode` made.
+    async def send_encoded(self, frames: bytes, payload: Sequence[Buffer] = ()) -> None:
+        """Send what `encode` made, one frame or several, and the parts of the last one's payload.
 
         Raises:
             DaemonError: the connection is gone.
@@ -83,9 +83,9 @@ class Connection:
                 raise DaemonError("the control connection was interrupted")
             self._torn = True
             try:
-                await self._send_all(header)
-                if payload:
-                    await self._send_all(payload)
+                await self._send_all(frames)
+                for part in payload:
+                    await self._send_all(part)
             except (OSError, trio.ClosedResourceError) as error:
                 raise DaemonError(f"the control connection is gone: {error}") from error
             self._torn = False

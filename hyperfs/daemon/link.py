@@ -7,7 +7,7 @@ nobody will restore. After a reconnect only requests that may be asked twice are
 import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ OUTSTANDING: Final = 1024
 """Unanswered requests of one client; the next one waits. Well below what the daemon allows."""
 
 _FIRST_RETRY_SECONDS: Final = 0.05
+_JOINED_BYTES: Final = 64 * 1024
 _LAST_RETRY_SECONDS: Final = 0.25
 
 Connect = Callable[[], Awaitable[Connection | None]]
@@ -55,7 +56,7 @@ class Link:
         self._calls: dict[int, Pending] = {}
         self._numbers = itertools.count(1)
         self._room = trio.Semaphore(OUTSTANDING)
-        self._outbox: deque[tuple[bytes, Buffer]] = deque()
+        self._outbox: deque[tuple[bytes, Sequence[Buffer]]] = deque()
         self._wake = trio.Event()
         self._connected = False
         self._ended: str | None = None
@@ -66,7 +67,7 @@ class Link:
         return self._connected
 
     async def request(
-        self, method: str, arguments: Mapping[str, Any], payload: Buffer = b"", *, repeatable: bool = False
+        self, method: str, arguments: Mapping[str, Any], payload: Sequence[Buffer] = (), *, repeatable: bool = False
     ) -> Any:
         """Ask the daemon and return its answer. Cancelling withdraws the request.
 
@@ -86,7 +87,7 @@ class Link:
                 raise
 
     def send(
-        self, method: str, arguments: Mapping[str, Any], payload: Buffer = b"", *, repeatable: bool = False
+        self, method: str, arguments: Mapping[str, Any], payload: Sequence[Buffer] = (), *, repeatable: bool = False
     ) -> Pending:
         """Ask the daemon, and let the caller wait when he likes; what is sent so arrives in this order.
 
@@ -96,12 +97,12 @@ class Link:
             raise DaemonError(self._ended)
         if not self._connected and not repeatable:
             raise DaemonError("the daemon is gone; a mount finds the next one by itself, once a command starts it")
-        request = Request(next(self._numbers), method, arguments, payload)
-        frame = encode(request)
+        request = Request(next(self._numbers), method, arguments)
+        frame = encode(request, sum(map(len, payload)))
         pending = Pending(request, repeatable)
         self._calls[request.id] = pending
         if self._connected:
-            self._outbox.append(frame)
+            self._outbox.append((frame, payload))
             self._wake.set()
         return pending
 
@@ -185,18 +186,18 @@ class Link:
         try:
             while True:
                 while self._outbox:
-                    header, payload = self._outbox.popleft()
-                    while self._outbox and not payload and len(header) < 65536:
+                    frames, payload = self._outbox.popleft()
+                    while self._outbox and not payload and len(frames) < _JOINED_BYTES:
                         more, payload = self._outbox.popleft()
-                        header += more
-                    await connection.send_encoded(header, payload)
+                        frames += more
+                    await connection.send_encoded(frames, payload)
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError as error:
             _log.debug("%s", error)
 
     def _post(self, message: Message) -> None:
-        self._outbox.append(encode(message))
+        self._outbox.append((encode(message), ()))
         self._wake.set()
 
     def _answer(self, id: int, *, result: Any = None, failure: Exception | None = None) -> None:

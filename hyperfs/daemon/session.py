@@ -4,10 +4,11 @@ The rule: whatever a client asked for ends when it goes away. A client that does
 much: replies are bounded by the requests it may have unanswered, and of a core's heads only the newest is kept.
 """
 
+import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -18,7 +19,6 @@ from hyperfs.daemon.registry import User
 from hyperfs.daemon.wire import (
     MAX_OUTSTANDING,
     PROTOCOL,
-    Buffer,
     Cancel,
     Failure,
     Message,
@@ -60,7 +60,7 @@ class Session:
         self._connection = connection
         self._methods = methods
         self._scopes: dict[int, trio.CancelScope] = {}
-        self._outbox: deque[tuple[bytes, Buffer]] = deque()
+        self._outbox: deque[bytes] = deque()
         self._moved: dict[bytes, Core] = {}
         self._wake = trio.Event()
 
@@ -181,14 +181,10 @@ class Session:
                 while self._outbox or self._moved:
                     if not self._outbox:
                         self._post_heads()
-                    frame, payload = self._outbox.popleft()
-                    joined = [frame]
-                    size = len(frame)
-                    while self._outbox and not payload and size < _JOINED_BYTES:
-                        frame, payload = self._outbox.popleft()
-                        joined.append(frame)
-                        size += len(frame)
-                    await self._connection.send_encoded(b"".join(joined), payload)
+                    frames = [self._outbox.popleft()]
+                    while self._outbox and sum(map(len, frames)) < _JOINED_BYTES:
+                        frames.append(self._outbox.popleft())
+                    await self._connection.send_encoded(b"".join(frames))
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError:
@@ -214,14 +210,14 @@ def head_of(core: Core) -> dict[str, Any]:
 
 
 def _blocks(append: Request) -> list[bytes]:
-    """Cut the payload of ``content.append`` into its blocks. Raises `EncodingError` when the sizes do not add up."""
+    """Cut the payload of ``content.append`` into its blocks, without copying them.
+
+    Raises `EncodingError` when the sizes do not add up.
+    """
     sizes = append.arguments["sizes"]
     if sum(sizes) != len(append.payload) or any(size < 0 for size in sizes):
         raise EncodingError("the sizes of the blocks are not those of the content sent along")
-    blocks = []
-    position = 0
-    with memoryview(append.payload) as view:
-        for size in sizes:
-            blocks.append(bytes(view[position : position + size]))
-            position += size
-    return blocks
+    view = memoryview(append.payload)
+    ends = list(itertools.accumulate(sizes))
+    # What appends only hashes and writes them, for which a view is as good as bytes.
+    return [cast(bytes, view[end - size : end]) for size, end in zip(sizes, ends, strict=True)]

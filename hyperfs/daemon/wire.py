@@ -48,7 +48,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something asked of the daemon. ``id`` is the client's, unique among its unanswered requests."""
+    """Something asked of the daemon. ``id`` is the client's, unique among its unanswered requests.
+
+    ``payload`` is what came with it; what is to be sent with one goes beside it.
+    """
 
     id: int
     method: str
@@ -90,15 +93,14 @@ class Notice:
 Message: TypeAlias = Hello | Request | Cancel | Reply | Failure | Notice
 
 
-def encode(message: Message) -> tuple[bytes, Buffer]:
-    """Return a message's frame in two parts: prefix with header, and payload (mostly empty).
+def encode(message: Message, payload_size: int = 0) -> bytes:
+    """Return a message's frame up to its payload, of which ``payload_size`` bytes are to follow.
 
     Raises:
         EncodingError: the message is larger than a frame may be.
     """
-    payload: Buffer = b""
     match message:
-        case Request(id, method, arguments, payload):
+        case Request(id, method, arguments):
             fields: list[Any] = [_REQUEST, id, method, arguments]
         case Reply(id, result):
             fields = [_REPLY, id, result]
@@ -111,8 +113,8 @@ def encode(message: Message) -> tuple[bytes, Buffer]:
         case Hello(protocol, version, pid):
             fields = [_HELLO, protocol, version, pid]
     header: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
-    _check_sizes(len(header), len(payload))
-    return PREFIX.pack(len(header), len(payload)) + header, payload
+    _check_sizes(len(header), payload_size)
+    return PREFIX.pack(len(header), payload_size) + header
 
 
 def sizes(prefix: Buffer) -> tuple[int, int]:
