@@ -222,8 +222,8 @@ async def mount_ready(session: Session, arguments: Arguments) -> None:
 
 
 async def mount_ends(session: Session, arguments: Arguments) -> None:
-    """From a mount's process: it ends, of this failure, or because its folder was unmounted."""
-    session.daemon.supervisor.ends(arguments["id"], arguments["failure"])
+    """From a mount's process: it ends, of this failure, because its folder was unmounted, or since it was told to."""
+    session.daemon.supervisor.ends(arguments["id"], arguments["failure"], unmounted=arguments["unmounted"])
 
 
 async def status(session: Session, arguments: Arguments) -> dict[str, Any]:

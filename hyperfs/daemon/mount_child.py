@@ -48,14 +48,15 @@ async def _run(store: str, id: str) -> int:
     async with connect(store, start=Start.NEVER, reconnect=True, restored=child.greet) as client:
         wanted = await child.attach(client)
         failure: Exception | None = None
+        unmounted = False
         try:
-            await child.serve(client, wanted)
+            unmounted = await child.serve(client, wanted)
         except (HyperfsError, OSError) as error:
             _log.error("%s: %s", wanted["mountpoint"], error)
             failure = error
         with trio.move_on_after(1):
             if client.connected:
-                await child.say_end(client, failure)
+                await child.say_end(client, failure, unmounted=unmounted)
         return 0 if failure is None else 1
 
 
@@ -80,9 +81,9 @@ class _Child:
             _log.info("%s; unmounting", error)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    async def serve(self, client: DaemonClient, wanted: dict[str, Any]) -> None:
-        """Mount, and return once it is unmounted."""
-        from hyperfs.mount.session import run_mount  # the only place where libfuse is loaded
+    async def serve(self, client: DaemonClient, wanted: dict[str, Any]) -> bool:
+        """Mount, and return once it is unmounted; tell whether somebody did that, rather than end this process."""
+        from hyperfs.mount.session import Ending, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted["mountpoint"])
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
@@ -99,13 +100,15 @@ class _Child:
                 self._ready = True
                 nursery.start_soon(say_ready)
 
-            await run_mount(drive, mountpoint, MountOptions(**wanted["options"]), on_ready=ready)
+            ending = await run_mount(drive, mountpoint, MountOptions(**wanted["options"]), on_ready=ready)
             nursery.cancel_scope.cancel()
+        return ending is Ending.UNMOUNTED
 
-    async def say_end(self, client: DaemonClient, failure: Exception | None) -> None:
+    async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> None:
         """Say why we end."""
+        error = None if failure is None else to_wire(failure)
         try:
-            await client.request("mount.ends", id=self._id, failure=None if failure is None else to_wire(failure))
+            await client.request("mount.ends", id=self._id, failure=error, unmounted=unmounted)
         except (DaemonError, UsageError) as error:
             _log.debug("%s", error)
 

@@ -127,12 +127,14 @@ class Supervisor:
         mount.failure = None
         mount.tried.set()
 
-    def ends(self, id: str, failure: dict[str, Any] | None) -> None:
-        """A child said that it is about to end, because of ``failure``, or because somebody unmounted its folder."""
+    def ends(self, id: str, failure: dict[str, Any] | None, *, unmounted: bool) -> None:
+        """A child said that it is about to end: of ``failure``, because its folder was unmounted, or told by a signal.
+
+        In the last case it is started again, unless all of the machine is going down, and us with it.
+        """
         mount = self.get(id)
-        if failure is None:
-            mount.ended_by_user = True
-        else:
+        mount.ended_by_user = unmounted
+        if failure is not None:
             mount.failure = from_wire(failure)
 
     async def _watch(self, mount: Mount) -> None:

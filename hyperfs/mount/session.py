@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from enum import Enum
 
 import pyfuse3
 import trio
@@ -28,14 +29,23 @@ READY_SECONDS = 20.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class Ending(Enum):
+    """Who ended a mount."""
+
+    UNMOUNTED = "unmounted"
+    """Somebody unmounted the folder."""
+    SIGNALLED = "signalled"
+    """This process was told to end."""
+
+
 async def run_mount(
     drive: Drive,
     mountpoint: str | os.PathLike[str],
     options: MountOptions | None = None,
     *,
     on_ready: Callable[[], None] | None = None,
-) -> None:
-    """Show ``drive`` at ``mountpoint``; return once it is unmounted, by whomever.
+) -> Ending:
+    """Show ``drive`` at ``mountpoint``; return once it is unmounted, and say by whom.
 
     There can be one in a process at a time. ``on_ready`` is called once the folder answers. Cancelling it, or, when it
     runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is still inside); after a signal
@@ -69,6 +79,7 @@ async def run_mount(
                 await session.end()
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
+    return session.ending
 
 
 class _Session:
@@ -76,6 +87,7 @@ class _Session:
 
     def __init__(self, operations: DriveOperations, path: str) -> None:
         self.stopping = trio.Event()
+        self.ending = Ending.UNMOUNTED
         self.invalidator = Invalidator(operations.waits)
         self._operations = operations
         self._path = path
@@ -130,6 +142,7 @@ async def _stop_on_signal(session: _Session, *, task_status: trio.TaskStatus[Non
         task_status.started()
         async for number in signals:
             logger.info("%s: unmounting", signal.Signals(number).name)
+            session.ending = Ending.SIGNALLED
             session.stopping.set()
 
 
