@@ -83,8 +83,8 @@ class Store:
         return await self._open(self.key_pair(name).public, name)
 
     async def content_core(self, metadata_key: bytes) -> Core:
-        """Open or create the writable content core of a drive: it is named by the hex of its metadata key."""
-        return await self.create_core(metadata_key.hex().encode())
+        """Open or create the writable content core of the drive whose metadata core has ``metadata_key``."""
+        return await self.create_core(metadata_key.hex().encode() + b"-content")
 
     def key_pair(self, name: bytes) -> KeyPair:
         """Return the key pair of the core called ``name``."""
@@ -209,12 +209,17 @@ class Store:
 @asynccontextmanager
 async def open_store(path: Path, *, maps: Path | None = None, source: Source | None = None) -> AsyncIterator[Store]:
     """Open or create a store, flush it in the background, and close it at the end. Raises as `Store.open`."""
-    async with await Store.open(path, maps=maps, source=source) as store, trio.open_nursery() as nursery:
-        nursery.start_soon(store.flush_forever)
-        try:
-            yield store
-        finally:
+    failure: Exception | None = None
+    async with await Store.open(path, maps=maps, source=source) as store:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.flush_forever)
+            try:
+                yield store
+            except Exception as error:  # noqa: BLE001 - raised again below, as itself instead of in a group
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
 
 class _Lock:

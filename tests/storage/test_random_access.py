@@ -1,0 +1,137 @@
+"""What every kind of storage does with a file."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hyperfs.errors import StoreLocked
+from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory
+
+
+@pytest.fixture(params=["disk", "memory"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
+    return DiskDirectory(tmp_path / "folder") if request.param == "disk" else MemoryDirectory()
+
+
+def test_what_was_written_is_read(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    file.write(3, b"hello")
+    assert file.read(3, 5) == b"hello"
+    file.close()
+
+
+def test_a_gap_reads_as_zeros(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    file.write(3, b"x")
+    assert file.read(0, 4) == b"\x00\x00\x00x"
+    file.close()
+
+
+@pytest.mark.parametrize("method", ["read", "read_nowait"])
+def test_a_read_past_the_end_is_short(directory: Directory, method: str) -> None:
+    file = directory.open("a", create=True)
+    file.write(0, b"hello")
+    assert getattr(file, method)(3, 10) == b"lo"
+    file.close()
+
+
+def test_parts_are_written_one_after_another(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    parts = [bytes([number % 256]) * (number % 7) for number in range(2000)]
+    file.write_all(2, parts)
+    assert file.read(2, 10_000) == b"".join(parts)
+    file.close()
+
+
+def test_a_hole_reads_as_zeros_and_keeps_the_size(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    file.write(0, b"x" * 20_000)
+    file.punch_hole(5, 30_000)
+    assert file.read(0, 20_000) == b"x" * 5 + bytes(19_995)
+    file.close()
+
+
+def test_truncating_cuts_and_extends(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    file.write(0, b"hello")
+    file.truncate(2)
+    file.truncate(4)
+    assert file.read(0, 10) == b"he\x00\x00"
+    file.close()
+
+
+def test_a_file_that_is_not_there_is_not_made_by_opening(directory: Directory) -> None:
+    with pytest.raises(FileNotFoundError):
+        directory.open("a")
+    assert not directory.exists("a")
+
+
+def test_a_second_lock_is_refused_until_the_first_is_closed(directory: Directory) -> None:
+    first, second = directory.open("a", create=True), directory.open("a", create=True)
+    first.lock()
+    with pytest.raises(StoreLocked):
+        second.lock()
+    first.close()
+    second.lock()
+    second.close()
+
+
+def test_the_holder_of_a_lock_is_named(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, sys\n"
+        "f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+        "fcntl.flock(f, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        file = DiskDirectory(tmp_path).open("a")
+        with pytest.raises(StoreLocked, match=f"process {process.pid};"):
+            file.lock()
+        file.close()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_a_read_that_would_wait_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    file.write(0, b"hello")
+
+    def preadv(*arguments: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "not in the page cache")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert file.read_nowait(0, 5) is None
+    file.close()
+
+
+def test_a_file_system_that_cannot_tell_is_read_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    file.write(0, b"hello")
+    real = os.preadv
+
+    def preadv(descriptor: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if flags:
+            raise OSError(errno.EOPNOTSUPP, "no RWF_NOWAIT here")
+        return real(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert file.read_nowait(0, 5) == b"hello"
+    file.close()
+
+
+def test_a_hole_frees_space(tmp_path: Path) -> None:
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    file.write(0, b"x" * (1 << 20))
+    file.sync()
+    before = file.allocated()
+    file.punch_hole(0, 1 << 20)
+    assert file.allocated() < before
+    file.close()
