@@ -11,9 +11,9 @@ class Tries {
     this._open = new Map()
   }
 
-  // A trie on the core that `core.open` opened.
-  async open ({ core }) {
-    const trie = hypertrie(null, { feed: this._cores._core(core) })
+  // A trie on the core that `core.open` opened. `colliding` hashes keys so that their parts collide.
+  async open ({ core, colliding = false }) {
+    const trie = hypertrie(null, { feed: this._cores._core(core), hash: colliding ? collidingHash : null })
     await call(trie, 'ready')
     this._open.set(core, trie)
     return { version: trie.version }
@@ -35,6 +35,14 @@ class Tries {
       }
     }
     return { version: db.version }
+  }
+
+  // The bytes of all blocks, the header's included.
+  async blocks ({ trie }) {
+    const feed = this._trie(trie).feed
+    const blocks = []
+    for (let index = 0; index < feed.length; index++) blocks.push((await call(feed, 'get', index)).toString('base64'))
+    return blocks
   }
 
   async get ({ trie, key, hidden = false, version = null }) {
@@ -64,6 +72,16 @@ class Tries {
     if (!trie) throw new Error(`no such trie is open: ${key}`)
     return trie
   }
+}
+
+// Eight bytes a part, of which only the first differs, and that has four values.
+function collidingHash (key) {
+  const parts = key.split('/')
+  if (parts[0] === '') parts.shift()
+  if (parts[parts.length - 1] === '') parts.pop()
+  const hash = Buffer.alloc(8 * parts.length)
+  parts.forEach((part, index) => { hash[8 * index] = Buffer.from(part).reduce((sum, byte) => sum + byte, 0) % 4 })
+  return hash
 }
 
 function node (found) {
