@@ -58,6 +58,7 @@ const works = {
         await call(core, 'append', batch === 1 ? all[start] : all.slice(start, start + batch))
       }
     })
+    await call(core, 'close')
   },
 
   async get ({ directory, count }) {
