@@ -82,6 +82,10 @@ def choose_nodes(
     chosen = [leaf] if hash_only else []
     if digest == 1:
         return chosen, 0
+    if digest & 1:
+        below = _siblings_below(has, leaf, digest)
+        if below is not None:
+            return chosen + below, 0
     known = _known_of(has, leaf, digest)
     node = leaf
     while node not in known:
@@ -94,6 +98,26 @@ def choose_nodes(
             chosen.append(sibling)
         node = flat_tree.parent(node)
     return chosen, 0
+
+
+def _siblings_below(has: Callable[[int], bool], leaf: int, digest: int) -> list[int] | None:
+    """Return what an asker lacks below the ancestor that ``digest`` names; None if some of it is not here.
+
+    Most proofs are of this kind, and need nothing but the digest's bits.
+    """
+    chosen = []
+    bits = digest >> 1
+    node = leaf
+    while bits != 1:
+        bit = ~node & (node + 1)
+        if not bits & 1:
+            sibling = node ^ (bit << 1)
+            if not has(sibling):
+                return None
+            chosen.append(sibling)
+        node = (node | bit) & ~(bit << 1)
+        bits >>= 1
+    return chosen
 
 
 def _known_of(has: Callable[[int], bool], leaf: int, digest: int) -> _Known:

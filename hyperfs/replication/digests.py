@@ -12,7 +12,7 @@ from typing import Final
 
 from hyperfs import flat_tree
 
-MAX_REMEMBERED: Final = 65536
+MAX_REMEMBERED: Final = 1024
 """Tree nodes remembered of one peer and core; past that all are forgotten, which only makes proofs longer."""
 
 
@@ -49,48 +49,40 @@ def climb(block_index: int, tree_length: int, known: Callable[[int], bool]) -> t
 
 
 class Remembered:
-    """What a peer's digests said that it has, for the life of a channel."""
+    """What a peer's digests said that it has, for the life of a channel.
 
-    __slots__ = ("_nodes",)
+    Who has an ancestor of a block has all the roots left of it too; so of all ancestors the rightmost one is kept, as
+    the length of a tree whose roots the peer has. Siblings said without an ancestor are kept one by one.
+    """
+
+    __slots__ = ("_length", "_nodes")
 
     def __init__(self) -> None:
+        self._length = 0
         self._nodes: set[int] = set()
 
     def merge(self, block_index: int, digest: int, tree_length: int) -> int:
         """Take in what ``digest`` says, and return the digest that says all that is known of the way up."""
-        if digest == 1:
-            return 1
         if digest & 1:
-            # the way up ends at an ancestor: nothing remembered can shorten it by more than digests already do
-            self._note_ancestor(block_index, digest)
+            # the way up ends at what is known: nothing remembered could shorten it
+            if digest != 1:
+                depth = digest.bit_length() - 2
+                self._length = max(self._length, (block_index >> depth) + 1 << depth)
             return digest
-        self._note_siblings(block_index, digest)
-        if not self._nodes:
+        if digest:
+            self._note_siblings(block_index, digest)
+        if not self._nodes and not self._length:
             return digest
-        return climb(block_index, tree_length, self._nodes.__contains__)[0]
-
-    def _note_ancestor(self, block_index: int, digest: int) -> None:
-        node = 2 * block_index
-        for _ in range(digest.bit_length() - 2):
-            node = flat_tree.parent(node)
-        if node in self._nodes:
-            return
-        self._note_siblings(block_index, digest & ~(1 << (digest.bit_length() - 1)))
-        self._add(node)
-        # who has an ancestor has all the roots left of it, too
-        for root in flat_tree.full_roots(flat_tree.left_span(node) // 2):
-            self._add(root)
+        known = self._nodes.union(flat_tree.full_roots(min(self._length, tree_length)))
+        return climb(block_index, tree_length, known.__contains__)[0]
 
     def _note_siblings(self, block_index: int, digest: int) -> None:
         node = 2 * block_index
         bits = digest >> 1
         while bits:
             if bits & 1:
-                self._add(flat_tree.sibling(node))
+                if len(self._nodes) >= MAX_REMEMBERED:
+                    self._nodes.clear()
+                self._nodes.add(flat_tree.sibling(node))
             node = flat_tree.parent(node)
             bits >>= 1
-
-    def _add(self, node: int) -> None:
-        if len(self._nodes) >= MAX_REMEMBERED:
-            self._nodes.clear()
-        self._nodes.add(node)

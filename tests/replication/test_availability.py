@@ -86,7 +86,7 @@ def test_runs_are_found_across_pages(page_count: int) -> None:
 EDGES = [0, 1, 7, 8, PAGE_BITS - 1, PAGE_BITS, PAGE_BITS + 1, 2 * PAGE_BITS, 3 * PAGE_BITS, LONG_RUN, LONG_RUN + 5]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(EDGES), st.sampled_from(EDGES)), max_size=8))
 def test_it_says_what_a_set_would_say(changes: list[tuple[bool, int, int]]) -> None:
     availability = Availability()

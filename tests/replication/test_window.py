@@ -46,7 +46,7 @@ def test_it_stays_small_on_a_slow_line() -> None:
 
 def test_it_is_bounded_in_requests() -> None:
     window = Window()
-    transfer(window, rate=20_000, round_trip=0.5, block_bytes=10, seconds=4)
+    transfer(window, rate=20_000, round_trip=0.5, block_bytes=10, seconds=7)
     assert window.size == MAX_REQUESTS
 
 
