@@ -19,12 +19,15 @@ from hyperfs.mount.attributes import content_of, kind_of
 from hyperfs.mount.files import OpenFiles
 from hyperfs.mount.inodes import NO_CONTENT, ROOT, InodeTable
 from hyperfs.mount.invalidate import Invalidator
+from hyperfs.mount.waiting import NOBODY, Waits
 
 logger = logging.getLogger(__name__)
 
 MAX_GATHERED = 20_000
 """Changes gathered before the switch; of more, the rest is told while it is still being found."""
 RETRY_SECONDS = 2.0
+TELLING_SECONDS = 5.0
+"""How long what is at a path now may take to be read, before its name is dropped without knowing."""
 _SLICE = 256
 
 
@@ -38,12 +41,13 @@ class Follower:
     """Moves ``head`` from version to version of ``drive``, open files with it."""
 
     def __init__(
-        self, drive: Drive, head: Head, inodes: InodeTable, files: OpenFiles, invalidator: Invalidator
+        self, drive: Drive, head: Head, inodes: InodeTable, files: OpenFiles, waits: Waits, invalidator: Invalidator
     ) -> None:
         self._drive = drive
         self._head = head
         self._inodes = inodes
         self._files = files
+        self._waits = waits
         self._invalidator = invalidator
 
     async def run(self) -> None:
@@ -71,23 +75,28 @@ class Follower:
         self._head.snapshot = snapshot
         try:
             while gathered:
-                for change in gathered:
-                    await self._tell(snapshot, change)
+                await self._tell(snapshot, gathered)
                 gathered = await _gather(found, _SLICE)
         except HyperfsError as error:
             logger.info("what version %d changes cannot be read: %s; looking at all inodes", snapshot.version, error)
             await self._tell_below(snapshot, ROOT)
 
-    async def _tell(self, snapshot: Snapshot, change: Change) -> None:
-        if change.kind is Kind.LISTING and not change.whole_tree:
-            return
-        path = change.path.encode(errors="surrogateescape")
-        number = self._inodes.find_path(path)
-        if number is not None:
+    async def _tell(self, snapshot: Snapshot, found: list[Change]) -> None:
+        """Tell of names that came or went, which takes no reading; then of what the kernel knows and has changed."""
+        known = []
+        for change in found:
+            path = change.path.encode(errors="surrogateescape")
+            number = self._inodes.find_path(path)
+            if number is None or change.kind is Kind.GONE:
+                await self._tell_of_name(path)
+            elif change.kind is not Kind.LISTING or change.whole_tree:
+                known.append((number, change.whole_tree))
+        for number, whole_tree in known:
             await self._tell_of_inode(snapshot, number)
-            if change.whole_tree:
+            if whole_tree:
                 await self._tell_below(snapshot, number)
-            return
+
+    async def _tell_of_name(self, path: bytes) -> None:
         parent_path, _, name = path.rpartition(b"/")
         parent = self._inodes.find_path(parent_path)
         if parent is not None:
@@ -102,10 +111,12 @@ class Follower:
         """Tell of an inode that the kernel knows: what is at its path now decides what has to be dropped."""
         await self._invalidator.room()
         try:
-            entry = await snapshot.stat(self._inodes.path(number).decode())
-            stat = entry.stat
-            if stat.is_file:
-                await self._adopt(snapshot, entry, number)
+            path = self._inodes.path(number).decode()
+            with self._waits.limit(TELLING_SECONDS, path or "/", busy=NOBODY):
+                entry = await snapshot.stat(path)
+                stat = entry.stat
+                if stat.is_file:
+                    await self._adopt(snapshot, entry, number)
             inode = self._inodes[number]
         except KeyError:
             return  # forgotten meanwhile

@@ -47,9 +47,12 @@ def mounted_at(mountpoint: str) -> Mounted | None:
 
 
 def is_dead(mountpoint: str) -> bool:
-    """Tell whether ``mountpoint`` is one whose file system process is gone."""
+    """Tell whether ``mountpoint`` is one whose file system process is gone.
+
+    Asks for statfs, which is never answered from the kernel's caches, as a stat of the root can be.
+    """
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

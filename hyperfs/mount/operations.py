@@ -24,7 +24,7 @@ from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.files import OpenFiles
 from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.options import MountOptions
-from hyperfs.mount.waiting import Waits
+from hyperfs.mount.waiting import NOBODY, Waits
 
 _BLOCK_BYTES = 4096
 _USER = "user."
@@ -163,7 +163,7 @@ class DriveOperations(pyfuse3.Operations):
     @answers_errors
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """Tell of a file system that is full: as large as the drive's content, with nothing free."""
-        with self.waits.limit(self._lookup_seconds, "statfs", busy=0):
+        with self.waits.limit(self._lookup_seconds, "statfs", busy=NOBODY):
             content = await self.drive.content()
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = _BLOCK_BYTES

@@ -68,8 +68,7 @@ async def run_mount(
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
-            follower = Follower(drive, operations, operations.inodes, operations.files, session.invalidator)
-            nursery.start_soon(follower.run)
+            nursery.start_soon(session.follower(drive).run)
             logger.info("%s: drive %s is mounted", path, short(drive.key))
             if on_ready is not None:
                 on_ready()
@@ -121,6 +120,11 @@ class _Session:
         mounted = await trio.to_thread.run_sync(mounting.mounted_at, self._path)
         if mounted is not None:
             await trio.to_thread.run_sync(mounting.tune, mounted.device)
+
+    def follower(self, drive: Drive) -> Follower:
+        """Return what follows ``drive`` for this mount."""
+        shown = self._operations
+        return Follower(drive, shown, shown.inodes, shown.files, shown.waits, self.invalidator)
 
     async def end(self) -> None:
         """Unmount, whatever is still going on: fail what waits, stop telling the kernel, then take the mount away."""

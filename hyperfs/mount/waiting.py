@@ -12,6 +12,10 @@ import trio
 from hyperfs.errors import BlockNotAvailable
 
 
+NOBODY = 0
+"""Keeps no inode busy."""
+
+
 class TimedOut(BlockNotAvailable):
     """Blocks did not come in the time that an operation has for it."""
 

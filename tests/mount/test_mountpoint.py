@@ -66,7 +66,7 @@ def test_a_user_who_may_not_let_others_in_is_told(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_is_not_the_users_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr(mountpoint, "FUSERMOUNT", "sh")
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) == mountpoint.FUSE_DEVICE)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path / "inner")
     (tmp_path / "inner").mkdir()
     assert refusal(tmp_path / "inner").errno == errno.EACCES
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,14 +13,30 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60.0
 
 
+def comes_true(condition: Callable[[], bool], *, within_seconds: float = 1.0) -> bool:
+    """Tell whether ``condition`` comes to hold in time; that a mount follows within a second is what it promises."""
+    ended = threading.Event()
+    timer = threading.Timer(within_seconds, ended.set)
+    timer.start()
+    try:
+        while not condition():
+            if ended.wait(0.005):
+                return False
+        return True
+    finally:
+        timer.cancel()
+
+
 class Mounted:
     """A process of `mount_process` and its mount point. Leaving it kills the process and unmounts in any case."""
 
     def __init__(
-        self, path: Path, *, prepare: str = "", version: int | None = None, expect_ready: bool = True, **options: Any
+        self, path: Path, *, prepare: str = "", version: int | None = None, makes_folder: bool = True, **options: Any
     ) -> None:
         self.path = path
-        path.mkdir(exist_ok=True)
+        self._is_ready = True
+        if makes_folder:
+            path.mkdir(exist_ok=True)
         self.log: list[str] = []
         arguments = json.dumps([options, prepare, version])
         self.process = subprocess.Popen(
@@ -35,11 +52,16 @@ class Mounted:
         self._guard = threading.Timer(DEADLINE_SECONDS, self._end)
         self._guard.daemon = True
         self._guard.start()
-        if expect_ready:
-            ready = self._answer()
-            if ready != "ready":
-                self.close()
-                raise AssertionError(f"the mount did not get ready: {ready}\n{''.join(self.log)}")
+        ready = self._answer()
+        if ready != "ready":
+            self._is_ready = False
+            self.close()
+            raise AssertionError(f"the mount did not get ready: {ready}")
+
+    @classmethod
+    def again(cls, path: Path, *, prepare: str) -> Self:
+        """Mount at a path where another process has mounted, dead or alive."""
+        return cls(path, prepare=prepare, makes_folder=False)
 
     def __enter__(self) -> Self:
         return self
@@ -86,9 +108,10 @@ class Mounted:
     def _end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        for connection in self._connections():
-            connection.write_text("1")
-        subprocess.run(["fusermount3", "-u", "-z", "-q", str(self.path)], check=False, stderr=subprocess.DEVNULL)
+        if self._is_ready:
+            for connection in self._connections():
+                connection.write_text("1")
+            subprocess.run(["fusermount3", "-u", "-z", "-q", str(self.path)], check=False, stderr=subprocess.DEVNULL)
         self.process.wait(DEADLINE_SECONDS)
 
     def _connections(self) -> list[Path]:
