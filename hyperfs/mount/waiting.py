@@ -11,7 +11,6 @@ import trio
 
 from hyperfs.errors import BlockNotAvailable
 
-
 NOBODY = 0
 """Keeps no inode busy."""
 

@@ -170,12 +170,12 @@ BLOCK_LOOKUPS = """
 import trio
 state["event"] = trio.Event()
 state["blocked"] = 0
-snapshot_class = type(operations.snapshot)
-stat = snapshot_class.stat
-async def blocking(self, path):
-    if path.startswith("away/"):
+stat = operations._stat
+async def blocking(snapshot, path, *, busy):
+    if path.startswith(b"away/"):
         state["blocked"] += 1
-        await state["event"].wait()
-    return await stat(self, path)
-snapshot_class.stat = blocking
+        with operations.waits.limit(operations._lookup_seconds, "lookup", busy=busy):
+            await state["event"].wait()
+    return await stat(snapshot, path, busy=busy)
+operations._stat = blocking
 """
