@@ -85,7 +85,10 @@ async def changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
         if new_inner is old_inner:
             continue
         async for change in changes(new_inner, old_inner):
-            yield replace(change, path=names.join(path, change.path))
+            if change.path:
+                yield replace(change, path=names.join(path, change.path))
+            else:
+                yield Change(path, Kind.LISTING)  # what is shown of the mount point itself is the outer drive's
 
 
 async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:

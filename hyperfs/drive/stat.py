@@ -112,6 +112,8 @@ def decode_stat(value: bytes | None) -> Stat:
         message = messages.Stat.FromString(value)
     except DecodeError as error:
         raise EncodingError(f"the node of a path holds no Stat: {error}") from error
+    if not message.HasField("mode"):
+        raise EncodingError("the node of a path holds no Stat: it has no mode")
     size, blocks, offset, byte_offset = message.size, message.blocks, message.offset, message.byteOffset
     if size + byte_offset > _MAX_NUMBER or blocks + offset > _MAX_NUMBER:
         raise EncodingError(f"a Stat claims {size} bytes in {blocks} blocks from block {offset}, byte {byte_offset}")

@@ -437,14 +437,13 @@ class Batch:
         for above in names.ancestors(path):
             if await self._target(above) is not None:
                 raise PathError(errno.EXDEV, path, f"{above!r} is another drive, mounted there; write to that one")
-            stat = self._changed.get(above)
-            if stat is not None and not stat.is_directory:
+        for above in reversed(names.ancestors(path)):
+            present = await self.find(above)
+            if present is None:
+                continue
+            if not present.is_directory:
                 raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")
-        parent = names.split(path)[0]
-        if parent and parent not in self._changed:
-            present = await self.find(parent)
-            if present is not None and not present.is_directory:
-                raise PathError(errno.ENOTDIR, path, f"{parent!r} is not a directory")
+            break
         return path
 
     async def _make_way(self, new: str, *, is_directory: bool) -> None:

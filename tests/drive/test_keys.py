@@ -1,0 +1,75 @@
+"""Every form of a key that people write, and what is said about the others."""
+
+import pytest
+
+from hyperfs.errors import InvalidKey
+from hyperfs.keys import DriveAddress, format_key, parse_address, parse_key
+
+HEX = "64ba417c1b21e428fdea284f8d71d5281ff04d9517d4b37ef9356918a484e5c1"
+KEY = bytes.fromhex(HEX)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEX,
+        HEX.upper(),
+        f" {HEX}\n",
+        f"{HEX}/",
+        f"dat://{HEX}",
+        f"hyper://{HEX}/",
+        f"HYPER://{HEX}",
+        f"http://example.org/{HEX}",
+        f"https://example.org/{HEX}/",
+        f"https://example.org/drives/{HEX}",
+    ],
+)
+def test_a_key_is_read_in_every_form(text: str) -> None:
+    assert parse_key(text) == KEY
+
+
+def test_a_path_may_stand_behind_the_key() -> None:
+    assert parse_address(f"hyper://{HEX}/a/b c.txt") == DriveAddress(KEY, path="a/b c.txt")
+
+
+def test_digits_behind_a_plus_are_a_version() -> None:
+    assert parse_address(f"{HEX}+12") == DriveAddress(KEY, version=12)
+
+
+def test_anything_else_behind_a_plus_is_a_tag() -> None:
+    assert parse_address(f"dat://{HEX}+v1/docs") == DriveAddress(KEY, tag="v1", path="docs")
+
+
+def test_an_address_is_written_as_it_is_read() -> None:
+    address = DriveAddress(KEY, version=7, path="a/b")
+    assert parse_address(str(address)) == address
+
+
+def test_a_printed_key_is_lower_case_hex() -> None:
+    assert format_key(KEY) == HEX
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "0 hex digits instead of 64"),
+        (HEX[:-1], "63 hex digits instead of 64"),
+        (HEX + "0", "65 hex digits instead of 64"),
+        ("g" + HEX[1:], "'g' is not a hex digit"),
+        (HEX + "+", "neither a version nor a tag"),
+        (HEX + "+0", "counted from 1"),
+        (HEX + "?x", "goes on behind"),
+        ("https://example.org/", "0 hex digits"),
+        ("https://example.org", "0 hex digits"),
+        ("é" * 64, "is not a hex digit"),
+    ],
+)
+def test_what_is_not_a_key_is_refused_with_the_reason(text: str, said: str) -> None:
+    with pytest.raises(InvalidKey, match=said.replace("+", r"\+")):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("behind", ["+3", "+tag", "/path"])
+def test_where_only_a_key_is_meant_nothing_may_stand_behind_it(behind: str) -> None:
+    with pytest.raises(InvalidKey, match="only a key is meant"):
+        parse_key(HEX + behind)
