@@ -4,7 +4,8 @@ The rules: a path is named when what a reader of it sees differs, and no other; 
 difference. The work follows the number of differences, not the size of the drive.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -65,14 +66,15 @@ class LogEntry:
     tagged: int | None = None
 
 
-async def changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
+async def changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Change, None]:
     """Yield each path of which readers see something else in ``newer`` than in ``older``, once.
 
     Implied directories count: they come and go with what is below them, and take their times from it. Mounted drives
     are compared as far as ``older`` went into them.
     """
-    async for change in _own_changes(newer, older):
-        yield change
+    async with aclosing(_own_changes(newer, older)) as own:
+        async for change in own:
+            yield change
     new_table, old_table = await newer.mounts(), await older.mounts()
     for path, old_inner in older.opened_mounts.items():
         if new_table.targets.get(path) != old_table.targets.get(path):
@@ -84,14 +86,15 @@ async def changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
             continue
         if new_inner is old_inner:
             continue
-        async for change in changes(new_inner, old_inner):
-            if change.path:
-                yield replace(change, path=names.join(path, change.path))
-            else:
-                yield Change(path, Kind.LISTING)  # what is shown of the mount point itself is the outer drive's
+        async with aclosing(changes(new_inner, old_inner)) as inner:
+            async for change in inner:
+                if change.path:
+                    yield replace(change, path=names.join(path, change.path))
+                else:
+                    yield Change(path, Kind.LISTING)  # what is shown of the mount point itself is the outer drive's
 
 
-async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncIterator[Change]:
+async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Change, None]:
     if newer.version == older.version:
         return
     told: set[str] = set()
@@ -142,7 +145,7 @@ async def _change_above(newer: Snapshot, older: Snapshot, path: str) -> Change:
     return Change(path, Kind.LISTING if same else Kind.CHANGED)
 
 
-async def differences(newer: Snapshot, older: Snapshot) -> AsyncIterator[Difference]:
+async def differences(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Difference, None]:
     """Yield what a person is told of two versions: paths with a node of their own, in the trie's order."""
     async for difference in newer.trie.diff(older.trie):
         path = names.normalise(difference.key)
@@ -152,7 +155,7 @@ async def differences(newer: Snapshot, older: Snapshot) -> AsyncIterator[Differe
             yield Difference(path, kind, _stat_of(new), _stat_of(old))
 
 
-async def history(snapshot: Snapshot, *, limit: int | None = None) -> AsyncIterator[LogEntry]:
+async def history(snapshot: Snapshot, *, limit: int | None = None) -> AsyncGenerator[LogEntry, None]:
     """Yield what each version did, newest first, at most ``limit`` of them. Version 1 is the empty drive, and left out.
 
     Changes that were committed together have versions of their own.

@@ -4,7 +4,7 @@ The rule: as long as the nodes are here, nothing waits. See docs/formats.md, "Th
 with a prefix is reached is the newest of them, and its links name the prefix's own node.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from hyperfs.errors import DamagedTrie
@@ -60,7 +60,7 @@ async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:
     return node
 
 
-async def children(trie: Trie, path: str) -> AsyncIterator[Child]:
+async def children(trie: Trie, path: str) -> AsyncGenerator[Child, None]:
     """Yield each name in directory ``path`` once, in the trie's order."""
     part_count = path.count("/") + 1 if path else 0
     async for newest in trie.iterate(path, recursive=False, gt=True):

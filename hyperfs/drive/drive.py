@@ -3,12 +3,11 @@
 The rule: whoever wants to look takes a `Snapshot` and sees one version of everything until he takes another.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Self
 
-import trio
-
 from hyperfs.core.reader import CoreReader
+from hyperfs.drive.nursery import open_work
 from hyperfs.drive.snapshot import Snapshot, known_version
 from hyperfs.drive.volume import CoreProvider, Volume, VolumePool
 from hyperfs.trie import NodeCache
@@ -71,11 +70,11 @@ class Drive:
 
     async def update(self) -> None:
         """Ask the peers for newer versions, of the drives mounted in it that were gone into too."""
-        async with trio.open_nursery() as nursery:
+        async with open_work() as nursery:
             for volume in self.volume.pool:
                 nursery.start_soon(volume.metadata.update)
 
-    async def watch(self) -> AsyncIterator[Snapshot]:
+    async def watch(self) -> AsyncGenerator[Snapshot, None]:
         """Yield the present snapshot, and each newer one as it becomes known; several new versions may come as one."""
         snapshot = self.snapshot()
         yield snapshot
@@ -91,7 +90,7 @@ class Drive:
         """Return once a core of any drive in reach is longer than it was, or another drive came into reach."""
         pool = self.volume.pool
         opened = pool.opened
-        async with trio.open_nursery() as nursery:
+        async with open_work() as nursery:
 
             async def longer(core: CoreReader, length: int) -> None:
                 await core.wait_longer(length)

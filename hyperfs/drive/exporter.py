@@ -9,7 +9,8 @@ import errno
 import hashlib
 import os
 import stat as st
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import trio
@@ -103,12 +104,9 @@ class _Exporting:
             path = waiting.pop()
             local = path[len(top) + 1 :] if top else path
             try:
-                async for entries in _in_batches(self._snapshot.list(path), ENTRIES_AT_ONCE):
-                    directories = [entry for entry in entries if entry.is_directory]
-                    usable = await trio.to_thread.run_sync(self._make_directories, local, directories)
-                    waiting += [entry.path for entry in usable]
-                    made += [(names.join(local, entry.name), entry.stat) for entry in usable]
-                    await self.batch(local, [entry for entry in entries if not entry.is_directory])
+                async with aclosing(_in_batches(self._snapshot.list(path), ENTRIES_AT_ONCE)) as batches:
+                    async for entries in batches:
+                        waiting += await self._copy_entries(local, entries, made)
             except (PathError, NotADrive, UnknownVersion) as error:
                 if path == top or (isinstance(error, PathError) and error.errno != errno.ELOOP):
                     raise
@@ -116,6 +114,14 @@ class _Exporting:
         for position in range(len(made), 0, -ENTRIES_AT_ONCE):
             some = made[max(0, position - ENTRIES_AT_ONCE) : position]
             await trio.to_thread.run_sync(self._finish_directories, some[::-1])
+
+    async def _copy_entries(self, local: str, entries: list[Entry], made: list[tuple[str, Stat]]) -> list[str]:
+        """Copy some entries of a directory; return the paths of the directories among them, once they are made."""
+        directories = [entry for entry in entries if entry.is_directory]
+        usable = await trio.to_thread.run_sync(self._make_directories, local, directories)
+        made += [(names.join(local, entry.name), entry.stat) for entry in usable]
+        await self.batch(local, [entry for entry in entries if not entry.is_directory])
+        return [entry.path for entry in usable]
 
     async def batch(self, directory: str, entries: list[Entry]) -> None:
         """Copy files and links of one drive's directory into one local directory."""
@@ -316,11 +322,12 @@ async def _fetch_all(files: list[OpenFile]) -> None:
             await core.fetch(absent, priority=Priority.URGENT)
 
 
-async def _in_batches(entries: AsyncIterator[Entry], size: int) -> AsyncIterator[list[Entry]]:
-    batch: list[Entry] = []
-    async for entry in entries:
-        batch.append(entry)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    yield batch
+async def _in_batches(entries: AsyncGenerator[Entry, None], size: int) -> AsyncGenerator[list[Entry], None]:
+    async with aclosing(entries):
+        batch: list[Entry] = []
+        async for entry in entries:
+            batch.append(entry)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        yield batch

@@ -6,7 +6,8 @@ the drive are left alone.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -19,6 +20,7 @@ from hyperfs.core.reader import Run
 from hyperfs.drive import names
 from hyperfs.drive.committer import Committer, ContentLease
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, decode_stat, encode_stat
@@ -116,12 +118,13 @@ async def plan_import(
     for path in names.ancestors(names.join(into, ".")):
         planner.keep(path)
     skip = [(status.st_dev, status.st_ino) for status in [path.stat() for path in excluded if path.is_dir()]]
-    async for item in _scanned(source, skip):
-        await planner.add(item, compare)
+    async with aclosing(_scanned(source, skip)) as items:
+        async for item in items:
+            await planner.add(item, compare)
     return planner.plan(delete=delete)
 
 
-async def _scanned(source: Path, excluded: Collection[tuple[int, int]]) -> AsyncIterator[Found | Skipped]:
+async def _scanned(source: Path, excluded: Collection[tuple[int, int]]) -> AsyncGenerator[Found | Skipped, None]:
     items = scan(source, excluded=excluded)
     while True:
         some = await trio.to_thread.run_sync(lambda: list(islice(items, _SCANNED_AT_ONCE)))
@@ -276,7 +279,7 @@ class _Importing:
 
     async def append_files(self, lease: ContentLease) -> None:
         """Append all files: a task reads ahead in worker threads while this one appends."""
-        async with trio.open_nursery() as nursery:
+        async with open_work() as nursery:
             sender, receiver = trio.open_memory_channel[_Load | _Part](_LOADS_UNDER_WAY)
             nursery.start_soon(_read_all, self._plan.source, self._plan.files, sender)
             async with receiver:

@@ -8,17 +8,16 @@ followed.
 
 import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-
-import trio
 
 from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
 from hyperfs.drive.descent import children, newest_at, own_node
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.nursery import open_work
 from hyperfs.drive.stat import MOUNT_FLAG, MountTarget, decode_mount_record, decode_stat
 from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
 from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
@@ -55,7 +54,7 @@ class OpenFile:
 
     async def copy_to(self, write: Callable[[bytes], Awaitable[None]], *, start: int = 0) -> None:
         """Await ``write`` with the bytes from ``start`` to the end, in order, while what follows is being fetched."""
-        async with trio.open_nursery() as nursery:
+        async with open_work() as nursery:
             for position in range(start, self.run.size, PIECE_BYTES):
                 if position + PIECE_BYTES < self.run.size:
                     nursery.start_soon(self._ahead, position + PIECE_BYTES)
@@ -115,7 +114,7 @@ class Snapshot:
         snapshot, inner_path = await self.locate(path)
         return await snapshot._stat_own(inner_path, path)
 
-    async def list(self, path: str = "", *, raw: bool = False) -> AsyncIterator[Entry]:
+    async def list(self, path: str = "", *, raw: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the entries of a directory, each name once, in the trie's order.
 
         Names that cannot be presented, and nodes that hold no Stat, are left out and logged once; ``raw`` shows them.
@@ -125,10 +124,11 @@ class Snapshot:
         if not directory.is_directory:
             raise PathError(errno.ENOTDIR, path, "it is not a directory")
         snapshot, inner_path = await self.locate(path, enter=True)
-        async for entry in snapshot._list_own(inner_path, path, raw=raw):
-            yield entry
+        async with aclosing(snapshot._list_own(inner_path, path, raw=raw)) as entries:
+            async for entry in entries:
+                yield entry
 
-    async def walk(self, path: str = "") -> AsyncIterator[Entry]:
+    async def walk(self, path: str = "") -> AsyncGenerator[Entry, None]:
         """Yield everything below ``path``, mounted drives included, a directory before what is in it.
 
         A drive that is mounted inside itself is shown, and not gone into.
@@ -137,10 +137,11 @@ class Snapshot:
         while waiting:
             directory = waiting.pop()
             try:
-                async for entry in self.list(directory):
-                    yield entry
-                    if entry.is_directory:
-                        waiting.append(entry.path)
+                async with aclosing(self.list(directory)) as entries:
+                    async for entry in entries:
+                        yield entry
+                        if entry.is_directory:
+                            waiting.append(entry.path)
             except PathError as error:
                 if error.errno != errno.ELOOP or directory == path:
                     raise
@@ -273,17 +274,18 @@ class Snapshot:
             self._directories.clear()
         self._directories.update(checked)
 
-    async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncIterator[Entry]:
+    async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncGenerator[Entry, None]:
         table = await self.mounts()
         unlisted = set(table.names_below(inner_path))
         left_out: list[str] = []
-        async for row in self._rows(inner_path):
-            unlisted.discard(row.name)
-            reason = why_left_out(row)
-            if reason is not None and not raw:
-                left_out.append(f"{row.name!r}: {reason}")
-                continue
-            yield await self._entry(row, names.join(inner_path, row.name), names.join(path, row.name), table)
+        async with aclosing(self._rows(inner_path)) as rows:
+            async for row in rows:
+                unlisted.discard(row.name)
+                reason = why_left_out(row)
+                if reason is not None and not raw:
+                    left_out.append(f"{row.name!r}: {reason}")
+                    continue
+                yield await self._entry(row, names.join(inner_path, row.name), names.join(path, row.name), table)
         for name in sorted(filter(names.is_presentable, unlisted)):
             child = names.join(inner_path, name)
             yield Entry(names.join(path, name), child, 0, self, None, True, table.targets.get(child))
@@ -296,7 +298,7 @@ class Snapshot:
                 left_out[0],
             )
 
-    async def _rows(self, inner_path: str) -> AsyncIterator[Row]:
+    async def _rows(self, inner_path: str) -> AsyncGenerator[Row, None]:
         newest = await newest_at(self.trie, inner_path)
         if newest is None:
             return
@@ -307,11 +309,12 @@ class Snapshot:
                 yield row
             return
         seen: list[Row] = []
-        async for child in children(self.trie, inner_path):
-            row = self._row(child.name, child.newest, child.own)
-            if len(seen) <= MAX_CACHED_ROWS:
-                seen.append(row)
-            yield row
+        async with aclosing(children(self.trie, inner_path)) as found:
+            async for child in found:
+                row = self._row(child.name, child.newest, child.own)
+                if len(seen) <= MAX_CACHED_ROWS:
+                    seen.append(row)
+                yield row
         cache.put(self.key, inner_path, newest.seq, tuple(seen))
 
     @staticmethod

@@ -1,0 +1,221 @@
+"""Copying a drive into a folder, and never anywhere else."""
+
+import os
+import stat as st
+from pathlib import Path
+
+import pytest
+
+from hyperfs.drive import beneath
+from hyperfs.drive.beneath import Beneath
+from hyperfs.drive.exporter import export
+from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
+from hyperfs.drive.stat import Stat, encode_stat
+from hyperfs.errors import BlockNotAvailable, PathError
+from hyperfs.trie import Put
+from tests.support.drives import OwnDrive, new_drive
+
+BIG = bytes(range(256)) * 20_000
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+async def sample() -> OwnDrive:
+    own = await new_drive()
+    await own.writer.put_file("a/b/c.txt", b"hello", mode=0o640, mtime=1_000_000_123, attributes={"user.x": b"y"})
+    await own.writer.make_directory("empty", mode=0o500)
+    await own.writer.symlink("link", "a/b/c.txt")
+    await own.writer.put_file("big", BIG, mtime=2_000_000_456)
+    return own
+
+
+async def test_what_is_exported_can_be_imported_without_a_change(target: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "d" / "e").mkdir(parents=True)
+    (source / "d" / "e" / "f").write_bytes(b"x")
+    (source / "l").symlink_to("nowhere")
+    os.utime(source / "d", ns=(0, 10**15))
+    own = await new_drive()
+
+    await run_import(await plan_import(own.drive.snapshot(), source), own.committer)
+    await export(own.drive.snapshot(), target)
+    assert (await plan_import(own.drive.snapshot(), target, delete=True)).is_empty
+
+
+async def test_content_modes_times_links_and_attributes_arrive(target: Path) -> None:
+    own = await sample()
+    result = await export(own.drive.snapshot(), target)
+    assert (result.files, result.skipped) == (3, ())
+    assert (target / "big").read_bytes() == BIG
+    assert (target / "a/b/c.txt").read_bytes() == b"hello"
+    status = (target / "a/b/c.txt").stat()
+    assert (st.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o640, 1_000_000_123_000_000)
+    assert st.S_IMODE((target / "empty").stat().st_mode) == 0o500
+    assert os.readlink(target / "link") == "a/b/c.txt"
+    assert os.getxattr(target / "a/b/c.txt", "user.x") == b"y"
+    assert not [path for path in tree(target) if beneath.PART_PREFIX in path]
+
+
+async def test_a_second_export_copies_nothing(target: Path) -> None:
+    own = await sample()
+    await export(own.drive.snapshot(), target)
+    result = await export(own.drive.snapshot(), target)
+    assert (result.files, result.byte_count, result.unchanged) == (0, 0, 3)
+
+
+async def test_an_interrupted_export_goes_on_where_it_was(target: Path) -> None:
+    own = await sample()
+    own.content.take_away(own.content.length - 1)
+    with pytest.raises(BlockNotAvailable):
+        await export(own.drive.snapshot(), target)
+    entry = await own.drive.snapshot().stat("big")
+    identity = own.drive.key + entry.seq.to_bytes(8, "big") + len(BIG).to_bytes(8, "big")
+    (target / beneath.part_name("big", identity)).write_bytes(BIG[: 4 << 20])
+    own.content.put_back()
+    result = await export(own.drive.snapshot(), target)
+    assert result.byte_count <= len(BIG) - (4 << 20) + 5
+    assert (target / "big").read_bytes() == BIG
+
+
+async def test_equal_size_and_time_is_looked_into_by_checksum(target: Path) -> None:
+    own = await sample()
+    await export(own.drive.snapshot(), target)
+    for path, damaged in ((target / "a/b/c.txt", b"HELLO"), (target / "big", bytes(len(BIG)))):
+        times = path.stat()
+        path.write_bytes(damaged)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (await export(own.drive.snapshot(), target)).files == 0
+    result = await export(own.drive.snapshot(), target, compare=Compare.CHECKSUM)
+    assert (result.files, result.unchanged) == (2, 1)
+    assert (target / "big").read_bytes() == BIG
+    assert (target / "a/b/c.txt").read_bytes() == b"hello"
+
+
+async def test_a_part_of_a_drive_can_be_exported(target: Path) -> None:
+    own = await sample()
+    await export(own.drive.snapshot(), target, path="/a/")
+    assert tree(target) == ["b", "b/c.txt"]
+
+
+async def test_one_file_can_be_exported(target: Path) -> None:
+    own = await sample()
+    await export(own.drive.snapshot(), target, path="a/b/c.txt")
+    assert tree(target) == ["c.txt"]
+
+
+async def test_a_path_that_is_not_there_is_an_error(target: Path) -> None:
+    own = await sample()
+    with pytest.raises(PathError):
+        await export(own.drive.snapshot(), target, path="missing")
+
+
+async def test_progress_ends_with_everything(target: Path) -> None:
+    own = await sample()
+    told: list[Progress] = []
+    await export(own.drive.snapshot(), target, on_progress=told.append)
+    assert told[-1].byte_count == len(BIG) + 5
+
+
+async def test_mounted_drives_are_exported_and_a_loop_is_told(target: Path) -> None:
+    inner = await new_drive()
+    await inner.writer.put_file("f", b"inner")
+    own = await new_drive(inner.cores)
+    await own.writer.mount("m", inner.drive.key)
+    await own.writer.mount("self", own.drive.key)
+    result = await export(own.drive.snapshot(), target)
+    assert (target / "m/f").read_bytes() == b"inner"
+    assert [skipped.path for skipped in result.skipped] == ["self"]
+
+
+class TestHostileDrives:
+    """Nothing outside of the target is ever written."""
+
+    async def test_names_that_lead_out_are_left_out(self, target: Path, tmp_path: Path) -> None:
+        own = await new_drive()
+        stat = await own.writer.put_file("fine", b"x")
+        for key in ("../evil", "a/../../evil", "..\\evil", "d/\0evil", "d//evil"):
+            await own.commit(Put(key, encode_stat(stat)))
+        await export(own.drive.snapshot(), target)
+        assert tree(tmp_path) == ["target", "target/a", "target/d", "target/fine"]
+
+    async def test_a_link_and_children_below_it(self, target: Path, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        own = await new_drive()
+        stat = await own.writer.put_file("x", b"x")
+        await own.writer.symlink("way", str(outside))
+        await own.commit(Put("way/evil", encode_stat(stat)))
+        await export(own.drive.snapshot(), target)
+        assert tree(outside) == []
+
+    async def test_a_link_in_the_target_is_not_followed(self, target: Path, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        make_directory(target)
+        (target / "d").symlink_to(outside)
+        own = await new_drive()
+        await own.writer.put_file("d/evil", b"x")
+        result = await export(own.drive.snapshot(), target)
+        assert tree(outside) == []
+        assert [skipped.path for skipped in result.skipped] == ["d"]
+
+    async def test_a_link_in_place_of_a_file_is_replaced(self, target: Path, tmp_path: Path) -> None:
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"untouched")
+        make_directory(target)
+        (target / "f").symlink_to(victim)
+        own = await new_drive()
+        await own.writer.put_file("f", b"x")
+        await export(own.drive.snapshot(), target)
+        assert (victim.read_bytes(), (target / "f").read_bytes()) == (b"untouched", b"x")
+        assert not (target / "f").is_symlink()
+
+    @pytest.mark.parametrize("kind", ["symlink", "hard link"])
+    async def test_what_waits_under_the_name_of_a_part_is_not_written_through(
+        self, target: Path, tmp_path: Path, kind: str
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"untouched")
+        make_directory(target)
+        part = target / beneath.part_name("f", b"")
+        if kind == "symlink":
+            part.symlink_to(victim)
+        else:
+            part.hardlink_to(victim)
+        own = await new_drive()
+        await own.writer.put_file("f", b"x")
+        await export(own.drive.snapshot(), target)
+        assert (victim.read_bytes(), (target / "f").read_bytes()) == (b"untouched", b"x")
+
+    async def test_set_id_bits_and_devices_are_not_taken(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.put_file("s", b"x", mode=0o6755)
+        await own.commit(Put("dev", encode_stat(Stat(st.S_IFBLK | 0o666))))
+        result = await export(own.drive.snapshot(), target)
+        assert st.S_IMODE((target / "s").stat().st_mode) == 0o755
+        assert [skipped.path for skipped in result.skipped] == ["dev"]
+
+    async def test_a_directory_in_place_of_a_file_is_told(self, target: Path) -> None:
+        (target / "f").mkdir(parents=True)
+        own = await new_drive()
+        await own.writer.put_file("f", b"x")
+        result = await export(own.drive.snapshot(), target)
+        assert [skipped.path for skipped in result.skipped] == ["f"]
+        assert tree(target) == ["f"]
+
+    def test_no_step_leads_above(self, target: Path) -> None:
+        below = Beneath(target)
+        with pytest.raises(PathError), below.directory("../x", make=True):
+            pass
+        below.close()

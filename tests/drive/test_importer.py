@@ -1,0 +1,295 @@
+"""Bringing a drive up to date with a folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hyperfs.drive import importer as importer_module
+from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
+from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
+from hyperfs.drive.stat import Stat
+from hyperfs.errors import ConflictingLength
+from tests.support.drives import OwnDrive, new_drive
+
+
+async def bring(own: OwnDrive, source: Path, *, delete: bool = False, into: str = "") -> ImportResult:
+    plan = await plan_import(own.drive.snapshot(), source, delete=delete, into=into)
+    return await run_import(plan, own.committer, clock=lambda: 77)
+
+
+async def contents(own: OwnDrive) -> dict[str, bytes]:
+    snapshot = own.drive.snapshot()
+    return {
+        entry.path: await snapshot.read(entry, 0, entry.stat.size)
+        async for entry in snapshot.walk()
+        if not entry.is_directory and not entry.stat.is_link
+    }
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "c.txt").write_bytes(b"hello")
+    (folder / "empty").mkdir()
+    (folder / "zero").touch()
+    (folder / "link").symlink_to("a/b/c.txt")
+    (folder / "big").write_bytes(bytes(range(256)) * 4097)
+    return folder
+
+
+async def test_a_folder_is_in_the_drive_afterwards(source: Path) -> None:
+    own = await new_drive()
+    result = await bring(own, source)
+    assert await contents(own) == {
+        "a/b/c.txt": b"hello",
+        "zero": b"",
+        "big": bytes(range(256)) * 4097,
+    }
+    assert (result.files, result.byte_count, result.skipped) == (3, 5 + 256 * 4097, ())
+
+
+async def test_modes_owners_times_and_links_are_kept(source: Path) -> None:
+    os.chmod(source / "zero", 0o640)
+    os.utime(source / "zero", ns=(0, 1_234_567_890_123_999_999))
+    os.chmod(source / "empty", 0o711)
+    own = await new_drive()
+    await bring(own, source)
+    snapshot = own.drive.snapshot()
+    zero = (await snapshot.stat("zero")).stat
+    assert (zero.mode, zero.mtime, zero.ctime) == (0o100640, 1_234_567_890_123, 77)
+    assert (zero.uid, zero.gid) == (os.getuid(), os.getgid())
+    assert (await snapshot.stat("empty")).stat.mode == 0o40711
+    assert await snapshot.readlink("link") == "a/b/c.txt"
+
+
+async def test_the_users_attributes_are_kept(source: Path) -> None:
+    os.setxattr(source / "zero", "user.note", b"kept")
+    own = await new_drive()
+    await bring(own, source)
+    assert (await own.drive.snapshot().stat("zero")).stat.attributes == {"user.note": b"kept"}
+
+
+async def test_nothing_is_appended_when_nothing_changed(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    before = (own.metadata.length, own.content.length)
+    result = await bring(own, source, delete=True)
+    assert (own.metadata.length, own.content.length) == before
+    assert (result.files, result.nodes, result.deleted, result.unchanged) == (0, 0, 0, 7)
+
+
+async def test_only_what_changed_is_appended(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    before = own.content.length
+    (source / "zero").write_bytes(b"more")
+    (source / "new").write_bytes(b"new")
+    result = await bring(own, source)
+    assert (result.files, own.content.length - before) == (2, 2)
+
+
+async def test_another_mode_appends_no_content(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    before = own.content.length
+    os.chmod(source / "big", 0o600)
+    result = await bring(own, source)
+    assert (result.nodes, own.content.length - before) == (1, 0)
+    assert (await own.drive.snapshot().stat("big")).stat.mode == 0o100600
+    assert (await contents(own))["big"] == (source / "big").read_bytes()
+
+
+async def test_a_change_that_keeps_size_and_time_is_found_by_checksum(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    path = source / "a" / "b" / "c.txt"
+    times = path.stat()
+    path.write_bytes(b"HELLO")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (await plan_import(own.drive.snapshot(), source)).is_empty
+    plan = await plan_import(own.drive.snapshot(), source, compare=Compare.CHECKSUM)
+    assert [found.path for found in plan.files] == ["a/b/c.txt"]
+
+
+async def test_a_touched_file_appends_no_content_when_compared_by_checksum(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    os.utime(source / "big", ns=(0, 5_000_000_000))
+    plan = await plan_import(own.drive.snapshot(), source, compare=Compare.CHECKSUM)
+    assert (plan.files, [path for path, _ in plan.nodes]) == ((), ["big"])
+
+
+async def test_what_is_gone_stays_unless_deletion_is_asked_for(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    (source / "a" / "b" / "c.txt").unlink()
+    (source / "a" / "b").rmdir()
+    await bring(own, source)
+    assert "a/b/c.txt" in await contents(own)
+    await bring(own, source, delete=True)
+    paths = {entry.path async for entry in own.drive.snapshot().walk()}
+    assert paths == {"a", "big", "empty", "link", "zero"}
+
+
+async def test_a_directory_that_became_a_file_leaves_nothing_behind(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    (source / "a" / "b" / "c.txt").unlink()
+    (source / "a" / "b").rmdir()
+    (source / "a" / "b").write_bytes(b"now a file")
+    await bring(own, source)
+    assert (await contents(own))["a/b"] == b"now a file"
+    keys = {node.key async for node in own.drive.snapshot().trie.iterate()}
+    assert "a/b/c.txt" not in keys
+
+
+async def test_a_file_that_became_a_directory_is_one(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    (source / "zero").unlink()
+    (source / "zero").mkdir()
+    (source / "zero" / "inside").write_bytes(b"x")
+    await bring(own, source)
+    assert (await contents(own))["zero/inside"] == b"x"
+
+
+async def test_it_may_go_into_a_directory_of_the_drive(source: Path) -> None:
+    own = await new_drive()
+    await own.writer.put_file("other", b"stays")
+    await bring(own, source, into="/some/where/", delete=True)
+    found = await contents(own)
+    assert (found["some/where/a/b/c.txt"], found["other"]) == (b"hello", b"stays")
+
+
+async def test_what_a_drive_cannot_hold_is_skipped_with_the_reason(source: Path) -> None:
+    os.mkfifo(source / "fifo")
+    (source / "back\\slash").touch()
+    (source / os.fsdecode(b"not-\xff-utf8")).touch()
+    own = await new_drive()
+    result = await bring(own, source)
+    reasons = {os.fsencode(skipped.path): skipped.reason for skipped in result.skipped}
+    assert set(reasons) == {b"fifo", b"back\\slash", b"not-\xff-utf8"}
+    assert "FIFO" in reasons[b"fifo"]
+    assert "not UTF-8" in reasons[b"not-\xff-utf8"]
+
+
+async def test_what_could_not_be_read_is_not_deleted(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = await new_drive()
+    await bring(own, source)
+
+    def unreadable(folder: Path, *, excluded: object) -> list[Found | Skipped]:
+        return [Skipped("a", "Permission denied")]
+
+    monkeypatch.setattr(importer_module, "scan", unreadable)
+    plan = await plan_import(own.drive.snapshot(), source, delete=True)
+    assert sorted(plan.deletions) == ["big", "empty", "link", "zero"]
+
+
+async def test_a_mounted_drive_is_left_alone(source: Path) -> None:
+    inner = await new_drive()
+    await inner.writer.put_file("c.txt", b"inner")
+    own = await new_drive(inner.cores)
+    await own.writer.mount("a/b", inner.drive.key)
+    result = await bring(own, source, delete=True)
+    assert (await contents(own))["a/b/c.txt"] == b"inner"
+    assert {skipped.path for skipped in result.skipped} == {"a/b", "a/b/c.txt"}
+
+
+async def test_the_store_is_not_imported_into_itself(source: Path) -> None:
+    own = await new_drive()
+    (source / "store" / "cores").mkdir(parents=True)
+    plan = await plan_import(own.drive.snapshot(), source, excluded=[source / "store"])
+    assert [skipped.path for skipped in plan.skipped] == ["store"]
+
+
+async def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    own = await new_drive()
+    with pytest.raises(FileNotFoundError):
+        await plan_import(own.drive.snapshot(), tmp_path / "missing")
+
+
+async def test_somebody_elses_commit_is_a_conflict(source: Path) -> None:
+    own = await new_drive()
+    plan = await plan_import(own.drive.snapshot(), source)
+    await own.writer.put_file("x")
+    with pytest.raises(ConflictingLength):
+        await run_import(plan, own.committer)
+
+
+async def test_progress_ends_with_everything(source: Path) -> None:
+    own = await new_drive()
+    told: list[Progress] = []
+    plan = await plan_import(own.drive.snapshot(), source)
+    await run_import(plan, own.committer, on_progress=told.append)
+    assert told[-1] == Progress(3, 3, plan.total_bytes, plan.total_bytes)
+
+
+async def test_many_files_go_in_several_commits(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer_module, "OPERATIONS_IN_A_COMMIT", 3)
+    monkeypatch.setattr(importer_module, "LOAD_FILES", 2)
+    for number in range(20):
+        (source / f"f{number}").write_bytes(bytes(number))
+    own = await new_drive()
+    await bring(own, source)
+    found = await contents(own)
+    assert all(found[f"f{number}"] == bytes(number) for number in range(20))
+
+
+class TestChangingFiles:
+    """A file goes into the drive as it was at one instant, or not at all."""
+
+    def test_a_small_file_is_read_again_when_it_changed(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = iter([False, True])
+        monkeypatch.setattr(ReadFile, "stayed", lambda self: next(answers))
+        contents = read_small(source, Found("zero", Stat(0o100644)))
+        assert not isinstance(contents, Skipped)
+
+    def test_one_that_changes_each_time_is_skipped(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ReadFile, "stayed", lambda self: False)
+        assert read_small(source, Found("zero", Stat(0o100644))) == Skipped("zero", "it changed each time it was read")
+
+    def test_a_write_while_reading_is_noticed(self, source: Path) -> None:
+        file = ReadFile(source, Found("zero", Stat(0o100644)))
+        (source / "zero").write_bytes(b"x")
+        file.read_blocks(2)
+        assert not file.stayed()
+        file.close()
+
+    def test_a_file_that_became_a_link_is_not_read(self, source: Path) -> None:
+        (source / "zero").unlink()
+        (source / "zero").symlink_to("/etc/passwd")
+        assert isinstance(read_small(source, Found("zero", Stat(0o100644))), Skipped)
+
+    def test_a_file_that_became_a_fifo_does_not_hang(self, source: Path) -> None:
+        (source / "zero").unlink()
+        os.mkfifo(source / "zero")
+        assert isinstance(read_small(source, Found("zero", Stat(0o100644))), Skipped)
+
+    async def test_a_large_one_is_sent_again(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = os.urandom(CHUNK_BYTES * 20 + 5)
+        (source / "big").write_bytes(content)
+        answers = iter([False])
+        stayed = ReadFile.stayed
+        monkeypatch.setattr(ReadFile, "stayed", lambda self: stayed(self) and next(answers, True))
+        own = await new_drive()
+        plan = await plan_import(own.drive.snapshot(), source)
+        big = ImportPlan(source, "", 1, tuple(f for f in plan.files if f.path == "big"), (), (), 0, ())
+        result = await run_import(big, own.committer)
+        assert (result.files, own.content.length) == (1, 16 + 21)
+        assert await contents(own) == {"big": content}
+
+    async def test_a_large_one_that_always_changes_is_skipped(
+        self, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ReadFile, "stayed", lambda self: self.found.path != "big")
+        own = await new_drive()
+        result = await bring(own, source)
+        assert "big" not in await contents(own)
+        assert [skipped.path for skipped in result.skipped] == ["big"]
+
+
+def test_a_scan_tells_a_directory_before_what_is_in_it(source: Path) -> None:
+    paths = [item.path for item in scan(source)]
+    assert paths.index("a") < paths.index("a/b") < paths.index("a/b/c.txt")
