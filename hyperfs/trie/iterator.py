@@ -128,6 +128,7 @@ class NodeIterator:
         self._readahead = _FIRST_READAHEAD
         self._hint_credit = 0
         self._fetches = 0
+        self._yielded = 0
         self._verify = LinkCheck()
 
     def __aiter__(self) -> "NodeIterator":
@@ -148,7 +149,9 @@ class NodeIterator:
             await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.advance(limit)
+                nodes = self.advance(limit)
+                self._yielded += len(nodes)
+                return nodes
             except MissingNodes as missing:
                 needed = missing
             await self._fetch(needed)
@@ -273,7 +276,9 @@ class NodeIterator:
         hint = self._hint()
         seqs = list(dict.fromkeys([*missing.seqs, *self._plan()]))
         self._hint_credit -= len(seqs)
-        self._readahead = min(2 * self._readahead, _MOST_READAHEAD)
+        # A folder is listed to its end, as a rule; a walk of all that is below it may stop at any time.
+        wanted = 2 * (self._yielded if self._walk.recursive else self._readahead)
+        self._readahead = min(max(wanted, _FIRST_READAHEAD), _MOST_READAHEAD)
         self._fetches += 1
         if self._stack is not None:
             self._loader.unpin()

@@ -13,7 +13,8 @@ from tests.support.reference import ReferencePeer, reference_peer
 from tests.support.sparse_core import SparseCore
 
 NAMES = ["a", "b", "c", "dir", "sub", "ünï", "日本", "🚀", "x y", "n1", "n2", "n3", "n4", "n5"]
-# Two of each hash, and "kept" of another: with three the reference's order of slots depends on which of its reads comes back first.
+# Two of each hash, "kept" being of another: with three, the order of slots depends on which read the reference ends
+# first.
 COLLIDING_NAMES = ["a", "e", "b", "f", "c", "g"]
 CHUNKS = 12
 
