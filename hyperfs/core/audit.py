@@ -27,14 +27,13 @@ def check_tree(files: CoreFiles, length: int) -> None:
         depth += 1
 
 
-def bad_blocks(files: CoreFiles, leaves: Sequence[TreeNode], start: int) -> list[int]:
-    """Return the indices of those blocks, one after another from byte ``start``, that do not match their leaves."""
+def bad_blocks(files: CoreFiles, placed: Sequence[tuple[TreeNode, int]]) -> list[int]:
+    """Return the indices of those blocks, given as (leaf, byte offset), that do not match their leaves."""
     bad = []
-    for leaf in leaves:
+    for leaf, start in placed:
         block = files.data.file.read(start, leaf.size)
         if len(block) != leaf.size or files.format.leaf_hash(block) != leaf.hash:
             bad.append(leaf.index // 2)
-        start += leaf.size
     return bad
 
 

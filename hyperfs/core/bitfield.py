@@ -161,7 +161,7 @@ class Bitfield:
     def load(self, number: int, page: bytes) -> None:
         """Take over a page as the file has it, of any page size; its index part is made again when needed."""
         if page[:_BITS_BYTES].strip(b"\x00"):
-            self._pages[number] = bytearray(page[:_BITS_BYTES] + bytes(INDEX_BYTES))
+            self._pages[number] = bytearray(page[:_BITS_BYTES].ljust(PAGE_BYTES, b"\x00"))
 
     def block_pages(self) -> Iterator[tuple[int, bytes]]:
         """Yield (first block, 1024 bytes of block bits) for every page in memory."""

@@ -318,6 +318,14 @@ class Core(LocalReader):
         finally:
             self._write_lock.release()
 
+    def _forget(self, index: int) -> None:
+        """Clear the bit of a block that is not what it should be; where its bytes lie may not be known."""
+        if self._map is not None:
+            self._map.clear_blocks(index, index + 1)
+        self._bitfield.clear_blocks(index, index + 1)
+        for listener in tuple(self._listeners):
+            listener.cleared(self, index, index + 1)
+
     async def sync(self) -> None:
         """Return once everything written before is on disk; then `CoreListener.durable` is called."""
         async with self._sync_lock:
@@ -335,12 +343,13 @@ class Core(LocalReader):
         for blocks in self.present(0, self.length):
             for first in range(blocks.start, blocks.stop, 256):
                 part = range(first, min(first + 256, blocks.stop))
-                leaves = await patiently(lambda part=part: self._own_all([2 * i for i in part]))  # type: ignore[misc]  # bound at once
-                start, _ = await patiently(lambda part=part: self._place(part))  # type: ignore[misc]  # bound at once
-                bad += await trio.to_thread.run_sync(bad_blocks, self._files, leaves, start)
+                placed = await patiently(lambda part=part: self._placed_leaves(part))  # type: ignore[misc]  # bound at once
+                bad += sorted(set(part) - {leaf.index // 2 for leaf, _ in placed})
+                bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
         for index in bad:
-            await self.clear(index, index + 1)
-        return bad
+            self._forget(index)
+        await self.sync()
+        return sorted(bad)
 
     def allocated(self) -> int:
         """Return how many bytes of storage the core's blocks take."""
@@ -410,6 +419,15 @@ class Core(LocalReader):
         """Return the bytes [start, end) of a run of blocks that are here."""
         first, _ = self._offsets.of(blocks.start)
         return first, sum(self._offsets.of(blocks.stop - 1))
+
+    def _placed_leaves(self, blocks: range) -> list[tuple[TreeNode, int]]:
+        """Return (leaf, byte offset) for those of ``blocks`` of which the tree has both."""
+        placed = []
+        for index in blocks:
+            leaf, start = self._own(2 * index), self._offsets.start_of(index)
+            if leaf is not None and start is not None:
+                placed.append((leaf, start))
+        return placed
 
     def _punch(self, places: Sequence[tuple[int, int]]) -> None:
         for start, end in places:

@@ -29,6 +29,7 @@ from hyperfs.storage import Directory, RandomAccessFile
 log = logging.getLogger(__name__)
 
 _SECTOR_BYTES = 512
+_SCAN_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
@@ -134,7 +135,7 @@ def _keys(
 
 
 def _read_whole(directory: Directory, name: str, size: int) -> bytes | None:
-    """Return a small file's content, None when it is absent or empty (a crash while it was made)."""
+    """Return a small file's content, None when it is absent, or empty or zeros (a crash while it was made)."""
     try:
         file = directory.open(name)
     except FileNotFoundError:
@@ -144,7 +145,7 @@ def _read_whole(directory: Directory, name: str, size: int) -> bytes | None:
         content = file.read(0, size)
     finally:
         file.close()
-    if found == 0:
+    if not any(content):
         return None
     if len(content) != size:
         raise DamagedStore(f"{directory.describe(name)} is cut short: {found} bytes, where it should have {size}")
@@ -161,8 +162,8 @@ def _write_whole(directory: Directory, name: str, content: bytes, permissions: i
 
 
 def _page_bytes(directory: Directory, file: RandomAccessFile) -> int:
-    if file.size() == 0:
-        file.write(0, header("bitfield", PAGE_BYTES))
+    if _never_written(file):
+        _write_header(file, header("bitfield", PAGE_BYTES))
         return PAGE_BYTES
     page_bytes = check_header(directory, "bitfield", file.read(0, HEADER_BYTES), None)
     if not 3072 < page_bytes <= PAGE_BYTES:
@@ -173,11 +174,22 @@ def _page_bytes(directory: Directory, file: RandomAccessFile) -> int:
 def _start_file(
     directory: Directory, name: str, file: RandomAccessFile, entry_bytes: int, algorithm: bytes, claimed: int
 ) -> None:
-    found = file.read(0, HEADER_BYTES)
-    if not found and not claimed:
-        file.write(0, header(name, entry_bytes, algorithm))
-        return
-    check_header(directory, name, found, entry_bytes)
+    if not claimed and _never_written(file):
+        _write_header(file, header(name, entry_bytes, algorithm))
+    check_header(directory, name, file.read(0, HEADER_BYTES), entry_bytes)
+
+
+def _never_written(file: RandomAccessFile) -> bool:
+    """Tell whether a file is new, or a crash came before its header was there: nothing is written before that."""
+    if any(file.read(0, HEADER_BYTES)):
+        return False
+    size = file.size()
+    return not any(any(file.read(offset, _SCAN_BYTES)) for offset in range(0, size, _SCAN_BYTES))
+
+
+def _write_header(file: RandomAccessFile, content: bytes) -> None:
+    file.write(0, content)
+    file.sync()
 
 
 def _load_bitfield(files: CoreFiles) -> None:
