@@ -54,9 +54,12 @@ async def _run(store: str, id: str) -> int:
         except (HyperfsError, OSError) as error:
             _log.error("%s: %s", wanted["mountpoint"], error)
             failure = error
-        with trio.move_on_after(1):
-            if client.connected:
-                await child.say_end(client, failure, unmounted=unmounted)
+        told = False
+        if client.connected:
+            with trio.move_on_after(1):
+                told = await child.say_end(client, failure, unmounted=unmounted)
+        if unmounted and not told:
+            client.places.unmounted_note(id).touch()
         return 0 if failure is None else 1
 
 
@@ -104,13 +107,15 @@ class _Child:
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED
 
-    async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> None:
-        """Say why we end."""
+    async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> bool:
+        """Say why we end; tell whether a daemon heard it."""
         error = None if failure is None else to_wire(failure)
         try:
             await client.request("mount.ends", id=self._id, failure=error, unmounted=unmounted)
         except (DaemonError, UsageError) as error:
             _log.debug("%s", error)
+            return False
+        return True
 
 
 if __name__ == "__main__":

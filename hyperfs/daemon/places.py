@@ -67,6 +67,10 @@ class Places:
         self.mounts.mkdir(mode=0o700, exist_ok=True)
         return self.mounts / f"{id}.lock"
 
+    def unmounted_note(self, id: str) -> Path:
+        """What the process of mount ``id`` leaves when its folder was unmounted and no daemon was there to hear it."""
+        return self.mounts / f"{id}.unmounted"
+
     def socket(self) -> Path:
         """Return where this store's control socket belongs. Its directory is made, and checked.
 

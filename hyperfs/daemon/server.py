@@ -76,6 +76,8 @@ class Daemon:
             except (OSError, HyperfsError) as error:
                 _log.error("cannot serve %s: %s", short(key), error)
         for record in state.mounts:
+            if self._was_unmounted(record.id):
+                continue
             self.peers.hold(("mount", record.id), record.peers)
             self.supervisor.add(record)
 
@@ -157,6 +159,15 @@ class Daemon:
         finally:
             self._sessions -= 1
             self.has_changed()
+
+    def _was_unmounted(self, id: str) -> bool:
+        """Tell whether a mount's folder was unmounted while no daemon was there, and forget the mount if so."""
+        note = self.places.unmounted_note(id)
+        if not note.exists():
+            return False
+        self._mount_gone(id)
+        note.unlink()
+        return True
 
     def _mount_gone(self, id: str) -> None:
         left = tuple(record for record in self.state.state.mounts if record.id != id)

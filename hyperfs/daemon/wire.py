@@ -136,7 +136,7 @@ def decode(header: Buffer, payload: Buffer = b"") -> Message:
     """
     try:
         fields = msgpack.unpackb(header, strict_map_key=False, unicode_errors="surrogateescape")
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise EncodingError(f"a control message is not msgpack: {error}") from error
     match fields:
         case [1, int(id), str(method), dict(arguments)]:

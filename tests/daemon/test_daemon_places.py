@@ -1,0 +1,100 @@
+"""Where the socket and the store are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hyperfs.daemon.locks import LockFile
+from hyperfs.daemon.places import MAX_SOCKET_PATH, default_store, places_of, refuse_overlap
+from hyperfs.errors import DaemonError, UsageError
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "run"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    return directory
+
+
+def test_the_socket_lies_in_a_private_directory_of_the_runtime_directory(runtime: Path, tmp_path: Path) -> None:
+    socket = places_of(tmp_path / "store").socket()
+    assert socket.parent == runtime / "hyperfs"
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_each_store_has_one_socket_however_it_is_named(runtime: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    link = tmp_path / "link"
+    store.mkdir()
+    link.symlink_to(store)
+    assert places_of(store).socket() == places_of(link).socket() != places_of(tmp_path / "other").socket()
+
+
+def test_a_directory_that_others_may_enter_is_refused(runtime: Path, tmp_path: Path) -> None:
+    (runtime / "hyperfs").mkdir()
+    (runtime / "hyperfs").chmod(0o755)
+    with pytest.raises(DaemonError, match="only you"):
+        places_of(tmp_path / "store").socket()
+
+
+def test_a_link_in_place_of_the_directory_is_refused(runtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (runtime / "hyperfs").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DaemonError):
+        places_of(tmp_path / "store").socket()
+
+
+def test_a_path_too_long_for_a_socket_address_falls_back_to_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / ("r" * 100)
+    runtime.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    assert len(os.fsencode(places_of(tmp_path / "store").socket())) <= MAX_SOCKET_PATH
+
+
+@pytest.mark.parametrize("value", ["", "relative/path", "/does/not/exist"])
+def test_without_a_usable_runtime_directory_the_socket_is_in_a_private_one_of_its_own(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert places_of(tmp_path / "store").socket().parent == tmp_path / f"hyperfs-{os.geteuid()}"
+
+
+def test_the_default_store_is_the_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERFS_STORE", "/drives")
+    assert default_store() == Path("/drives")
+
+
+def test_the_default_store_is_in_the_data_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYPERFS_STORE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_store() == Path("/data/hyperfs")
+
+
+@pytest.mark.parametrize("mountpoint", ["/", "/srv", "/srv/store", "/srv/store/00", "/srv/store/.hyperfs/mounts"])
+def test_a_mount_point_above_or_inside_the_store_is_refused(mountpoint: str) -> None:
+    with pytest.raises(UsageError):
+        refuse_overlap(Path(mountpoint), Path("/srv/store"))
+
+
+@pytest.mark.parametrize("mountpoint", ["/mnt", "/srv/store2", "/srv/other", "/srv/stor"])
+def test_a_mount_point_beside_the_store_is_fine(mountpoint: str) -> None:
+    refuse_overlap(Path(mountpoint), Path("/srv/store"))
+
+
+def test_a_lock_is_one_holders_at_a_time_and_names_him(tmp_path: Path) -> None:
+    with LockFile(tmp_path / "lock") as first, LockFile(tmp_path / "lock") as second:
+        assert first.try_take()
+        assert not second.try_take()
+        assert second.holder() == os.getpid()
+
+
+def test_a_lock_that_was_released_can_be_taken(tmp_path: Path) -> None:
+    with LockFile(tmp_path / "lock") as first, LockFile(tmp_path / "lock") as second:
+        assert first.try_take()
+        first.release()
+        assert second.try_take()
