@@ -1,0 +1,164 @@
+"""The map between a core's owner and those who look at its files, and a core seen through it."""
+
+from pathlib import Path
+
+import pytest
+
+from hyperfs.core import shared_map
+from hyperfs.core.core import Core
+from hyperfs.core.reader import Run
+from hyperfs.core.shared_map import SharedMapReader, SharedMapWriter
+from hyperfs.core.view import CoreView
+from hyperfs.errors import BlockNotAvailable, DamagedStore
+from hyperfs.storage import DiskDirectory
+from tests.support.cores import KEYS, CoreSource, writer
+
+KEY = KEYS.public
+BLOCKS = [b"%03d" % index for index in range(300)]
+
+
+def test_a_block_set_is_seen_at_once(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.set_blocks(3, 10)
+    assert [looker.has(3, 10), looker.has(2, 4), looker.get(9), looker.count(0, 64)] == [True, False, True, 7]
+
+
+def test_the_generation_changes_before_a_block_goes(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.set_blocks(0, 8)
+    before = looker.generation
+    owner.clear_blocks(2, 3)
+    assert looker.generation > before
+    assert looker.raw(0, 8) == b"\xdf"
+
+
+def test_a_map_grows_under_its_readers(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    assert not looker.get(1_000_000)
+    owner.set_blocks(999_999, 1_000_001)
+    assert looker.has(999_999, 1_000_001)
+    assert not looker.get(999_998)
+
+
+def test_a_map_is_allocated_in_full(tmp_path: Path) -> None:
+    owner = SharedMapWriter(tmp_path / "map", KEY)
+    owner.set_blocks(5_000_000, 5_000_001)
+    status = (tmp_path / "map").stat()
+    assert status.st_blocks * 512 >= status.st_size > 5_000_000 // 8
+
+
+def test_blocks_that_no_map_has_room_for_are_not_there(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.set_blocks(1 << 39, (1 << 39) + 1)
+    assert not looker.get(1 << 39)
+
+
+def test_a_new_owner_takes_the_map_over_empty(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.set_blocks(0, 8)
+    generation, epoch = looker.generation, looker.epoch
+    owner.close()
+    SharedMapWriter(tmp_path / "map", KEY)
+    assert (looker.epoch, looker.get(0)) == (epoch + 1, False)
+    assert looker.generation > generation
+
+
+def test_a_map_that_is_not_there_yet_is_found_later(tmp_path: Path) -> None:
+    looker = SharedMapReader(tmp_path / "map", KEY)
+    assert not looker.get(0)
+    SharedMapWriter(tmp_path / "map", KEY).set_blocks(0, 1)
+    assert looker.get(0)
+
+
+def test_a_map_of_another_boot_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    SharedMapWriter(tmp_path / "map", KEY).set_blocks(0, 1)
+    monkeypatch.setattr(shared_map, "boot_id", lambda: bytes(16))
+    assert not SharedMapReader(tmp_path / "map", KEY).get(0)
+
+
+def test_the_map_of_another_core_is_refused(tmp_path: Path) -> None:
+    SharedMapWriter(tmp_path / "map", KEY)
+    with pytest.raises(DamagedStore, match="is the map of core"):
+        SharedMapReader(tmp_path / "map", bytes(32))
+
+
+async def owned(tmp_path: Path) -> Core:
+    core = await Core.open(DiskDirectory(tmp_path / "core"), key_pair=KEYS, shared_map_path=tmp_path / "map")
+    await core.append(BLOCKS)
+    return core
+
+
+def viewed(core: Core, tmp_path: Path) -> CoreView:
+    directory = DiskDirectory(tmp_path / "core", read_only=True)
+    return CoreView(directory, tmp_path / "map", key=core.key, length=core.length, byte_length=core.byte_length)
+
+
+async def test_a_view_reads_what_its_owner_has(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    assert [view.get_local(index) for index in range(300)] == BLOCKS
+    assert await view.read(Run(range(10, 20), 30, 30), 1, 5) == b"10011"
+
+
+async def test_a_view_switches_to_a_head_it_is_told(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    await core.append([b"new"])
+    assert view.length == 300
+    view.extended(core.length, core.byte_length)
+    assert (view.length, await view.get(300)) == (301, b"new")
+
+
+async def test_a_view_ignores_an_older_head(tmp_path: Path) -> None:
+    view = viewed(await owned(tmp_path), tmp_path)
+    view.extended(5, 15)
+    assert view.length == 300
+
+
+async def test_a_view_does_not_see_a_cleared_block(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    run = Run(range(300), 0, 900)
+    await view.read(run, 0, 9)
+    await core.clear(1, 2)
+    assert view.get_local(1) is None
+    with pytest.raises(BlockNotAvailable):
+        await view.read(run, 0, 9)
+
+
+async def test_a_block_cleared_while_it_is_read_is_asked_for(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    real = view._data.file.read_nowait
+
+    def clear_then_read(offset: int, size: int) -> bytes | None:
+        assert core._map is not None
+        core._map.clear_blocks(7, 8)
+        return real(offset, size)
+
+    view._data.file.read_nowait = clear_then_read  # type: ignore[method-assign]  # to clear at just that moment
+    assert view.get_local(7) is None
+
+
+async def test_a_view_asks_its_source_for_what_is_missing(tmp_path: Path) -> None:
+    origin = await writer(BLOCKS)
+    target = await Core.open(DiskDirectory(tmp_path / "core"), key=KEY, shared_map_path=tmp_path / "map")
+    view = viewed(target, tmp_path)
+    view.source = CoreSource(origin, target)
+    assert await view.get(42) == BLOCKS[42]
+
+
+async def test_a_reopened_core_fills_its_map_again(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    await core.close()
+    await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+    assert [view.get_local(index) for index in range(300)] == BLOCKS
+
+
+async def test_an_owner_that_is_locked_out_leaves_the_map_alone(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    view = viewed(core, tmp_path)
+    with pytest.raises(Exception, match="in use by"):
+        await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+    assert view.has(0, 300)
