@@ -146,7 +146,10 @@ def _others(slots: list[int], digit: int, without: int) -> list[int]:
 def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> Node | None:
     """Return the node, without its place in the core, that drops ``path`` from the trie of ``head``.
 
-    None when there is nothing to delete; so also for a key behind a collision. Raises `MissingNodes`, `DamagedTrie`.
+    None when there is nothing to delete; so also for a key behind a collision. Deleting the newer of two keys that
+    collide, or a key below it, drops the older one too: the format's rule for the closest node does not look at the
+    slot that the other one is in, and the reference does the same, block for block. Raises `MissingNodes` and
+    `DamagedTrie`.
     """
     node = head
     closest = 0

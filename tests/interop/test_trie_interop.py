@@ -128,3 +128,26 @@ async def test_blocks_and_listings_are_the_same_when_parts_collide(seed: int) ->
         trie = Trie(core, core.length, cache)
         for options in [{}, {"recursive": False}, {"reverse": True}, {"hidden": True}]:
             assert await listing(trie.iterate(**options)) == await peer.call("trie.list", trie=key, **options), options
+
+
+@pytest.mark.parametrize(
+    ("operations", "left"),
+    [
+        ([Put("a", b""), Put("e", b""), Delete("a")], ["a", "e"]),
+        ([Put("b", b""), Put("a", b""), Put("e", b""), Delete("e")], ["b"]),
+        ([Put("a", b""), Put("e", b""), Put("b", b""), Delete("b")], ["a", "e"]),
+    ],
+    ids=["the older stays", "the newer takes the older with it", "others are deleted as ever"],
+)
+async def test_deleting_beside_a_collision_is_as_odd_as_in_the_reference(
+    operations: list[Operation], left: list[str]
+) -> None:
+    cache = NodeCache(hashing=Hashing(colliding_part_hash))
+    core = SparseCore([Header().encode()])
+    async with reference_peer() as peer:
+        key = await open_trie(peer, colliding=True)
+        await peer.call("trie.batch", trie=key, together=False, operations=[as_params(each) for each in operations])
+        for operation in operations:
+            core.append(await encode_batch(Trie(core, core.length, cache), [operation]))
+        assert core.blocks == [base64.b64decode(block) for block in await peer.call("trie.blocks", trie=key)]
+    assert [node.key async for node in Trie(core, core.length, cache).iterate()] == left
