@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hyperfs.core.format import CoreFormat
 
 MAX_BLOCK_BYTES = 8 << 20
-MAX_LENGTH = 1 << 40
+MAX_LENGTH = 1 << 32
 _MAX_TREE_BYTES = 1 << 60
 _MAX_KNOWN_HEADS = 64
 

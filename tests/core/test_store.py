@@ -1,0 +1,142 @@
+"""The store of many cores."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from hyperfs.core.store import Store, open_store
+from hyperfs.errors import StoreLocked
+from tests.support.cores import KEYS
+
+
+def written(store: Path, name: str) -> list[Path]:
+    return list(store.glob(f"*/*/*/{name}"))
+
+
+async def test_a_core_made_by_name_is_found_again(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        core = await store.create_core(b"default")
+        await core.append([b"a"])
+        key = core.key
+    async with open_store(tmp_path) as store:
+        again = await store.core(key)
+        assert (again.writable, again.get_local(0)) == (True, b"a")
+        assert await store.create_core(b"default") is again
+
+
+async def test_there_is_one_object_a_key(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        found = []
+
+        async def find() -> None:
+            found.append(await store.core(KEYS.public))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(find)
+        assert len(set(found)) == 1
+
+
+async def test_a_key_alone_makes_a_reader(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        assert not (await store.core(KEYS.public)).writable
+
+
+async def test_random_names_make_different_cores(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        assert (await store.create_core()).key != (await store.create_core()).key
+
+
+async def test_all_cores_are_listed(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        made = {(await store.create_core()).key, KEYS.public}
+        await store.core(KEYS.public)
+        assert set(store.keys()) == made
+        assert store.contains(KEYS.public)
+        assert not store.contains(bytes(32))
+
+
+async def test_no_secret_key_is_written(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.create_core(b"default")
+    assert written(tmp_path, "secret_key") == []
+    assert (tmp_path / "master_key").stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[int]:
+    """The id of another process that has the store open."""
+    code = (
+        "import sys, trio, pathlib\n"
+        "from hyperfs.core.store import open_store\n"
+        "async def main():\n"
+        "    async with open_store(pathlib.Path(sys.argv[1])):\n"
+        "        print('open', flush=True)\n"
+        "        await trio.to_thread.run_sync(sys.stdin.read)\n"
+        "trio.run(main)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+async def test_a_store_is_one_process_own(tmp_path: Path, holder: int) -> None:
+    with pytest.raises(StoreLocked, match=f"process {holder};"):
+        await Store.open(tmp_path)
+
+
+async def test_a_closed_store_is_free(tmp_path: Path) -> None:
+    async with open_store(tmp_path):
+        pass
+    async with open_store(tmp_path):
+        pass
+
+
+async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, autojump_clock: MockClock) -> None:
+    durable = trio.Event()
+
+    class Listener:
+        def extended(self, *_: object) -> None: ...
+        def stored(self, *_: object) -> None: ...
+        def cleared(self, *_: object) -> None: ...
+        def durable(self, *_: object) -> None:
+            durable.set()
+
+    async with open_store(tmp_path) as store:
+        core = await store.create_core()
+        core.add_listener(Listener())
+        await core.append([b"a"])
+        await durable.wait()
+        assert core.durable_length == 1
+
+
+async def test_a_closed_core_is_opened_anew(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        core = await store.create_core()
+        await core.append([b"a"])
+        await store.close_core(core.key)
+        again = await store.core(core.key)
+        assert again is not core
+        assert again.get_local(0) == b"a"
+
+
+async def test_maps_are_kept_outside_of_the_cores(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "store", maps=tmp_path / "maps") as store:
+        core = await store.create_core()
+        assert store.map_path(core.key) == tmp_path / "maps" / f"{core.discovery_key.hex()}.map"
+        assert [file.name for file in (tmp_path / "maps").iterdir()] == [f"{core.discovery_key.hex()}.map"]
+
+
+async def test_an_error_inside_comes_out_as_itself(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        async with open_store(tmp_path):
+            raise KeyError
