@@ -363,7 +363,7 @@ class Link:
 
     async def _write(self) -> None:
         try:
-            while True:
+            while self._ending is None:
                 if self._output_waits.is_set():
                     self._output_waits = trio.Event()
                 for peer in self._peers.values():
@@ -374,9 +374,8 @@ class Link:
                 elif not await self._answer():
                     await self._output_waits.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # what came before the connection was lost is still being read; the reader meets the end by itself, unless
-            # only sending fails
-            self.end(EndReason.CLOSED, "connection lost")
+            # what the peer sent before it left is still to be read; the reader, or the watch, meets the end
+            return
 
     async def _send(self, output: memoryview) -> None:
         for start in range(0, len(output), SEND_BYTES):
