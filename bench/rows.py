@@ -122,12 +122,28 @@ def import_small(workspace: Workspace) -> Iterator[Sides]:
 
 @contextmanager
 def import_large(workspace: Workspace) -> Iterator[Sides]:
-    """Import one file of 1 GiB: the whole command, against the reference's writing alone."""
+    """Import one file of 1 GiB: the whole command, against the reference's writing alone.
+
+    hyperfs returns when the file is durable, the reference when the kernel has it. The limit is what the disk can do:
+    a plain copy that is synced.
+    """
     source = workspace.new_directory("large")
     source.mkdir()
     size = workspace.scaled(1024) << 20
     write_large(source / "large.bin", size)
-    yield _import_sides(workspace, source, size / _MEGABYTE)
+
+    def copy() -> float:
+        target = workspace.new_directory("copy")
+        start = time.perf_counter()
+        shutil.copyfile(source / "large.bin", target)
+        with target.open("rb") as file:
+            os.fdatasync(file.fileno())
+        seconds = time.perf_counter() - start
+        target.unlink()
+        return size / _MEGABYTE / seconds
+
+    sides = _import_sides(workspace, source, size / _MEGABYTE)
+    yield Sides(hyperfs=sides.hyperfs, reference=sides.reference, limit=copy)
     shutil.rmtree(source)
 
 

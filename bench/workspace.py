@@ -20,7 +20,7 @@ _HERE = Path(__file__).resolve().parent
 _THEIRS = ["node", str(_HERE / "reference" / "theirs.js")]
 _OURS = [sys.executable, "-m", "bench.ours"]
 _EMPTY_FS = [sys.executable, "-m", "bench.empty_fs"]
-_HYPERFS = [sys.executable, "-m", "hyperfs"]
+_HYPERFS = [str(Path(sys.executable).with_name("hyperfs"))]
 _MIB = 1 << 20
 _READY_TIMEOUT_SECONDS = 60.0
 
