@@ -62,8 +62,9 @@ class _Links:
             here = source[index]
             if here >= stop:
                 break
-            if index + 1 == size:
-                raise damaged(node, "its links are cut short")
+            check(node, index)
+            if here < words[0]:
+                raise damaged(node, f"its links at position {here} are out of order")
             following = index + 2 + source[index + 1].bit_count()
             if self._without or not here % DIGITS_PER_PART:
                 words += source[begin:index]
@@ -77,7 +78,6 @@ class _Links:
         return index
 
     def _copy_bucket(self, node: Node, index: int) -> None:
-        check(node, index)
         position = node.words[index]
         slots = bucket_at(node.words, index)
         if is_terminator(position):

@@ -109,6 +109,13 @@ async def test_links_that_are_cut_short(walk: Walk, words: list[int]) -> None:
         await walk(trie)
 
 
+async def test_a_put_does_not_copy_damaged_links_into_a_new_node() -> None:
+    too_many_slots = [2, 1, 2**31, 1]
+    trie = trie_of(forged(b"first", 1, [0]), forged(b"wanted", 2, too_many_slots))
+    with pytest.raises(DamagedTrie, match="slots"):
+        await put(trie)
+
+
 @pytest.mark.parametrize("walk", [list_all, compare])
 @pytest.mark.parametrize("position", [34, 2**20, 2**63])
 async def test_a_position_beyond_the_key(walk: Walk, position: int) -> None:
