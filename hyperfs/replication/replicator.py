@@ -46,6 +46,7 @@ class Replicator:
         self._exchanges: dict[bytes, Exchange] = {}
         self._links: dict[Link, None] = {}
         self._bans = Bans()
+        self._changed = trio.Event()
 
     @property
     def public_key(self) -> bytes:
@@ -133,6 +134,7 @@ class Replicator:
             ending = await link.run()
         finally:
             del self._links[link]
+            self._note_change()
         if ending.reason is EndReason.MISBEHAVED:
             if initiator:
                 self._bans.add(name)
@@ -168,7 +170,16 @@ class Replicator:
             if loser is link:
                 return Ending(EndReason.DOUBLE, f"{other.name} leads to the same peer", remote_key)
             other.end(EndReason.DOUBLE, f"{link.name} leads to the same peer")
+        self._note_change()
         return None
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_changed(self) -> None:
+        """Return once a connection has come or gone."""
+        await self._changed.wait()
 
     async def wait_disconnected(self, remote_key: bytes) -> None:
         """Return once no connection to the peer with this static key is up."""

@@ -39,6 +39,8 @@ class Dialling:
         self.name = address_name(host, port)
         self.attempts = attempts
         self.connected = False
+        self.tried = trio.Event()
+        """Set once the newest attempt has led to a connection, or has failed."""
         self._replicator = replicator
         self._scope = trio.CancelScope()
         self._hurried = trio.Event()
@@ -46,6 +48,9 @@ class Dialling:
 
     def hurry(self) -> None:
         """Dial now instead of waiting for the next turn."""
+        if not self.connected:
+            self.tried.set()
+            self.tried = trio.Event()
         self._hurried.set()
 
     def stop(self) -> None:
@@ -54,9 +59,16 @@ class Dialling:
 
     async def run(self) -> None:
         """Dial until stopped, until the address turns out to be our own, or until the attempts are used up."""
+        try:
+            await self._run()
+        finally:
+            self.tried.set()
+
+    async def _run(self) -> None:
         with self._scope:
             while self.attempts is None or self._failures < self.attempts:
                 if self._replicator.is_banned(self.name):
+                    self.tried.set()
                     await trio.sleep(_BAN_CHECK_SECONDS)
                     continue
                 began = trio.current_time()
@@ -87,6 +99,7 @@ class Dialling:
             self._report(f"no answer in {CONNECT_SECONDS:.0f} s")
             return None
         self.connected = True
+        self.tried.set()
         try:
             return await self._replicator.run(stream, initiator=True, name=self.name)
         finally:
@@ -97,6 +110,7 @@ class Dialling:
         logger.log(logging.DEBUG if self._failures else logging.WARNING, "cannot reach %s: %s", self.name, problem)
 
     async def _wait(self) -> None:
+        self.tried.set()
         longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self._failures, 16))
         self._failures += 1
         self._hurried = trio.Event()

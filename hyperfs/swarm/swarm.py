@@ -118,6 +118,11 @@ class Swarm:
         """The addresses that are dialled."""
         return tuple(self._diallings)
 
+    async def wait_tried(self) -> None:
+        """Return once each address that is dialled has been reached since it was (last) added, or has not."""
+        for dialling in list(self._diallings.values()):
+            await dialling.tried.wait()
+
     def _dial(self, dialling: Dialling) -> None:
         self._diallings[dialling.host, dialling.port] = dialling
         self._nursery.start_soon(self._run, dialling)

@@ -1,0 +1,206 @@
+"""Peers are accepted and dialled over real sockets, again and again, until nobody wants it any more."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.replication import Follow, Replicator
+from hyperfs.swarm import Listening, Swarm
+from hyperfs.swarm.dialling import Dialling, address_name
+from hyperfs.swarm.swarm import MAX_FOUND
+from tests.support.peers import block, reader, serving, writer
+
+LIMIT_SECONDS = 30
+
+
+@asynccontextmanager
+async def swarms(*replicators: Replicator) -> AsyncIterator[list[Swarm]]:
+    """Run a swarm for each replicator until the block ends."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            yield [Swarm(replicator, nursery) for replicator in replicators]
+            nursery.cancel_scope.cancel()
+
+
+async def until_connected(replicator: Replicator, count: int = 1) -> None:
+    while len(replicator.status().peers) != count:
+        await replicator.wait_changed()
+
+
+@pytest.fixture
+def patient_clock() -> trio.testing.MockClock:
+    """A clock that jumps ahead, but not while a thread is still at work."""
+    return trio.testing.MockClock(autojump_threshold=0.05)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_a_block_is_fetched_from_a_listener(host: str) -> None:
+    mine, theirs = Replicator(), serving(await writer(10))
+    core = await reader(mine)
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen(host, 0)
+        dialler.add_peer(host, listening.port)
+        assert await core.get(3) == block(3)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+@pytest.mark.parametrize("dialled", ["127.0.0.1", "::1"])
+async def test_all_addresses_are_listened_on_with_one_port(host: str, dialled: str) -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen(host, 0)
+        dialler.add_peer(dialled, listening.port)
+        await until_connected(mine)
+
+
+async def test_listening_twice_is_listening_once() -> None:
+    async with swarms(Replicator()) as (swarm,):
+        first = await swarm.listen("127.0.0.1", 0)
+        assert await swarm.listen("127.0.0.1", first.port) == first
+        assert swarm.listening == (Listening("127.0.0.1", first.port),)
+
+
+async def test_a_port_in_use_is_an_error() -> None:
+    async with swarms(Replicator(), Replicator()) as (one, other):
+        listening = await one.listen("127.0.0.1", 0)
+        with pytest.raises(OSError, match="in use"):
+            await other.listen("127.0.0.1", listening.port)
+
+
+async def test_connections_outlive_their_listening() -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        dialler.add_peer("127.0.0.1", listening.port)
+        await until_connected(theirs)
+        await listener.unlisten("127.0.0.1", listening.port)
+        assert listener.listening == ()
+        assert len(theirs.status().peers) == 1
+        with pytest.raises(OSError, match="refused|connect"):
+            await trio.open_tcp_stream("127.0.0.1", listening.port)
+
+
+async def test_a_removed_peer_is_disconnected_and_not_dialled_again() -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        dialler.add_peer("127.0.0.1", listening.port)
+        await until_connected(theirs)
+        dialler.remove_peer("127.0.0.1", listening.port)
+        await until_connected(theirs, 0)
+        assert dialler.peers == ()
+        dialler.remove_peer("127.0.0.1", listening.port)
+
+
+async def test_a_peer_that_comes_later_is_found_by_dialling_on() -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        await listener.unlisten("127.0.0.1", listening.port)
+        dialler.add_peer("127.0.0.1", listening.port)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await listener.listen("127.0.0.1", listening.port)
+        await until_connected(mine)
+
+
+async def test_a_lost_connection_is_made_again() -> None:
+    mine, theirs = Replicator(), serving(await writer(10))
+    core = await reader(mine)
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        dialler.add_peer("127.0.0.1", listening.port)
+        await core.get(1)
+        for link in list(theirs._links):
+            await link._stream.aclose()
+        assert await core.get(2) == block(2)
+
+
+async def test_our_own_address_is_dialled_once() -> None:
+    mine = Replicator()
+    async with swarms(mine) as (swarm,):
+        listening = await swarm.listen("127.0.0.1", 0)
+        await Dialling(mine, "127.0.0.1", listening.port).run()
+        assert mine.status().peers == ()
+
+
+async def test_two_that_dial_each_other_keep_one_connection() -> None:
+    one, other = Replicator(), Replicator()
+    async with swarms(one, other) as (first, second):
+        at_first, at_second = await first.listen("127.0.0.1", 0), await second.listen("127.0.0.1", 0)
+        first.add_peer("127.0.0.1", at_second.port)
+        second.add_peer("127.0.0.1", at_first.port)
+        await until_connected(one)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert (len(one.status().peers), len(other.status().peers)) == (1, 1)
+
+
+async def test_an_address_that_stays_away_is_one_line_in_the_log(
+    patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled: list[float] = []
+
+    async def refuse(host: str, port: int) -> trio.SocketStream:
+        dialled.append(trio.current_time())
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(trio, "open_tcp_stream", refuse)
+    with trio.move_on_after(300):
+        await Dialling(Replicator(), "away.example", 7).run()
+    gaps = [later - earlier for earlier, later in zip(dialled, dialled[1:], strict=False)]
+    assert [record.levelno for record in caplog.records if "away.example:7" in record.getMessage()].count(
+        logging.WARNING
+    ) == 1
+    assert gaps[0] <= 0.5
+    assert all(15 <= gap <= 30 for gap in gaps[8:])
+
+
+async def test_a_connection_that_is_not_made_is_given_up(
+    patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trio, "open_tcp_stream", lambda host, port: trio.sleep_forever())
+    await Dialling(Replicator(), "silent.example", 7, attempts=1).run()
+    assert "no answer in 10 s" in caplog.text
+
+
+class Found:
+    """A discovery that finds what it is given, and then waits."""
+
+    def __init__(self, *addresses: tuple[str, int]) -> None:
+        self.addresses = addresses
+
+    async def find(self, topic: bytes) -> AsyncGenerator[tuple[str, int], None]:
+        for address in self.addresses:
+            yield address
+        await trio.sleep_forever()
+
+
+async def test_what_a_discovery_finds_is_dialled() -> None:
+    mine, theirs = Replicator(), serving(await writer(10))
+    core = await reader(mine, follow=Follow.LENGTH)
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dialler.join, core.discovery_key, Found(("127.0.0.1", listening.port)))
+            await core.wait_longer(9)
+            nursery.cancel_scope.cancel()
+        assert dialler.peers == ()
+
+
+async def test_no_more_found_addresses_are_dialled_than_a_topic_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trio, "open_tcp_stream", lambda host, port: trio.sleep_forever())
+    found = Found(*[("127.0.0.1", port) for port in range(1, 2 * MAX_FOUND)])
+    async with swarms(Replicator()) as (swarm,):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(swarm.join, bytes(32), found)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(swarm.peers) == MAX_FOUND
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("host", "name"), [("a.example", "a.example:1"), ("::1", "[::1]:1"), ("1.2.3.4", "1.2.3.4:1")])
+def test_addresses_are_named_as_people_write_them(host: str, name: str) -> None:
+    assert address_name(host, 1) == name
