@@ -1,6 +1,7 @@
 """``ls``, ``cat``, ``stat``, ``info``: looking into a drive without mounting it."""
 
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -251,8 +252,8 @@ async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:
         if not entry.is_directory or not is_presentable(entry.name):
             return False
         if entry.mount is not None:
-            async for _ in snapshot.list(entry.path):
-                break
+            async with aclosing(snapshot.list(entry.path)) as inside:
+                await anext(inside, None)
     except EncodingError:
         return False
     except PathError as error:

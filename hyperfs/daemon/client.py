@@ -5,6 +5,7 @@ missing and for what changes something.
 """
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -114,9 +115,9 @@ class DaemonClient:
         await self._within_limit("core.seek", arguments, f"byte {byte_offset} of core {short(core.key)}")
 
     async def update(self, core: CoreReader) -> None:
-        """Ask the peers for a newer head; returns once they have answered, or when there is nobody to ask."""
-        answer = await self.request("core.update", key=core.key, repeatable=True)
-        self._apply_head(answer)
+        """Ask the peers for a newer head; returns once they have answered, when nobody is there, or when time is up."""
+        with trio.move_on_after(math.inf if self._timeout_seconds is None else self._timeout_seconds):
+            self._apply_head(await self.request("core.update", key=core.key, repeatable=True))
 
     # Drives and peers
 

@@ -65,6 +65,7 @@ async def core_update(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Ask the peers for a newer head; returns it once they have answered."""
     core = await session.daemon.registry.open(arguments["key"], session.user)
     if session.daemon.has_peers():
+        await session.daemon.swarm.wait_tried()
         await core.update()
     return head_of(core)
 

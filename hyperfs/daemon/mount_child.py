@@ -91,6 +91,7 @@ class _Child:
         mountpoint = Path(wanted["mountpoint"])
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
         drive = await Drive.open(client, wanted["key"], version=wanted["version"])
+        await drive.content()  # now, while there is a daemon to ask: without one, only what is open can be read
         async with trio.open_nursery() as nursery:
 
             async def say_ready() -> None:

@@ -5,6 +5,7 @@ here.
 """
 
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import trio
@@ -67,17 +68,18 @@ class Serving:
             core = await cores.open_core(key)
             try:
                 drive = await Drive.open(cores, key)
-                async for snapshot in drive.watch():
-                    await drive.content()
-                    length = core.length
-                    for target in (await snapshot.mounts()).targets.values():
-                        if target.key in offer.seen:
-                            continue
-                        offer.seen.add(target.key)
-                        if target.is_core:
-                            await cores.open_core(target.key)
-                        else:
-                            nursery.start_soon(self._follow, offer, target.key, nursery)
+                async with aclosing(drive.watch()) as snapshots:
+                    async for snapshot in snapshots:
+                        await drive.content()
+                        length = core.length
+                        for target in (await snapshot.mounts()).targets.values():
+                            if target.key in offer.seen:
+                                continue
+                            offer.seen.add(target.key)
+                            if target.is_core:
+                                await cores.open_core(target.key)
+                            else:
+                                nursery.start_soon(self._follow, offer, target.key, nursery)
             except (HyperfsError, OSError) as error:
                 _log.info("serving %s as far as it is here: %s", short(key), error)
             await core.wait_longer(max(length, core.length))

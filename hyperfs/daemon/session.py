@@ -175,13 +175,15 @@ class Session:
             self.fail(id, ConflictingLength("the right to append to this drive has ended"))
 
     async def _write(self) -> None:
-        """Send replies, and then the newest heads, as fast as the client reads them."""
+        """Send replies as fast as the client reads them, and before them the newest heads.
+
+        So whoever has the answer to what he asked knows of every head that came before it.
+        """
         try:
             while True:
                 while self._outbox or self._moved:
-                    if not self._outbox:
-                        self._post_heads()
-                    frames = [self._outbox.popleft()]
+                    frames = [encode(Notice("head", head_of(core))) for core in self._moved.values()]
+                    self._moved.clear()
                     while self._outbox and sum(map(len, frames)) < _JOINED_BYTES:
                         frames.append(self._outbox.popleft())
                     await self._connection.send_encoded(b"".join(frames))
@@ -197,11 +199,6 @@ class Session:
     def _head_moved(self, core: Core) -> None:
         self._moved[core.key] = core
         self._wake.set()
-
-    def _post_heads(self) -> None:
-        for core in self._moved.values():
-            self._outbox.append(encode(Notice("head", head_of(core))))
-        self._moved.clear()
 
 
 def head_of(core: Core) -> dict[str, Any]:

@@ -1,0 +1,381 @@
+"""A daemon and its clients in one process, over the real control socket."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+
+from hyperfs.daemon.client import DaemonClient
+from hyperfs.daemon.committer import DaemonCommitter
+from hyperfs.daemon.connection import Connection
+from hyperfs.daemon.places import Places, places_of
+from hyperfs.daemon.process import read_announcement
+from hyperfs.daemon.server import Daemon, open_daemon
+from hyperfs.daemon.wire import Hello, Request
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.writer import DriveWriter
+from hyperfs.errors import (
+    BlockNotAvailable,
+    ConflictingLength,
+    DaemonError,
+    EncodingError,
+    NotADrive,
+    NotWritable,
+    StoreLocked,
+    UsageError,
+)
+from hyperfs.trie import Put
+
+from ..support.stores import client_of, daemon_and_client, eventually, places, written_drive
+
+__all__ = ["places"]
+
+
+async def content_of(drive: Drive, path: str) -> bytes:
+    snapshot = drive.snapshot()
+    entry = await snapshot.stat(path)
+    return await snapshot.read(entry, 0, entry.stat.size)
+
+
+async def test_a_drive_written_through_the_daemon_is_read_by_the_client_itself(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {"a/b": b"hello", "empty": b""})
+        assert await content_of(drive, "a/b") == b"hello"
+
+
+async def test_what_is_here_is_read_without_a_word_to_the_daemon(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {"a": b"hello"})
+        core = await drive.content()
+
+        async def asked(*arguments: object, **more: object) -> None:
+            raise AssertionError("the daemon was asked")
+
+        client.fetch = asked  # type: ignore[method-assign]  # to notice any use
+        client.request = asked  # type: ignore[method-assign]
+        assert core.has(0, 1)
+        assert await content_of(drive, "a") == b"hello"
+
+
+async def test_another_client_hears_of_a_new_version(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client), client_of(places) as other:
+        drive = await written_drive(client, {"a": b"1"})
+        seen = await Drive.open(other, drive.key)
+        await DriveWriter(drive, DaemonCommitter(client, drive.key)).put_file("b", b"2")
+        with trio.fail_after(5):
+            await seen.metadata.wait_longer(2)
+        assert await content_of(seen, "b") == b"2"
+
+
+async def test_a_commit_that_expected_another_version_changes_nothing(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {"a": b"1"})
+        committer = DaemonCommitter(client, drive.key)
+        with pytest.raises(ConflictingLength):
+            await committer.commit([Put("b", b"x")], expected_version=1)
+        assert drive.version == 2
+
+
+async def test_content_arrives_in_the_order_it_was_appended_in(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        blocks = [os.urandom(300_000) for _ in range(60)]
+        async with DaemonCommitter(client, drive.key).content() as lease:
+            runs = [await lease.append([block]) for block in blocks]
+        content = await drive.content()
+        await eventually(lambda: content.length == 60)
+        assert [await content.read(run, 0, run.size) for run in runs] == blocks
+
+
+async def test_a_lease_waits_for_the_one_before_it(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client), client_of(places) as other:
+        drive = await written_drive(client, {})
+        granted = trio.Event()
+
+        async def second() -> None:
+            async with DaemonCommitter(other, drive.key).content() as lease:
+                granted.set()
+                assert (await lease.append([b"b"])).blocks == range(1, 2)
+
+        async with trio.open_nursery() as nursery, DaemonCommitter(client, drive.key).content() as lease:
+            nursery.start_soon(second)
+            await lease.append([b"a"])
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            assert not granted.is_set()
+
+
+async def test_a_client_that_goes_away_gives_its_lease_back(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        async with client_of(places) as other:
+            await other.request("content.lease", key=drive.key)
+        with trio.fail_after(5):
+            async with DaemonCommitter(client, drive.key).content() as lease:
+                await lease.append([b"a"])
+
+
+async def test_a_client_that_stops_waiting_for_a_lease_does_not_get_it(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client), client_of(places) as other:
+        drive = await written_drive(client, {})
+        async with DaemonCommitter(client, drive.key).content():
+            with trio.move_on_after(0.05):
+                await other.request("content.lease", key=drive.key)
+        with trio.fail_after(5):
+            async with DaemonCommitter(client, drive.key).content():
+                pass
+
+
+async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        granted = await client.request("content.lease", key=drive.key)
+        bad = client.send("content.append", payload=[b"ab"], lease=granted["lease"], sizes=[1])
+        good = client.send("content.append", payload=[b"c"], lease=granted["lease"], sizes=[1])
+        with pytest.raises(EncodingError):
+            await bad.wait()
+        with pytest.raises(EncodingError):
+            await good.wait()
+        assert (await drive.content()).length == 0
+
+
+async def test_content_without_a_lease_is_refused(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        with pytest.raises(ConflictingLength):
+            await client.request("content.append", payload=[b"a"], lease=5, sizes=[1])
+
+
+async def test_the_writer_is_told_at_the_end_of_the_lease_what_failed(places: Places) -> None:
+    async with daemon_and_client(places) as (daemon, client):
+        drive = await written_drive(client, {})
+        core = (await daemon.committer(drive.key)).content_core
+
+        async def full(*arguments: object, **more: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        core.append = full  # type: ignore[method-assign]  # a disk that is full
+        with pytest.raises(OSError, match="No space"):
+            async with DaemonCommitter(client, drive.key).content() as lease:
+                await lease.append([b"a"])
+
+
+async def test_a_drive_of_somebody_else_cannot_be_written(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        with pytest.raises((NotADrive, NotWritable)):
+            await DaemonCommitter(client, bytes(range(32))).commit([Put("a", b"")])
+
+
+async def test_without_any_peer_a_missing_block_is_refused_at_once(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        core = await client.open_core(bytes(range(32)))
+        with trio.fail_after(5), pytest.raises(BlockNotAvailable, match="--peer"):
+            await core.get(0)
+
+
+async def test_a_peer_that_does_not_answer_is_waited_for_no_longer_than_the_time_limit(places: Places) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        peer = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with daemon_and_client(places, timeout_seconds=0.2, peers=[peer]) as (_, client):
+            core = await client.open_core(bytes(range(32)))
+            with trio.fail_after(5), pytest.raises(BlockNotAvailable):
+                await core.get(0)
+
+
+async def test_a_request_of_unknown_meaning_is_refused_by_name(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        with pytest.raises(DaemonError, match=r"'core\.eat'"):
+            await client.request("core.eat")
+
+
+async def test_malformed_arguments_fail_that_request_alone(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        with pytest.raises(DaemonError):
+            await client.request("core.fetch", key=5, ranges="x")
+        assert (await client.status())["pid"] == os.getpid()
+
+
+async def test_a_client_of_another_version_is_told_ours_and_nothing_else(places: Places) -> None:
+    async with open_daemon(places):
+        stream = trio.socket.socket(trio.socket.AF_UNIX)
+        announcement = read_announcement(places)
+        assert announcement is not None
+        await stream.connect(announcement.socket)
+        connection = Connection(stream)
+        await connection.send(Hello(99, "9.9", 1))
+        await connection.send(Request(1, "stop", {}))
+        assert isinstance(await connection.receive(), Hello)
+        assert await connection.receive() is None
+        connection.close()
+
+
+async def test_a_client_is_told_of_a_daemon_of_another_version(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_daemon(places):
+        monkeypatch.setattr("hyperfs.daemon.process.PROTOCOL", 99)
+        with pytest.raises(DaemonError, match="hyperfs stop"):
+            async with client_of(places):
+                pass
+
+
+async def test_the_socket_is_its_users_alone(places: Places) -> None:
+    async with open_daemon(places):
+        announcement = read_announcement(places)
+        assert announcement is not None
+        assert stat.S_IMODE(os.stat(announcement.socket).st_mode) == 0o600
+
+
+async def test_a_process_of_another_user_is_refused(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_daemon(places):
+        uid = os.geteuid()
+        monkeypatch.setattr("os.geteuid", lambda: uid + 1)
+        with pytest.raises(DaemonError, match="not ours"):
+            async with client_of(places):
+                pass
+
+
+async def test_a_store_has_one_daemon(places: Places) -> None:
+    async with open_daemon(places):
+        with pytest.raises(StoreLocked, match=str(os.getpid())):
+            async with open_daemon(places):
+                pass
+
+
+async def test_a_socket_left_behind_by_a_killed_daemon_is_no_obstacle(places: Places) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(places.socket()))
+    async with daemon_and_client(places) as (_, client):
+        assert (await client.status())["pid"] == os.getpid()
+
+
+async def test_remembered_peers_are_dialled_by_the_next_daemon(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        await client.remember_peers(["127.0.0.1:1"])
+    async with open_daemon(places) as daemon:
+        assert daemon.swarm.peers == (("127.0.0.1", 1),)
+
+
+async def test_forgotten_peers_are_not(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        await client.remember_peers(["127.0.0.1:1"])
+        await client.forget_peers(["127.0.0.1:1"])
+    async with open_daemon(places) as daemon:
+        assert daemon.swarm.peers == ()
+
+
+async def test_what_was_served_is_served_by_the_next_daemon(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {"a": b"1"})
+        listening = await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
+    async with daemon_and_client(places) as (_, client):
+        status = await client.status()
+    assert (status["listening"], [one["key"] for one in status["serving"]]) == (listening, [drive.key.hex()])
+
+
+async def test_what_is_served_no_more_stays_so(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {"a": b"1"})
+        await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
+        await client.unserve(drive.key)
+    async with daemon_and_client(places) as (_, client):
+        status = await client.status()
+    assert (status["listening"], status["serving"]) == ([], [])
+
+
+async def test_what_is_not_served_cannot_be_unserved(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        with pytest.raises(UsageError):
+            await client.unserve(bytes(32))
+
+
+async def test_an_address_that_cannot_be_listened_at_is_told(places: Places) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with daemon_and_client(places) as (_, client):
+            drive = await written_drive(client, {"a": b"1"})
+            with pytest.raises(OSError, match="use"):
+                await client.serve(drive.key, listen=[address], peers=[])
+
+
+async def shared(client: DaemonClient, files: dict[str, bytes]) -> tuple[Drive, str]:
+    drive = await written_drive(client, files)
+    (address,) = await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
+    return drive, address
+
+
+async def test_a_served_drive_is_read_elsewhere(places: Places, tmp_path: Path) -> None:
+    elsewhere = places_of(tmp_path / "elsewhere")
+    async with daemon_and_client(places) as (_, client):
+        drive, address = await shared(client, {"a/b": b"hello"})
+        async with daemon_and_client(elsewhere, timeout_seconds=10, peers=[address]) as (_, reader):
+            seen = await Drive.open(reader, drive.key)
+            assert await content_of(seen, "a/b") == b"hello"
+
+
+async def test_a_drive_of_ours_that_is_not_served_is_not_given_to_anybody(places: Places, tmp_path: Path) -> None:
+    elsewhere = places_of(tmp_path / "elsewhere")
+    async with daemon_and_client(places) as (_, client):
+        _, address = await shared(client, {"public": b"1"})
+        private = await written_drive(client, {"private": b"2"})
+        async with daemon_and_client(elsewhere, timeout_seconds=0.5, peers=[address]) as (_, reader):
+            core = await reader.open_core(private.key)
+            with pytest.raises(BlockNotAvailable):
+                await core.get(0)
+
+
+async def test_a_drive_mounted_inside_a_served_one_is_served_with_it(places: Places, tmp_path: Path) -> None:
+    elsewhere = places_of(tmp_path / "elsewhere")
+    async with daemon_and_client(places) as (_, client):
+        inner = await written_drive(client, {"deep": b"inside"})
+        drive, address = await shared(client, {"a": b"1"})
+        await DriveWriter(drive, DaemonCommitter(client, drive.key)).mount("in", inner.key)
+        async with daemon_and_client(elsewhere, timeout_seconds=10, peers=[address]) as (_, reader):
+            seen = await Drive.open(reader, drive.key)
+            await seen.metadata.wait_longer(3)
+            assert await content_of(seen, "in/deep") == b"inside"
+
+
+async def run_daemon(places: Places, *, task_status: trio.TaskStatus[Daemon] = trio.TASK_STATUS_IGNORED) -> None:
+    async with open_daemon(places) as daemon:
+        task_status.started(daemon)
+        await daemon.wait_stop()
+
+
+async def test_a_client_that_reconnects_reads_on_and_follows(places: Places) -> None:
+    async with trio.open_nursery() as nursery:
+        first: Daemon = await nursery.start(run_daemon, places)
+        async with client_of(places, reconnect=True) as client:
+            seen = await written_drive(client, {"a": b"1"})
+            await seen.content()
+            first.stop()
+            await eventually(lambda: not client.connected)
+            assert await content_of(seen, "a") == b"1"
+            second: Daemon = await nursery.start(run_daemon, places)
+            async with client_of(places) as writer:
+                again = await Drive.open(writer, seen.key)
+                await DriveWriter(again, DaemonCommitter(writer, seen.key)).put_file("b", b"2")
+            with trio.fail_after(10):
+                await seen.metadata.wait_longer(2)
+            assert await content_of(seen, "b") == b"2"
+        second.stop()
+
+
+async def test_a_client_that_does_not_reconnect_says_that_the_daemon_went_away(places: Places) -> None:
+    async with trio.open_nursery() as nursery:
+        daemon: Daemon = await nursery.start(run_daemon, places)
+        async with client_of(places) as client:
+            daemon.stop()
+            await eventually(lambda: not client.connected)
+            with pytest.raises(DaemonError, match="went away"):
+                await client.status()
+
+
+async def test_an_idle_daemon_ends_and_a_busy_one_does_not(places: Places) -> None:
+    async with open_daemon(places) as daemon, trio.open_nursery() as nursery:
+        async with client_of(places):
+            nursery.start_soon(daemon.stop_when_idle, 0.05)
+            with trio.move_on_after(0.3) as scope:
+                await daemon.wait_stop()
+            assert scope.cancelled_caught
+        with trio.fail_after(5):
+            await daemon.wait_stop()
