@@ -27,6 +27,7 @@ from hyperfs.mount.options import MountOptions
 from hyperfs.mount.waiting import NOBODY, Waits
 
 _BLOCK_BYTES = 4096
+_MAX_RECENT = 64
 _USER = "user."
 _FOREIGN_NAMESPACES = ("security.", "system.", "trusted.")
 
@@ -56,7 +57,8 @@ class DriveOperations(pyfuse3.Operations):
         self._directories: dict[int, OpenDirectory] = {}
         self._next_directory = 1
         self._lookup_seconds = min(options.lookup_timeout_seconds, options.timeout_seconds)
-        self._absent_seconds = LIVE_SECONDS
+        self._recent: dict[bytes, Entry] = {}
+        self._recent_of = self.snapshot
 
     @answers_errors
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
@@ -73,7 +75,7 @@ class DriveOperations(pyfuse3.Operations):
         except PathError as error:
             if error.errno != errno.ENOENT:
                 raise
-            return self._presenter.absent(self._absent_seconds if snapshot is self.snapshot else 0)
+            return self._presenter.absent(LIVE_SECONDS if snapshot is self.snapshot else 0)
         stat = entry.stat
         seconds = self._seconds(entry, snapshot)
         number = self.inodes.remember(parent_inode, name, path, kind_of(stat.mode))
@@ -112,12 +114,13 @@ class DriveOperations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Answer entries from offset ``start_id``, with their attributes."""
         directory = self._directories[fh]
-        if directory.listing is None or start_id == 0:
+        listing = directory.listing
+        if listing is None or start_id == 0:
             path = directory.path.decode()
             with self.waits.limit(self._lookup_seconds, path or "/", busy=directory.number):
-                directory.listing = await Listing.read(self.snapshot, path, self._presenter)
-        current = directory.listing.snapshot is self.snapshot
-        directory.reply(start_id, token, self.inodes, self._presenter, current=current)
+                listing = await Listing.read(self.snapshot, path, self._presenter)
+            directory.listing = listing
+        directory.reply(start_id, token, self.inodes, self._presenter, current=listing.snapshot is self.snapshot)
 
     @answers_errors
     async def releasedir(self, fh: int) -> None:
@@ -205,12 +208,24 @@ class DriveOperations(pyfuse3.Operations):
         }
 
     async def _stat(self, snapshot: Snapshot, path: bytes, *, busy: int) -> Entry:
+        """Return the entry at ``path``; a lookup is mostly followed by an open, so the last ones are kept."""
+        if snapshot is not self._recent_of:
+            self._recent_of = snapshot
+            self._recent.clear()
+        recent = self._recent.get(path)
+        if recent is not None and recent.core_size is None:
+            return recent
         try:
             text = path.decode()
         except UnicodeDecodeError:
             raise PathError(errno.ENOENT, repr(path), "names are UTF-8") from None
         with self.waits.limit(self._lookup_seconds, text or "/", busy=busy):
-            return await snapshot.stat(text)
+            entry = await snapshot.stat(text)
+        if snapshot is self._recent_of:
+            if len(self._recent) >= _MAX_RECENT:
+                self._recent.clear()
+            self._recent[path] = entry
+        return entry
 
     def _path(self, inode: int) -> bytes:
         try:

@@ -3,9 +3,8 @@
 The rule: no operation waits for the network outside of `Waits.limit`, so that every one of them ends.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 import trio
 
@@ -28,31 +27,32 @@ class Waits:
 
     def __init__(self) -> None:
         self._scopes: set[trio.CancelScope] = set()
-        self._busy: Counter[int] = Counter()
-        self._closed = False
+        self._busy: dict[int, int] = {}
+        self.closed = False
         self.on_idle: Callable[[], None] | None = None
 
-    @contextmanager
-    def limit(self, seconds: float, what: str, *, busy: int) -> Iterator[None]:
-        """Give what runs inside, on behalf of inode ``busy``, so many seconds.
+    def limit(self, seconds: float, what: str, *, busy: int) -> "Limit":
+        """Return a context that gives what runs inside, on behalf of inode ``busy``, so many seconds.
 
         Past that it raises `TimedOut`; when the mount ends, `BlockNotAvailable`.
         """
-        if self._closed:
-            raise BlockNotAvailable(f"{what}: the mount is being ended")
-        scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+        return Limit(self, seconds, what, busy)
+
+    def begin(self, scope: trio.CancelScope, number: int) -> None:
+        """Note that an operation on inode ``number`` may be waiting in ``scope``."""
         self._scopes.add(scope)
-        self._busy[busy] += 1
-        try:
-            with scope:
-                yield
-        finally:
-            self._scopes.discard(scope)
-            self._done(busy)
-        if scope.cancelled_caught:
-            if self._closed:
-                raise BlockNotAvailable(f"{what}: the mount is being ended")
-            raise TimedOut(f"{what}: nothing came for {seconds:g} seconds")
+        self._busy[number] = self._busy.get(number, 0) + 1
+
+    def done(self, scope: trio.CancelScope, number: int) -> None:
+        """Note that it is over."""
+        self._scopes.discard(scope)
+        count = self._busy[number] - 1
+        if count:
+            self._busy[number] = count
+            return
+        del self._busy[number]
+        if self.on_idle is not None:
+            self.on_idle()
 
     def is_busy(self, number: int) -> bool:
         """Tell whether an operation on inode ``number`` may be waiting."""
@@ -60,13 +60,34 @@ class Waits:
 
     def close(self) -> None:
         """End every wait now, and each later one at once."""
-        self._closed = True
+        self.closed = True
         for scope in self._scopes:
             scope.cancel()
 
-    def _done(self, number: int) -> None:
-        self._busy[number] -= 1
-        if not self._busy[number]:
-            del self._busy[number]
-            if self.on_idle is not None:
-                self.on_idle()
+
+class Limit:
+    """One wait. Made by `Waits.limit`; not a generator, since every operation goes through one."""
+
+    __slots__ = ("_busy", "_scope", "_seconds", "_waits", "_what")
+
+    def __init__(self, waits: Waits, seconds: float, what: str, busy: int) -> None:
+        self._waits = waits
+        self._seconds = seconds
+        self._what = what
+        self._busy = busy
+        self._scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+
+    def __enter__(self) -> None:
+        if self._waits.closed:
+            raise BlockNotAvailable(f"{self._what}: the mount is being ended")
+        self._waits.begin(self._scope, self._busy)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._waits.done(self._scope, self._busy)
+        if self._scope.__exit__(kind, error, traceback):
+            if self._waits.closed:
+                raise BlockNotAvailable(f"{self._what}: the mount is being ended") from None
+            raise TimedOut(f"{self._what}: nothing came for {self._seconds:g} seconds") from None
