@@ -101,7 +101,7 @@ def choose_nodes(
 
 
 def _siblings_below(has: Callable[[int], bool], leaf: int, digest: int) -> list[int] | None:
-    """Return what an asker lacks below the ancestor that ``digest`` names; None if some of it is not here.
+    """Return what an asker lacks below the ancestor that ``digest`` names; None if the path to it is not all here.
 
     Most proofs are of this kind, and need nothing but the digest's bits.
     """
@@ -110,14 +110,14 @@ def _siblings_below(has: Callable[[int], bool], leaf: int, digest: int) -> list[
     node = leaf
     while bits != 1:
         bit = ~node & (node + 1)
+        sibling = node ^ (bit << 1)
+        if not has(sibling):
+            return None
         if not bits & 1:
-            sibling = node ^ (bit << 1)
-            if not has(sibling):
-                return None
             chosen.append(sibling)
         node = (node | bit) & ~(bit << 1)
         bits >>= 1
-    return chosen
+    return chosen if has(node) else None
 
 
 def _known_of(has: Callable[[int], bool], leaf: int, digest: int) -> _Known:

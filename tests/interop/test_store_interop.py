@@ -1,140 +1,150 @@
-"""One store directory, and both implementations at it in turn: each goes on with what the other left."""
+"""One store directory, opened in turns by hyperfs and by the reference."""
 
+import base64
+import random
 from pathlib import Path
+from typing import Any
 
-import pytest
+from hyperfs.core.core import Core
+from hyperfs.core.store import open_store
+from hyperfs.errors import StoreLocked
+from tests.support.cores import bring, writer
+from tests.support.reference import ReferenceFailed, ReferencePeer, reference_peer
 
-import hyperfs
-from tests.support import vectors
-from tests.support.clones import clone, comparable
-from tests.support.patterns import pattern, sha256
-from tests.support.reference import ReferencePeer, reference_peer
-
-LONG_NAME = "n" * 255
-
-
-async def write_with_the_reference(peer: ReferencePeer) -> str:
-    """Write one of everything and return the drive's key."""
-    drive: str = (await peer.call("drive.open"))["key"]
-    inner = (await peer.call("drive.open", name="inner"))["key"]
-    deepest = (await peer.call("drive.open", name="deepest"))["key"]
-    stat = {"mode": 0o100640, "uid": 1000, "gid": 100, "mtime": 1_500_000_000_123, "ctime": 1_500_000_000_456}
-    await peer.call("drive.write", drive=drive, path="/a/b.txt", data={"text": "hello"}, stat=stat)
-    await peer.call("drive.write", drive=drive, path="/big", data={"size": 1_500_000, "seed": "big"})
-    await peer.call("drive.write", drive=drive, path="/empty", data={"text": ""})
-    await peer.call("drive.write", drive=drive, path=f"/日本 語/{LONG_NAME}", data={"text": "long"})
-    await peer.call("drive.mkdir", drive=drive, path="/folder", stat={"mode": 0o40700})
-    await peer.call("drive.symlink", drive=drive, path="/link", target="a/b.txt")
-    await peer.call("drive.setMetadata", drive=drive, path="/big", name="user.z", data={"text": "blue"})
-    await peer.call("drive.setMetadata", drive=drive, path="/big", name="user.a", data={"hex": "00ff"})
-    await peer.call("drive.removeMetadata", drive=drive, path="/big", name="user.z")
-    await peer.call("drive.writeMany", drive=drive, prefix="/many", count=700)
-    await peer.call("drive.write", drive=drive, path="/gone", data={"text": "gone"})
-    await peer.call("drive.unlink", drive=drive, path="/gone")
-    bottom = (await peer.call("drive.write", drive=deepest, path="/bottom", data={"text": "bottom"}))["version"]
-    await peer.call("drive.write", drive=deepest, path="/bottom", data={"text": "newer"})
-    # Fixed before anything is mounted in it: the reference waits for ever on a live drive inside a fixed one.
-    fixed = (await peer.call("drive.write", drive=inner, path="/x", data={"text": "old"}))["version"]
-    await peer.call("drive.mount", drive=inner, path="/deepest", key=deepest, version=bottom)
-    await peer.call("drive.write", drive=inner, path="/x", data={"text": "new"})
-    await peer.call("drive.mount", drive=drive, path="/sub/live", key=inner)
-    await peer.call("drive.mount", drive=drive, path="/sub/fixed", key=inner, version=fixed)
-    return drive
+BLOCKS = [b"block %d;" % index * (index % 5) for index in range(300)]
 
 
-async def test_hyperfs_reads_everything_that_the_reference_wrote(tmp_path: Path) -> None:
-    async with reference_peer(tmp_path / "store") as peer:
-        key = await write_with_the_reference(peer)
-        theirs = await peer.call("drive.clone", drive=key)
-    async with hyperfs.open_store(tmp_path / "store") as store:
-        ours = await clone((await store.drive(key)).snapshot())
-    assert ours == comparable(theirs, ours)
+async def theirs(peer: ReferencePeer, key: str, length: int) -> list[bytes]:
+    return [base64.b64decode((await peer.call("core.get", core=key, index=i))["base64"]) for i in range(length)]
 
 
-async def test_hyperfs_opens_a_past_version_that_the_reference_tagged(tmp_path: Path) -> None:
-    async with reference_peer(tmp_path / "store") as peer:
-        key = (await peer.call("drive.open"))["key"]
-        await peer.call("drive.write", drive=key, path="/a", data={"text": "one"})
-        await peer.call("drive.tag", drive=key, name="v1")
-        await peer.call("drive.write", drive=key, path="/a", data={"text": "two"})
-    async with hyperfs.open_store(tmp_path / "store") as store:
-        snapshot = (await store.drive(f"{key}+v1")).snapshot()
-        assert await snapshot.read(await snapshot.stat("a"), 0, 10) == b"one"
+def texts(blocks: list[bytes]) -> list[dict[str, str]]:
+    return [{"text": block.decode()} for block in blocks]
 
 
-async def write_with_hyperfs(path: Path) -> str:
-    """Write one of everything and return the drive's key."""
-    async with hyperfs.open_store(path) as store:
-        drive, inner = await store.create_drive(), await store.create_drive()
-        writer, inner_writer = await store.writer(drive), await store.writer(inner)
-        await inner_writer.put_file("x", b"old")
-        fixed = inner.version
-        await inner_writer.put_file("x", b"new")
-        async with writer.batch() as batch:
-            await batch.put_file("a/b.txt", b"hello", mode=0o640, mtime=1_500_000_000_123)
-            await batch.put_file("big", pattern("big", 1_500_000), attributes={"user.a": b"\x00\xff"})
-            await batch.put_file("empty")
-            await batch.put_file(f"日本 語/{LONG_NAME}", b"long")
-            await batch.make_directory("folder", mode=0o700)
-            await batch.symlink("link", "a/b.txt")
-            for number in range(700):
-                await batch.put_file(f"many/{number}", b"%d" % number)
-        await writer.put_file("gone", b"gone")
-        await writer.delete("gone")
-        await writer.mount("sub/live", inner.key)
-        await writer.mount("sub/fixed", inner.key, version=fixed)
-        await writer.tag("v1")
-        return drive.key.hex()
+async def test_a_store_of_ours_opens_in_the_reference(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        core = await store.create_core(b"default")
+        await core.append(BLOCKS)
+        key = core.key.hex()
+    async with reference_peer(tmp_path) as peer:
+        info = await peer.call("core.open", name="default")
+        assert (info["key"], info["writable"], info["length"], info["downloaded"]) == (key, True, 300, 300)
+        assert await theirs(peer, key, 300) == BLOCKS
 
 
-async def test_the_reference_reads_everything_that_hyperfs_wrote(tmp_path: Path) -> None:
-    key = await write_with_hyperfs(tmp_path / "store")
-    async with hyperfs.open_store(tmp_path / "store") as store:
-        ours = await clone((await store.drive(key)).snapshot())
-    async with reference_peer(tmp_path / "store") as peer:
-        await peer.call("drive.open", key=key)
-        theirs = await peer.call("drive.clone", drive=key)
-    assert comparable(theirs, ours) == ours
+async def test_the_reference_finds_nothing_wrong_with_a_store_of_ours(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        core = await store.create_core(b"default")
+        for start in range(0, 300, 7):
+            await core.append(BLOCKS[start : start + 7])
+    async with reference_peer(tmp_path) as peer:
+        await peer.call("core.open", name="default")
+        assert await peer.call("core.audit", core=core.key.hex()) == {"valid": 300, "invalid": 0}
 
 
-async def test_the_reference_may_write_to_the_drive_that_hyperfs_made(tmp_path: Path) -> None:
-    key = await write_with_hyperfs(tmp_path / "store")
-    async with reference_peer(tmp_path / "store") as peer:
-        assert (await peer.call("drive.open", key=key))["writable"]
+async def test_a_store_of_the_references_opens_in_ours(tmp_path: Path) -> None:
+    async with reference_peer(tmp_path) as peer:
+        key = (await peer.call("core.open", name="default"))["key"]
+        await peer.call("core.append", core=key, blocks=texts(BLOCKS), batch=11)
+        await peer.call("core.clear", core=key, start=20, end=30)
+    async with open_store(tmp_path) as store:
+        core = await store.create_core(b"default")
+        assert (core.key.hex(), core.writable, core.length) == (key, True, 300)
+        assert list(core.missing(0, 300)) == [range(20, 30)]
+        assert await core.audit() == []
+        assert [core.get_local(i) for i in range(30, 300)] == BLOCKS[30:]
 
 
-@pytest.mark.parametrize("first", ["reference", "hyperfs"])
-async def test_both_take_turns_writing(tmp_path: Path, first: str) -> None:
-    store_path = tmp_path / "store"
-    if first == "reference":
-        async with reference_peer(store_path) as peer:
-            key = (await peer.call("drive.open"))["key"]
-    else:
-        async with hyperfs.open_store(store_path) as store:
-            key = (await store.create_drive()).key.hex()
+async def test_both_take_turns_writing(tmp_path: Path) -> None:
+    expected: list[bytes] = []
+    key = ""
     for turn in range(3):
-        async with hyperfs.open_store(store_path) as store:
-            writer = await store.writer(await store.drive(key))
-            await writer.put_file(f"ours/{turn}", b"ours %d" % turn)
-        async with reference_peer(store_path) as peer:
-            await peer.call("drive.open", key=key)
-            await peer.call("drive.write", drive=key, path=f"/theirs/{turn}", data={"text": f"theirs {turn}"})
-            theirs = await peer.call("drive.clone", drive=key)
-    async with hyperfs.open_store(store_path) as store:
-        ours = await clone((await store.drive(key)).snapshot())
-    assert ours == comparable(theirs, ours)
-    assert {path: ours[path]["sha256"] for path in ours} == {
-        f"/{whose}/{turn}": sha256(b"%s %d" % (whose.encode(), turn))
-        for whose in ("ours", "theirs")
-        for turn in range(3)
-    }
+        async with open_store(tmp_path) as store:
+            core = await store.create_core(b"default")
+            assert await core.append(BLOCKS[: 40 + turn]) == len(expected)
+            expected += BLOCKS[: 40 + turn]
+            key = core.key.hex()
+        async with reference_peer(tmp_path) as peer:
+            await peer.call("core.open", name="default")
+            await peer.call("core.append", core=key, blocks=texts(BLOCKS[: 9 + turn]), batch=4)
+            expected += BLOCKS[: 9 + turn]
+            assert await theirs(peer, key, len(expected)) == expected
+    async with open_store(tmp_path) as store:
+        core = await store.core(bytes.fromhex(key))
+        assert [core.get_local(index) for index in range(core.length)] == expected
+        assert await core.audit() == []
 
 
-async def test_the_reference_finds_what_it_wrote_itself_in_the_fixture_that_hyperfs_had_open(tmp_path: Path) -> None:
-    store_path = vectors.copy_store("drive", tmp_path / "store")
-    key = vectors.load("drive")["key"]
-    async with hyperfs.open_store(store_path) as store:
-        ours = await clone((await store.drive(key)).snapshot())
-    async with reference_peer(store_path) as peer:
-        await peer.call("drive.open", key=key)
-        assert comparable(await peer.call("drive.clone", drive=key), ours) == ours
+async def sparse_store(path: Path, chance: random.Random) -> tuple[Core, str]:
+    """Write a store with a sparse reader's core that has heard of several heads; return its origin and key."""
+    origin = await writer(BLOCKS[:40])
+    async with open_store(path) as store:
+        core = await store.core(origin.key)
+        for start in (40, 133, 180):
+            await bring(origin, core, chance.sample(range(origin.length), 4))
+            await origin.append(BLOCKS[start : start + 40])
+        await bring(origin, core, [origin.length - 1])
+    return origin, origin.key.hex()
+
+
+async def test_a_sparse_core_of_ours_opens_in_the_reference(tmp_path: Path) -> None:
+    origin, key = await sparse_store(tmp_path, random.Random(1))
+    async with open_store(tmp_path) as store:
+        core = await store.core(origin.key)
+        here = [index for blocks in core.present(0, core.length) for index in blocks]
+    async with reference_peer(tmp_path) as peer:
+        info = await peer.call("core.open", key=key)
+        assert (info["writable"], info["length"], info["downloaded"]) == (False, 160, len(here))
+        for index in here:
+            found = await peer.call("core.get", core=key, index=index)
+            assert base64.b64decode(found["base64"]) == await origin.get(index)
+
+
+async def test_proofs_are_the_references_for_any_digest(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    origin, key = await sparse_store(tmp_path, chance)
+    questions: list[tuple[int, int, bool]] = []
+    answers: list[Any] = []
+    async with open_store(tmp_path) as store:
+        core = await store.core(origin.key)
+        leaves = [index for index in range(core.length) if core.has_leaf(index)]
+        for _ in range(300):
+            question = (chance.choice(leaves), chance.randrange(1 << chance.randrange(1, 11)), chance.random() < 0.3)
+            proof = await core.proof(question[0], digest=question[1], hash_only=question[2])
+            questions.append(question)
+            answers.append(
+                {
+                    "nodes": [{"index": n.index, "hash": n.hash.hex(), "size": n.size} for n in proof.nodes],
+                    "signature": proof.signature and proof.signature.hex(),
+                }
+            )
+    async with reference_peer(tmp_path) as peer:
+        await peer.call("core.open", key=key)
+        for (index, digest, hash_only), ours in zip(questions, answers, strict=True):
+            proof = await peer.call("core.proof", core=key, index=index, digest=digest, hash=hash_only)
+            assert proof == ours
+
+
+async def test_a_core_that_the_reference_has_open_is_refused(tmp_path: Path) -> None:
+    async with reference_peer(tmp_path) as peer:
+        await peer.call("core.open", name="default")
+        refused = ""
+        async with open_store(tmp_path) as store:
+            try:
+                await store.create_core(b"default")
+            except StoreLocked as error:
+                refused = str(error)
+        assert "bitfield is in use by process" in refused
+
+
+async def test_a_core_that_we_have_open_is_refused_to_the_reference(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.create_core(b"default")
+        refused = ""
+        async with reference_peer(tmp_path) as peer:
+            try:
+                await peer.call("core.open", name="default")
+            except ReferenceFailed as error:
+                refused = str(error)
+        assert "lock" in refused.lower()
