@@ -348,7 +348,8 @@ async def test_a_client_that_reconnects_reads_on_and_follows(places: Places) -> 
             seen = await written_drive(client, {"a": b"1"})
             await seen.content()
             first.stop()
-            await eventually(lambda: not client.connected)
+            await eventually(lambda: read_announcement(places) is None)
+            assert not client.connected
             assert await content_of(seen, "a") == b"1"
             second: Daemon = await nursery.start(run_daemon, places)
             async with client_of(places) as writer:
