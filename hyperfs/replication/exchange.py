@@ -145,7 +145,11 @@ class Exchange:
         for peer in list(self.peers):
             await peer.heard.wait()
         while True:
-            claimants = [peer for peer in self.open_peers if peer.availability.claimed_length > self.core.length]
+            claimants = [
+                peer
+                for peer in self.open_peers
+                if peer.remote_uploading and peer.availability.claimed_length > self.core.length
+            ]
             if not claimants:
                 return
             peer = max(claimants, key=lambda candidate: candidate.availability.claimed_length)

@@ -410,6 +410,8 @@ class Link:
             due = min(due, self._sent_at + KEEP_ALIVE_SECONDS)
             self._stirred = trio.Event()
             for peer in list(self._peers.values()):
+                if now - peer.joined_at >= DEAD_SECONDS:
+                    peer.heard.set()
                 asked_at = peer.oldest_question()
                 if asked_at is None:
                     continue

@@ -53,8 +53,9 @@ class Peer:
         self.window = Window()
         self.uploads = Uploads(channel, exchange.core)
         self.is_open = False
+        self.joined_at = trio.current_time()
         self.heard = trio.Event()
-        """Set once the peer has told what it has, or is gone, or says that it gives nothing."""
+        """Set once the peer has told what it has, is gone, says that it gives nothing, or says nothing for too long."""
         self.remote_uploading = True
         self.remote_downloading = True
         self.remote_wants = False

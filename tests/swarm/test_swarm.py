@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import trio
@@ -80,7 +81,7 @@ async def test_connections_outlive_their_listening() -> None:
         await listener.unlisten("127.0.0.1", listening.port)
         assert listener.listening == ()
         assert len(theirs.status().peers) == 1
-        with pytest.raises(OSError, match="refused|connect"):
+        with pytest.raises(OSError, match=r"refused|connect"):
             await trio.open_tcp_stream("127.0.0.1", listening.port)
 
 
@@ -150,7 +151,7 @@ async def test_an_address_that_stays_away_is_one_line_in_the_log(
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
     with trio.move_on_after(300):
         await Dialling(Replicator(), "away.example", 7).run()
-    gaps = [later - earlier for earlier, later in zip(dialled, dialled[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(dialled)]
     assert [record.levelno for record in caplog.records if "away.example:7" in record.getMessage()].count(
         logging.WARNING
     ) == 1
@@ -161,9 +162,14 @@ async def test_an_address_that_stays_away_is_one_line_in_the_log(
 async def test_a_connection_that_is_not_made_is_given_up(
     patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", lambda host, port: trio.sleep_forever())
+    monkeypatch.setattr(trio, "open_tcp_stream", never)
     await Dialling(Replicator(), "silent.example", 7, attempts=1).run()
     assert "no answer in 10 s" in caplog.text
+
+
+async def never(host: str, port: int) -> trio.SocketStream:
+    await trio.sleep_forever()
+    raise AssertionError
 
 
 class Found:
@@ -191,14 +197,13 @@ async def test_what_a_discovery_finds_is_dialled() -> None:
 
 
 async def test_no_more_found_addresses_are_dialled_than_a_topic_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", lambda host, port: trio.sleep_forever())
+    monkeypatch.setattr(trio, "open_tcp_stream", never)
     found = Found(*[("127.0.0.1", port) for port in range(1, 2 * MAX_FOUND)])
-    async with swarms(Replicator()) as (swarm,):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(swarm.join, bytes(32), found)
-            await trio.testing.wait_all_tasks_blocked()
-            assert len(swarm.peers) == MAX_FOUND
-            nursery.cancel_scope.cancel()
+    async with swarms(Replicator()) as (swarm,), trio.open_nursery() as nursery:
+        nursery.start_soon(swarm.join, bytes(32), found)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(swarm.peers) == MAX_FOUND
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("host", "name"), [("a.example", "a.example:1"), ("::1", "[::1]:1"), ("1.2.3.4", "1.2.3.4:1")])
