@@ -87,7 +87,8 @@ class Limit:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._waits.done(self._scope, self._busy)
-        if self._scope.__exit__(kind, error, traceback):
+        self._scope.__exit__(kind, error, traceback)
+        if self._scope.cancelled_caught:
             if self._waits.closed:
                 raise BlockNotAvailable(f"{self._what}: the mount is being ended") from None
             raise TimedOut(f"{self._what}: nothing came for {self._seconds:g} seconds") from None
