@@ -93,24 +93,39 @@ class _Links:
         ``index`` is that of the first bucket of ``node`` from there on.
         """
         words = node.words
-        slots: list[int] = []
-        if index < len(words) and words[index] == position:
+        present = index < len(words) and words[index] == position
+        if present:
             check(node, index)
-            slots = bucket_at(words, index)
         digit = self._path.digit(position)
-        if is_terminator(position):
-            copied: list[int] = []
-            if node.seq != self._without:
-                place(copied, node.digit(position), node.seq)
+        own = node.digit(position)
+        if self._without or is_terminator(position):
+            slots = bucket_at(words, index) if present else []
+            return self._part_slots(node, slots, position, digit, own)
+        # Most buckets by far: as they are, less the slot of the path's digit and plus that of the node's own.
+        mask = words[index + 1] if present else 0
+        if mask >> DIGITS or mask >> own & 1:
+            raise damaged(node, f"nodes collide at digit {position}, where none can")
+        seqs = list(words[index + 2 : index + 2 + mask.bit_count()])
+        following = seqs.pop((mask & ((1 << digit) - 1)).bit_count()) if mask >> digit & 1 else 0
+        mask &= ~(1 << digit)
+        seqs.insert((mask & ((1 << own) - 1)).bit_count(), node.seq)
+        made = self.words
+        made[0] = position + 1
+        made += (position, mask | 1 << own)
+        made += seqs
+        return self._loader.node(following) if following else None
+
+    def _part_slots(self, node: Node, slots: list[int], position: int, digit: int, own: int) -> Node | None:
+        terminates = is_terminator(position)
+        copied = [] if terminates else _others(slots, digit, self._without)
+        if node.seq != self._without:
+            place(copied, own, node.seq)
+        if terminates:
             self._place_other_parts(copied, slots, position)
-            following = same_part(self._loader, slots, self._path, position)
-        else:
-            copied = _others(slots, digit, self._without)
-            if node.seq != self._without:
-                place(copied, node.digit(position), node.seq)
-            following = self._loader.node(slots[digit]) if digit < len(slots) and slots[digit] else None
         append_bucket(self.words, position, copied)
-        return following
+        if terminates:
+            return same_part(self._loader, slots, self._path, position)
+        return self._loader.node(slots[digit]) if digit < len(slots) and slots[digit] else None
 
     def _place_other_parts(self, copied: list[int], slots: list[int], terminator: int) -> None:
         """Place, in ascending slot order, the nodes of a bucket where a part ends whose part is not the path's."""
