@@ -5,14 +5,17 @@ the disk.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hyperfs.core.files import CoreFiles
 from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.errors import DamagedStore
 
+if TYPE_CHECKING:
+    from hyperfs.core.files import CoreFiles
 
-def check_tree(files: CoreFiles, length: int) -> None:
+
+def check_tree(files: "CoreFiles", length: int) -> None:
     """Raise `DamagedStore` unless every parent that is here is the hash of its children, where both are here."""
     has = files.bitfield.has_node
     depth = 1
@@ -27,7 +30,7 @@ def check_tree(files: CoreFiles, length: int) -> None:
         depth += 1
 
 
-def bad_blocks(files: CoreFiles, placed: Sequence[tuple[TreeNode, int]]) -> list[int]:
+def bad_blocks(files: "CoreFiles", placed: Sequence[tuple[TreeNode, int]]) -> list[int]:
     """Return the indices of those blocks, given as (leaf, byte offset), that do not match their leaves."""
     bad = []
     for leaf, start in placed:
@@ -37,7 +40,7 @@ def bad_blocks(files: CoreFiles, placed: Sequence[tuple[TreeNode, int]]) -> list
     return bad
 
 
-def _node(files: CoreFiles, tree_index: int) -> TreeNode:
+def _node(files: "CoreFiles", tree_index: int) -> TreeNode:
     data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
     if len(data) < NODE_BYTES or not any(data):
         raise DamagedStore(f"{files.tree.name} lacks node {tree_index}, which the bitfield has")

@@ -1,14 +1,16 @@
 """Opening the files of a core, and putting them in order after a crash.
 
 The rule: what is opened is a signed tree: the last length for which all roots and a valid signature are on disk. What
-lies beyond is cleared, durably, before anybody else sees the core. See docs/formats.md, "A core's files".
+lies beyond is cleared, durably, before anybody else sees the core; and a writer never opens behind its own signature.
+See docs/formats.md, "A core's files".
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hyperfs import flat_tree
+from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.bitfield import PAGE_BYTES, Bitfield
 from hyperfs.core.format import CoreFormat
 from hyperfs.core.proofs import TreeNode, tree_length
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _SECTOR_BYTES = 512
 _SCAN_BYTES = 1 << 16
+_SCAN_NODES = 1 << 14
 
 
 @dataclass(slots=True)
@@ -205,7 +208,12 @@ def _load_bitfield(files: CoreFiles) -> None:
 
 def _recover(files: CoreFiles, claimed: int) -> None:
     """Set length and roots to the last consistent ones, and clear what is beyond."""
-    length, roots = _last_signed(files, claimed)
+    signed = _signed_beyond(files, claimed) if files.secret_key is not None else None
+    if signed is not None:
+        length, roots = signed
+        _take_over_beyond(files, claimed, length)
+    else:
+        length, roots = _last_signed(files, claimed)
     if length < claimed:
         log.warning(
             "core %s: opened at length %d, not %d: what came later was cut off", short(files.key), length, claimed
@@ -246,10 +254,60 @@ def _spanning(length: int) -> list[int]:
     return spanning
 
 
+def _signed_beyond(files: CoreFiles, claimed: int) -> tuple[int, tuple[TreeNode, ...]] | None:
+    """Return the longest signed tree past what the bitfield has, if there is one."""
+    for index, signature in files.signatures.descending(files.signatures.count()):
+        if index < claimed:
+            return None
+        roots = _roots(files, index + 1, lambda tree_index: True)
+        if roots is not None and files.format.verify(roots, index + 1, signature, files.key):
+            return index + 1, roots
+    return None
+
+
+def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
+    """Set the bits of what a signature of ours covers and the bitfield lacks.
+
+    A writer that stepped back behind its own signature would sign another tree of the same length, a fork. So what the
+    crash, or the damage, left out of the bitfield is verified against the signed roots and taken over.
+    """
+    log.warning("core %s: the bitfield ends at %d of %d signed blocks", short(files.key), claimed, length)
+    nodes = {node.index: node for node in _file_nodes(files, 2 * length - 1)}
+    files.bitfield.set_nodes(node for node in nodes if flat_tree.right_span(node) < 2 * length)
+    check_tree(files, length)
+    start = sum(nodes[root].size for root in flat_tree.full_roots(claimed) if root in nodes)
+    placed = []
+    for index in range(claimed, length):
+        leaf = nodes.get(2 * index)
+        if leaf is None:
+            raise DamagedStore(f"{files.tree.name} lacks node {2 * index}, which is signed; restore it from a copy")
+        placed.append((leaf, start))
+        start += leaf.size
+    bad = set(bad_blocks(files, placed))
+    for leaf, _ in placed:
+        index = leaf.index // 2
+        if index not in bad:
+            files.bitfield.set_blocks(index, index + 1)
+    # In the file before anything else is: what is cut off next is cut off by the same length.
+    files.write_pages(files.bitfield.take_dirty(files.page_bytes))
+    files.bitfield_file.sync()
+
+
+def _file_nodes(files: CoreFiles, end: int) -> Iterator[TreeNode]:
+    """Yield the nodes that the tree file has before tree index ``end``."""
+    for first in range(0, end, _SCAN_NODES):
+        count = min(_SCAN_NODES, end - first)
+        data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * first, NODE_BYTES * count)
+        for at in range(0, len(data) - NODE_BYTES + 1, NODE_BYTES):
+            entry = data[at : at + NODE_BYTES]
+            if any(entry):
+                yield TreeNode(first + at // NODE_BYTES, entry[:32], int.from_bytes(entry[32:], "big"))
+
+
 def _last_signed(files: CoreFiles, claimed: int) -> tuple[int, tuple[TreeNode, ...]]:
     for index, signature in files.signatures.descending(claimed):
         length = index + 1
-        roots = _roots(files, length)
+        roots = _roots(files, length, files.bitfield.has_node)
         if roots is None:
             continue
         if files.format.verify(roots, length, signature, files.key):
@@ -269,10 +327,10 @@ def _last_signed(files: CoreFiles, claimed: int) -> tuple[int, tuple[TreeNode, .
     return 0, ()
 
 
-def _roots(files: CoreFiles, length: int) -> tuple[TreeNode, ...] | None:
+def _roots(files: CoreFiles, length: int, has: Callable[[int], bool]) -> tuple[TreeNode, ...] | None:
     roots = []
     for tree_index in flat_tree.full_roots(length):
-        if not files.bitfield.has_node(tree_index):
+        if not has(tree_index):
             return None
         data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
         if len(data) < NODE_BYTES or not any(data):

@@ -168,24 +168,26 @@ def tree_length(has: Callable[[int], bool], end: int) -> int:
 
 def digest_of(has: Callable[[int], bool], index: int, end: int) -> int:
     """Return what to tell a peer of whom block ``index`` is asked; no node at or past tree index ``end`` is here."""
-    leaf = 2 * index
-    if has(leaf):
+    node = 2 * index
+    if has(node):
         return 1
     digest = 0
     bit = 2
-    sibling = flat_tree.sibling(leaf)
-    parent = flat_tree.parent(sibling)
-    end = max(sibling + 2, end)
-    while flat_tree.right_span(sibling) < end or flat_tree.left_span(parent) > 0:
+    span = 1  # of the level: half the distance between neighbours
+    end = max((node ^ 2) + 2, end)
+    while True:
+        sibling = node ^ (span << 1)
+        parent = (node | span) & ~(span << 1)
+        if sibling + span > end and parent < span << 1:
+            return digest
         if has(sibling):
             digest |= bit
         if has(parent):
             digest |= 2 * bit | 1
             return 1 if digest + 1 == 4 * bit else digest
-        sibling = flat_tree.sibling(parent)
-        parent = flat_tree.parent(sibling)
-        bit *= 2
-    return digest
+        node = parent
+        span <<= 1
+        bit <<= 1
 
 
 class ProofChecker:

@@ -123,14 +123,27 @@ async def test_a_node_that_went_missing_is_named_when_it_is_read(tmp_path: Path)
     await core.close()
 
 
-async def test_a_bitfield_cut_short_leaves_a_signed_length_and_what_still_verifies(tmp_path: Path) -> None:
+async def test_a_readers_bitfield_cut_short_leaves_a_signed_length_and_what_still_verifies(tmp_path: Path) -> None:
     file, content = damaged(tmp_path, "bitfield", "core-mixed")
+    (file.parent / "secret_key").unlink()
     file.write_bytes(content[: 32 + 1024 + 5])
     core = await Core.open(DiskDirectory(file.parent))
     assert 0 < core.length < 37
     await core.audit()
     assert 0 < core.count(0, core.length) < core.length
     assert await core.audit() == []
+    await core.close()
+
+
+@pytest.mark.parametrize("size", [0, 32, 40, 32 + 1024, 32 + 1024 + 5, 32 + 3584])
+@pytest.mark.parametrize("case", ["core-mixed", "core-9000"])
+async def test_a_writers_bitfield_cut_short_is_made_again(case: str, size: int, tmp_path: Path) -> None:
+    file, content = damaged(tmp_path, "bitfield", case)
+    file.write_bytes(content[:size])
+    core = await Core.open(DiskDirectory(file.parent))
+    assert core.byte_length == (file.parent / "data").stat().st_size
+    assert await core.audit() == []
+    assert core.has(core.length - 8, core.length)
     await core.close()
 
 
