@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 
 import pyfuse3
+import trio
 
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import EncodingError
@@ -17,6 +18,8 @@ from hyperfs.mount.inodes import ROOT, InodeTable
 _ROW = struct.Struct("<IIIQQQd")
 _NAME_AT = _ROW.size
 _DOTS = 2
+_SLICE = 128
+"""Entries listed before others have their turn: what is here comes without yielding."""
 
 
 class Listing:
@@ -39,6 +42,8 @@ class Listing:
             mode, uid, gid = presenter.owner_and_mode(stat)
             values = pack(mode, uid, gid, size_of(stat), stat.mtime, stat.ctime, lasting_seconds(entry))
             rows.append(values + entry.name.encode())
+            if len(rows) % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
         return cls(snapshot, rows)
 
 

@@ -146,4 +146,6 @@ async def _gather(found: AsyncIterator[Change], limit: int) -> list[Change]:
         gathered.append(change)
         if len(gathered) == limit:
             break
+        if len(gathered) % _SLICE == 0:
+            await trio.lowlevel.checkpoint()  # what is here comes without yielding
     return gathered

@@ -182,6 +182,21 @@ def test_a_checkout_stays_what_it_is(tmp_path: Path) -> None:
         assert mounted.run("return operations.snapshot.version") == 5
 
 
+def test_a_live_drive_inside_a_checkout_is_followed(tmp_path: Path) -> None:
+    prepare = """
+from tests.support.drives import new_drive
+inner = state["inner"] = await new_drive(cores)
+await inner.writer.put_file("in", b"1")
+await own.writer.put_file("x", b"1")
+await own.writer.mount("inner", inner.drive.key)
+"""
+    with Mounted(tmp_path / "drive", prepare=prepare, version=4) as mounted:
+        assert (mounted.path / "inner/in").read_bytes() == b"1"
+        mounted.run("await state['inner'].writer.put_file('in', b'22'); await own.writer.delete('x')")
+        assert comes_true(lambda: (mounted.path / "inner/in").read_bytes() == b"22")
+        assert (mounted.path / "x").exists()
+
+
 COUNT_QUESTIONS = """
 asked = state["asked"] = []
 stat = operations._stat

@@ -1,0 +1,103 @@
+"""Reading waits as long as blocks keep coming, and gives up when none does."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.core.reader import Priority, Run
+from hyperfs.drive.snapshot import OpenFile
+from hyperfs.mount.files import OpenFiles
+from hyperfs.mount.waiting import TimedOut, Waits
+from tests.support.memory_core import MemoryCore
+
+BLOCK_BYTES = 1000
+TIMEOUT_SECONDS = 20.0
+
+
+class SlowCore(MemoryCore):
+    """A core whose missing blocks come one at a time, ``seconds`` apart, while somebody waits for them."""
+
+    def __init__(self, blocks: int, *, seconds: float, come: int) -> None:
+        super().__init__(bytes(32))
+        self.seconds = seconds
+        self.blocks = [None] * blocks
+        self.come = come
+        self.ahead_of: list[tuple[int, int]] = []
+        self.cancelled = 0
+        self.came = trio.Event()
+
+    async def bring(self) -> None:
+        for index in range(self.come):
+            await trio.sleep(self.seconds)
+            self.blocks[index] = bytes(BLOCK_BYTES)
+            self.came.set()
+            self.came = trio.Event()
+
+    async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
+        while None in self.blocks:
+            await self.came.wait()
+        return bytes(size)
+
+    async def ahead(self, run: Run, position: int, size: int) -> None:
+        self.ahead_of.append((position, size))
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.cancelled += 1
+
+
+@asynccontextmanager
+async def opened(core: SlowCore) -> AsyncIterator[tuple[OpenFiles, int]]:
+    async with trio.open_nursery() as nursery:
+        files = OpenFiles(nursery, Waits(), TIMEOUT_SECONDS)
+        run = Run(range(len(core.blocks)), 0, len(core.blocks) * BLOCK_BYTES)
+        nursery.start_soon(core.bring)
+        yield files, files.open(5, OpenFile(core, run), "folder/film")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_goes_on_while_blocks_keep_coming(autojump_clock: None) -> None:
+    async with opened(SlowCore(5, seconds=15, come=5)) as (files, handle):
+        assert len(await files.read(files[handle], 0, 5000)) == 5000
+    assert trio.current_time() > 3 * TIMEOUT_SECONDS
+
+
+async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: pytest.LogCaptureFixture) -> None:
+    start = trio.current_time()
+    async with opened(SlowCore(5, seconds=1, come=2)) as (files, handle):
+        with pytest.raises(TimedOut), caplog.at_level(logging.WARNING):
+            await files.read(files[handle], 0, 5000)
+    assert trio.current_time() - start <= 2 * TIMEOUT_SECONDS + 2
+    assert "folder/film" in caplog.text
+    assert "block 2 of core 00000000" in caplog.text
+
+
+async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
+    core = SlowCore(5000, seconds=0, come=0)
+    async with opened(core) as (files, handle):
+        core.blocks[:100] = [bytes(BLOCK_BYTES)] * 100
+        for position in (0, 128 * 1024):
+            with trio.move_on_after(1):
+                await files.read(files[handle], position, 128 * 1024)
+        assert core.ahead_of == [(256 * 1024, 128 * 1024)]
+        files[handle].demote()
+        await trio.testing.wait_all_tasks_blocked()
+        assert core.cancelled == 1
+
+
+async def test_the_end_of_a_file_is_read_without_waiting(autojump_clock: None) -> None:
+    async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
+        assert await files.read(files[handle], 2000, 100) == b""
+
+
+async def test_a_released_handle_is_gone(autojump_clock: None) -> None:
+    async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
+        assert [opened.number for opened in files.of_inode(5)] == [5]
+        files.release(handle)
+        assert list(files.of_inode(5)) == []
+        with pytest.raises(KeyError):
+            files[handle]
