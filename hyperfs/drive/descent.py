@@ -15,6 +15,8 @@ from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.lookup import find_prefix
 from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 
+_ASKED_AT_ONCE = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Child:
@@ -44,24 +46,66 @@ async def newest_at(trie: Trie, path: str, *, hidden: bool = False) -> Node | No
 
 async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:
     """Return the node of the path of ``part_count`` parts at or below which ``newest`` is the newest, or None."""
-    if newest.count == part_count:
-        return newest
-    slots = bucket(newest, DIGITS_PER_PART * part_count + 1)
-    seq = slots[PAST_END] if len(slots) > PAST_END else 0
-    if not seq:
-        return None
+    seq = _own_seq(newest, part_count)
+    if seq in (0, newest.seq):
+        return newest if seq else None
+    return await _fetched(Loader(trie.core, trie.cache), newest, seq, part_count)
+
+
+async def children(trie: Trie, path: str) -> AsyncGenerator[Child, None]:
+    """Yield each name in directory ``path`` once, in the trie's order.
+
+    Nodes of the names' own that are not here are brought many at a time: a far peer is not asked once for each.
+    """
+    part_count = path.count("/") + 2 if path else 1
     loader = Loader(trie.core, trie.cache)
+    waiting: list[tuple[Node, int]] = []
+    async for newest in trie.iterate(path, recursive=False, gt=True):
+        seq = _own_seq(newest, part_count)
+        own = newest if seq == newest.seq else loader.find(seq) if seq else None
+        if not waiting and (own is not None or not seq):
+            yield Child(newest.parts[part_count - 1], newest, own and _checked(own, newest, part_count))
+            continue
+        waiting.append((newest, seq))
+        if len(waiting) == _ASKED_AT_ONCE:
+            for child in await _own_nodes(loader, waiting, part_count):
+                yield child
+            waiting = []
+    for child in await _own_nodes(loader, waiting, part_count):
+        yield child
+
+
+async def _own_nodes(loader: Loader, waiting: list[tuple[Node, int]], part_count: int) -> list[Child]:
+    missing = [seq for newest, seq in waiting if seq not in (0, newest.seq) and loader.find(seq) is None]
+    if missing:
+        await loader.fetch(missing)
+    found = []
+    for newest, seq in waiting:
+        own = newest if seq == newest.seq else None
+        if own is None and seq:
+            own = await _fetched(loader, newest, seq, part_count)
+        found.append(Child(newest.parts[part_count - 1], newest, own))
+    loader.unpin()
+    return found
+
+
+async def _fetched(loader: Loader, newest: Node, seq: int, part_count: int) -> Node:
     node = loader.find(seq)
     if node is None:
         await loader.fetch((seq,))
         node = loader.node(seq)
+    return _checked(node, newest, part_count)
+
+
+def _own_seq(newest: Node, part_count: int) -> int:
+    """Return the block of the node of the first ``part_count`` parts of ``newest``'s key, 0 when there is none."""
+    if newest.count == part_count:
+        return newest.seq
+    slots = bucket(newest, DIGITS_PER_PART * part_count + 1)
+    return slots[PAST_END] if len(slots) > PAST_END else 0
+
+
+def _checked(node: Node, newest: Node, part_count: int) -> Node:
     if node.count != part_count or node.parts != newest.parts[:part_count]:
         raise DamagedTrie(f"the node in block {newest.seq} links {node.key[:80]!r} as one of the paths above its own")
     return node
-
-
-async def children(trie: Trie, path: str) -> AsyncGenerator[Child, None]:
-    """Yield each name in directory ``path`` once, in the trie's order."""
-    part_count = path.count("/") + 1 if path else 0
-    async for newest in trie.iterate(path, recursive=False, gt=True):
-        yield Child(newest.parts[part_count], newest, await own_node(trie, newest, part_count + 1))

@@ -24,7 +24,7 @@ class Entry:
     the drive that holds its node (another one than was asked when it lies in a mounted drive). ``seq`` is the block of
     its node; of an ``implied`` directory, which has no node, that of the newest node below it (0: none). ``value`` is
     that node's encoded Stat. ``mount`` is the drive mounted here, if one is. ``core_size`` is the size in bytes of the
-    bare core mounted here, if one is.
+    bare core mounted here, if one is. ``mode`` is the mode of its node, None when that holds no Stat.
     """
 
     path: str
@@ -35,6 +35,7 @@ class Entry:
     implied: bool = False
     mount: MountTarget | None = None
     core_size: int | None = None
+    mode: int | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +45,7 @@ class Entry:
     @property
     def is_directory(self) -> bool:
         """Whether entries can be below it."""
-        return self.implied or self.mount is not None or decode_stat(self.value).is_directory
+        return self.implied or self.mount is not None or (self.mode is not None and st.S_ISDIR(self.mode))
 
     @property
     def stat(self) -> Stat:

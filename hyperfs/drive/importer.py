@@ -424,7 +424,7 @@ def _digest_of_file(path: Path) -> bytes | None:
 
 
 async def _digest_of_entry(snapshot: Snapshot, path: str, stat: Stat) -> bytes:
-    file = await snapshot.open(Entry(path, path, 0, snapshot, encode_stat(stat)))
+    file = await snapshot.open(Entry(path, path, 0, snapshot, encode_stat(stat), mode=stat.mode))
     digest = hashlib.blake2b()
     for position in range(0, file.size, LOAD_BYTES):
         digest.update(await file.read(position, LOAD_BYTES))

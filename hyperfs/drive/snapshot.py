@@ -8,6 +8,7 @@ followed.
 
 import errno
 import logging
+import stat as st
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -18,7 +19,14 @@ from hyperfs.drive import names
 from hyperfs.drive.descent import children, newest_at, own_node
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
-from hyperfs.drive.stat import MOUNT_FLAG, MountTarget, decode_mount_record, decode_stat
+from hyperfs.drive.stat import (
+    DEFAULT_DIRECTORY_MODE,
+    MOUNT_FLAG,
+    MountTarget,
+    decode_mode,
+    decode_mount_record,
+    decode_stat,
+)
 from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
 from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
@@ -252,7 +260,9 @@ class Snapshot:
         if newest is None:
             if inner_path and inner_path not in table.targets and not table.names_below(inner_path):
                 raise PathError(errno.ENOENT, path, "no such file or directory")
-            return Entry(path, inner_path, 0, self, None, True, table.targets.get(inner_path))
+            return Entry(
+                path, inner_path, 0, self, None, True, table.targets.get(inner_path), mode=DEFAULT_DIRECTORY_MODE
+            )
         node = await own_node(self.trie, newest, _part_count(inner_path)) if inner_path else None
         return await self._entry(self._row(names.split(inner_path)[1], newest, node), inner_path, path, table)
 
@@ -288,7 +298,8 @@ class Snapshot:
                 yield await self._entry(row, names.join(inner_path, row.name), names.join(path, row.name), table)
         for name in sorted(filter(names.is_presentable, unlisted)):
             child = names.join(inner_path, name)
-            yield Entry(names.join(path, name), child, 0, self, None, True, table.targets.get(child))
+            mount = table.targets.get(child)
+            yield Entry(names.join(path, name), child, 0, self, None, True, mount, mode=DEFAULT_DIRECTORY_MODE)
         if left_out and self.volume.pool.first_time((self.key, inner_path)):
             log.warning(
                 "drive %s, directory %r: %d names are left out, e.g. %s",
@@ -320,15 +331,19 @@ class Snapshot:
     @staticmethod
     def _row(name: str, newest: Node, own: Node | None) -> Row:
         if own is None:
-            return Row(name, newest.seq, True, newest.value)
-        return Row(name, own.seq, False, own.value)
+            return Row(name, newest.seq, True, newest.value, DEFAULT_DIRECTORY_MODE)
+        try:
+            mode: int | None = decode_mode(own.value)
+        except EncodingError:
+            mode = None
+        return Row(name, own.seq, False, own.value, mode)
 
     async def _entry(self, row: Row, inner_path: str, path: str, table: MountTable) -> Entry:
         mount = table.targets.get(inner_path) if table.targets else None
         core_size = None
         if not row.implied and mount is None and row.value is not None and _MOUNT_FIELD in row.value:
             core_size = await self._core_size(row.value)
-        return Entry(path, inner_path, row.seq, self, row.value, row.implied, mount, core_size)
+        return Entry(path, inner_path, row.seq, self, row.value, row.implied, mount, core_size, row.mode)
 
     async def _core_size(self, value: bytes) -> int | None:
         """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known."""
@@ -348,11 +363,8 @@ _MOUNT_FIELD = b"\x5a"
 def why_left_out(row: Row) -> str | None:
     """Return what keeps a child out of a listing, or None."""
     reason = names.why_not_presentable(row.name)
-    if reason is None and not row.implied:
-        try:
-            decode_stat(row.value)
-        except EncodingError as error:
-            return str(error)
+    if reason is None and row.mode is None:
+        return "its node holds no Stat"
     return reason
 
 
@@ -381,6 +393,6 @@ def _part_count(path: str) -> int:
 
 def _is_directory(node: Node) -> bool:
     try:
-        return decode_stat(node.value).is_directory
+        return st.S_ISDIR(decode_mode(node.value))
     except EncodingError:
         return False

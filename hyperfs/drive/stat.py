@@ -106,25 +106,15 @@ def encode_stat(stat: Stat) -> bytes:
 
 def decode_stat(value: bytes | None) -> Stat:
     """Return the `Stat` in a trie node's value; raise `EncodingError` when it is none or claims the impossible."""
-    if value is None:
-        raise EncodingError("the node of a path holds no Stat")
-    try:
-        message = messages.Stat.FromString(value)
-    except DecodeError as error:
-        raise EncodingError(f"the node of a path holds no Stat: {error}") from error
-    if not message.HasField("mode"):
-        raise EncodingError("the node of a path holds no Stat: it has no mode")
-    size, blocks, offset, byte_offset = message.size, message.blocks, message.offset, message.byteOffset
-    if size + byte_offset > _MAX_NUMBER or blocks + offset > _MAX_NUMBER:
-        raise EncodingError(f"a Stat claims {size} bytes in {blocks} blocks from block {offset}, byte {byte_offset}")
+    message = _checked_message(value)
     return Stat(
         message.mode,
         message.uid,
         message.gid,
-        size,
-        blocks,
-        offset,
-        byte_offset,
+        message.size,
+        message.blocks,
+        message.offset,
+        message.byteOffset,
         message.mtime,
         message.ctime,
         message.linkname.decode(errors="surrogateescape") if message.HasField("linkname") else None,
@@ -136,6 +126,28 @@ def decode_stat(value: bytes | None) -> Stat:
         if message.metadata
         else {},
     )
+
+
+def decode_mode(value: bytes | None) -> int:
+    """Return the mode of a Stat and no more. Raises `EncodingError` exactly when `decode_stat` does."""
+    return _checked_message(value).mode
+
+
+def _checked_message(value: bytes | None) -> messages.Stat:
+    if value is None:
+        raise EncodingError("the node of a path holds no Stat")
+    try:
+        message = messages.Stat.FromString(value)
+    except DecodeError as error:
+        raise EncodingError(f"the node of a path holds no Stat: {error}") from error
+    if not message.HasField("mode"):
+        raise EncodingError("the node of a path holds no Stat: it has no mode")
+    if message.size + message.byteOffset > _MAX_NUMBER or message.blocks + message.offset > _MAX_NUMBER:
+        raise EncodingError(
+            f"a Stat claims {message.size} bytes in {message.blocks} blocks from block {message.offset}, "
+            f"byte {message.byteOffset}"
+        )
+    return message
 
 
 def encode_mount_record(path: str, target: MountTarget) -> bytes:

@@ -32,12 +32,16 @@ class CoreProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One child in a directory, as the trie has it; ``value`` is its node's, or the newest node's below it."""
+    """One child in a directory, as the trie has it; ``value`` is its node's, or the newest node's below it.
+
+    ``mode`` is None when its node holds no Stat.
+    """
 
     name: str
     seq: int
     implied: bool
     value: bytes | None
+    mode: int | None
 
 
 class MountTable:

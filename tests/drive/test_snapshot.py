@@ -283,6 +283,20 @@ async def test_a_listing_is_remembered_across_versions_that_do_not_touch_it(capl
     assert snapshot.volume.pool.directories.get(own.drive.key, "a", newest) is not None
 
 
+async def test_a_far_listing_does_not_ask_for_each_child() -> None:
+    own = await new_drive()
+    async with own.writer.batch() as batch:
+        for number in range(100):
+            await batch.make_directory(f"d{number}")
+        for number in range(100):
+            await batch.put_file(f"d{number}/f")
+    own.metadata.take_away(*range(1, own.metadata.length))
+    own.metadata.is_far = True
+    far = await Drive.open(own.cores, own.drive.key)
+    assert len(await names_in(far.snapshot())) == 100
+    assert own.metadata.questions < 30
+
+
 async def test_a_huge_directory_is_listed_without_being_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hyperfs.drive.volume.MAX_CACHED_ROWS", 5)
     own = await drive_of(*[f"d/{n}" for n in range(9)])

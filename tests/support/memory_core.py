@@ -22,7 +22,10 @@ class MemoryCore:
         self.writable = writable
         self.blocks: list[bytes | None] = []
         self.byte_length = 0
-        self.fetched: list[int] = []
+        self.is_far = False
+        """Whether what was taken away comes back when it is asked for."""
+        self.questions = 0
+        """How often something that is not here was asked for."""
         self.synced = 0
         self._away: dict[int, bytes] = {}
         self._sizes: list[int] = []
@@ -55,17 +58,22 @@ class MemoryCore:
         return self.blocks[index] if index < len(self.blocks) else None
 
     async def get(self, index: int, *, priority: Priority = Priority.URGENT, hint: Hint | None = None) -> bytes:
+        await self.fetch([range(index, index + 1)])
         block = self.get_local(index)
-        if block is None:
-            raise BlockNotAvailable(f"block {index} is not here")
+        assert block is not None
         return block
 
     async def fetch(
         self, ranges: Sequence[range], *, priority: Priority = Priority.URGENT, hint: Hint | None = None
     ) -> None:
-        for blocks in ranges:
-            for index in blocks:
-                await self.get(index)
+        missing = [index for blocks in ranges for index in blocks if self.get_local(index) is None]
+        if not missing:
+            return
+        self.questions += 1
+        for index in missing:
+            if not self.is_far or index not in self._away:
+                raise BlockNotAvailable(f"block {index} is not here")
+            self.blocks[index] = self._away.pop(index)
 
     async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
         blocks = [await self.get(index) for index in run.blocks]
