@@ -62,9 +62,21 @@ class CoreView(LocalReader):
             self._extend(length, byte_length)
 
     def reopen_map(self) -> None:
-        """Map the shared map again, after a new owner of the store said hello."""
+        """Map the shared map again, after a new owner of the store said hello, and forget where blocks were.
+
+        The new owner may have cut off what the one before had not made durable, and put other blocks in its place.
+        """
         self._map.reopen()
         self._whole_runs.clear()
+        self._offsets.forget()
+
+    def restarted(self, length: int, byte_length: int) -> None:
+        """Take over the head of a new owner, even a shorter one than the owner before had told of."""
+        self.reopen_map()
+        if length > self.length:
+            self._extend(length, byte_length)
+        else:
+            self.length, self.byte_length = length, byte_length
 
     def close(self) -> None:
         """Close the files and the map; nothing is here from now on."""

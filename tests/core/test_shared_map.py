@@ -156,6 +156,19 @@ async def test_a_reopened_core_fills_its_map_again(tmp_path: Path) -> None:
     assert [view.get_local(index) for index in range(300)] == BLOCKS
 
 
+async def test_a_view_takes_the_shorter_head_of_a_new_owner(tmp_path: Path) -> None:
+    core = await owned(tmp_path)
+    await core.sync()
+    await core.append([b"lost with its owner", b"x"])
+    view = viewed(core, tmp_path)
+    assert await view.get(301) == b"x"
+    core._files.close()  # as kill -9 does: nothing is synced
+    again = await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+    await again.append([b"y", b"another"])
+    view.restarted(again.length, again.byte_length)
+    assert (view.length, await view.get(301)) == (302, b"another")
+
+
 async def test_an_owner_that_is_locked_out_leaves_the_map_alone(tmp_path: Path) -> None:
     core = await owned(tmp_path)
     view = viewed(core, tmp_path)
