@@ -51,11 +51,15 @@ async def make(store: Path, files: int) -> str:
 
 async def serve(store: str, key: str, mountpoint: str) -> None:
     """Mount the drive until told to end."""
+    from hyperfs.drive.drive import Drive
     from hyperfs.drive.library import open_store
+    from hyperfs.mount import NODE_CACHE_BYTES
     from hyperfs.mount.session import run_mount
+    from hyperfs.trie import NodeCache
 
     async with open_store(store) as opened:
-        await run_mount(await opened.drive(key), mountpoint, on_ready=lambda: print(_READY, flush=True))
+        drive = await Drive.open(opened, bytes.fromhex(key), cache=NodeCache(NODE_CACHE_BYTES))
+        await run_mount(drive, mountpoint, on_ready=lambda: print(_READY, flush=True))
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import DaemonError, HyperfsError, UsageError
-from hyperfs.mount import MountOptions
+from hyperfs.mount import NODE_CACHE_BYTES, MountOptions
+from hyperfs.trie import NodeCache
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ class _Child:
 
         mountpoint = Path(wanted["mountpoint"])
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
-        drive = await Drive.open(client, wanted["key"], version=wanted["version"])
+        nodes = NodeCache(NODE_CACHE_BYTES)
+        drive = await Drive.open(client, wanted["key"], version=wanted["version"], cache=nodes)
         await drive.content()  # now, while there is a daemon to ask: without one, only what is open can be read
         async with trio.open_nursery() as nursery:
 

@@ -17,7 +17,7 @@ from hyperfs.errors import BlockNotAvailable, NotADrive, short
 from hyperfs.trie import Header, NodeCache
 from hyperfs.trie.trie import read_header
 
-MAX_CACHED_ROWS = 65_536
+MAX_CACHED_ROWS = 32_768
 _KEPT_MOUNT_TABLES = 4
 _MAX_TOLD = 1024
 

@@ -4,6 +4,6 @@ The rule: nothing in here knows of sockets, peers or tries. A drive is asked to 
 when it changed. Importing this package does not import pyfuse3; `hyperfs.mount.session` does.
 """
 
-from hyperfs.mount.options import MountOptions
+from hyperfs.mount.options import NODE_CACHE_BYTES, MountOptions
 
-__all__ = ["MountOptions"]
+__all__ = ["NODE_CACHE_BYTES", "MountOptions"]

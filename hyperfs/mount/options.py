@@ -5,6 +5,9 @@ The rule: an option means here what it means for other FUSE file systems.
 
 from dataclasses import dataclass
 
+NODE_CACHE_BYTES = 8 << 20
+"""How much of a drive's trie a mount process should keep in memory: the kernel keeps names and attributes as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
