@@ -19,6 +19,9 @@ from hyperfs.errors import EncodingError, PathError
 from hyperfs.trie import Change as NodeChange
 from hyperfs.trie import Node
 
+MAX_TEXT = 256 * 1024 * 1024
+"""How many characters of paths, the directories above them counted anew for each, are looked at one by one."""
+
 
 class Kind(Enum):
     """How a path differs."""
@@ -70,7 +73,8 @@ async def changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Change, No
     """Yield each path of which readers see something else in ``newer`` than in ``older``, once.
 
     Implied directories count: they come and go with what is below them, and take their times from it. Mounted drives
-    are compared as far as ``older`` went into them.
+    are compared as far as ``older`` went into them. When too much differs, the root comes with its whole tree, and
+    paths may have come before.
     """
     async with aclosing(_own_changes(newer, older)) as own:
         async for change in own:
@@ -100,6 +104,7 @@ async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Chang
     told: set[str] = set()
     above: set[str] = set()
     above_rewritten: set[str] = set()
+    text = 0
     new_table, old_table = await newer.mounts(), await older.mounts()
     for path in new_table.targets.keys() | old_table.targets.keys():
         if new_table.targets.get(path) != old_table.targets.get(path):
@@ -111,8 +116,14 @@ async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Chang
         path = names.normalise(difference.key)
         if path in told or not path:
             continue
-        if is_rewritten(difference):
-            above_rewritten.update(names.ancestors(path), ("",))
+        # What is nested too deep is not shown, but the directories that it implies are.
+        shown = path if not names.is_too_long(path) else path[: names.MAX_PATH_BYTES // 4].rpartition("/")[0] + "/…"
+        text += len(shown) * (shown.count("/") + 1)
+        if text > MAX_TEXT:
+            yield Change("", Kind.CHANGED, whole_tree=True)
+            return
+        if is_rewritten(difference) or shown is not path:
+            (above_rewritten if is_rewritten(difference) else above).update(names.ancestors(shown), ("",))
             continue
         told.add(path)
         above.update(names.ancestors(path), ("",))

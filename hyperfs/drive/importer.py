@@ -29,6 +29,7 @@ from hyperfs.errors import EncodingError
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
+BYTES_IN_A_COMMIT = 256 * 1024 * 1024
 SMALL_BYTES = CHUNK_BYTES
 LOAD_BYTES = 4 * 1024 * 1024
 LOAD_FILES = 256
@@ -223,9 +224,10 @@ async def run_import(
     on_progress: ProgressCallback | None = None,
     clock: Clock = milliseconds_now,
 ) -> ImportResult:
-    """Do what ``plan`` says, in commits of at most `OPERATIONS_IN_A_COMMIT` nodes.
+    """Do what ``plan`` says, in commits of `OPERATIONS_IN_A_COMMIT` nodes or of whole files of `BYTES_IN_A_COMMIT`.
 
-    Raises `ConflictingLength` when somebody else wrote to the drive since the plan was made; what was committed stays.
+    An import that is interrupted goes on, at the next one, after its last commit. Raises `ConflictingLength` when
+    somebody else wrote to the drive since the plan was made; what was committed stays.
     """
     run = _Importing(plan, committer, on_progress, clock)
     if plan.is_empty:
@@ -271,6 +273,7 @@ class _Importing:
         self._on_progress = on_progress
         self._version = plan.version
         self._operations: list[Operation] = []
+        self._uncommitted_bytes = 0
         self._skipped = list(plan.skipped)
         self._files = 0
         self._bytes = 0
@@ -319,9 +322,10 @@ class _Importing:
         stat = replace(
             found.stat, size=size, blocks=len(blocks), offset=blocks.start, byte_offset=byte_offset, ctime=self.now
         )
-        await self.put(names.join(self._plan.into, found.path), stat)
         self._files += 1
         self._bytes += size
+        self._uncommitted_bytes += size
+        await self.put(names.join(self._plan.into, found.path), stat)
 
     async def put(self, path: str, stat: Stat) -> None:
         """Have a node put."""
@@ -330,7 +334,7 @@ class _Importing:
     async def add(self, operation: Operation) -> None:
         """Have an operation done, with the next commit."""
         self._operations.append(operation)
-        if len(self._operations) >= OPERATIONS_IN_A_COMMIT:
+        if len(self._operations) >= OPERATIONS_IN_A_COMMIT or self._uncommitted_bytes >= BYTES_IN_A_COMMIT:
             await self.commit()
 
     async def commit(self) -> None:
@@ -338,6 +342,7 @@ class _Importing:
         if self._operations:
             self._version = await self._committer.commit(self._operations, expected_version=self._version)
             self._operations = []
+            self._uncommitted_bytes = 0
 
     def _tell(self) -> None:
         if self._on_progress is not None:

@@ -10,6 +10,7 @@ import errno
 from hyperfs.errors import PathError
 
 MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 4095
 
 
 def normalise(path: str) -> str:
@@ -63,6 +64,11 @@ def why_not_presentable(name: str) -> str | None:
     return f"it is longer than {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None
 
 
+def is_too_long(path: str) -> bool:
+    """Tell whether no program could open ``path``; a drive's author may nest names without end."""
+    return len(path) > MAX_PATH_BYTES or (not path.isascii() and len(path.encode(errors="replace")) > MAX_PATH_BYTES)
+
+
 def checked(path: str) -> str:
     """Return a path that is to be written, normalised.
 
@@ -76,4 +82,6 @@ def checked(path: str) -> str:
         if reason is not None:
             code = errno.ENAMETOOLONG if "longer" in reason else errno.EINVAL
             raise PathError(code, path, f"the name {part!r} cannot be used: {reason}")
+    if is_too_long(path):
+        raise PathError(errno.ENAMETOOLONG, path[:80] + "…", f"the path is longer than {MAX_PATH_BYTES} bytes")
     return path

@@ -35,9 +35,11 @@ log = logging.getLogger(__name__)
 
 MOUNTS_PREFIX = "mounts"
 TAGS_PREFIX = "hyperdrive-tags"
-MAX_MOUNTS = 65_536
+MAX_MOUNTS_TEXT = 16 * 1024 * 1024
+"""What the paths of all mounted drives and of the directories above them may take, in characters."""
 PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 4
+_LONG_DIRECTORY = 512
 _MAX_KNOWN_DIRECTORIES = 16_384
 
 
@@ -117,6 +119,8 @@ class Snapshot:
 
         Raises `PathError`: ENOENT, ENOTDIR below what is no directory, ELOOP inside a drive that is mounted in itself.
         """
+        if names.is_too_long(path):
+            raise PathError(errno.ENAMETOOLONG, path[:80] + "…", f"it is longer than {names.MAX_PATH_BYTES} bytes")
         if not all(map(names.is_presentable, path.split("/") if path else ())):
             raise PathError(errno.ENOENT, path, "no drive may hold such a name")
         snapshot, inner_path = await self.locate(path)
@@ -212,12 +216,14 @@ class Snapshot:
 
     async def _read_mounts(self) -> MountTable:
         targets: dict[str, MountTarget] = {}
+        text = 0
         async for node in self.trie.iterate(MOUNTS_PREFIX, hidden=True):
             path = names.normalise(node.key)[len(MOUNTS_PREFIX) + 1 :]
             if not path or node.flags != MOUNT_FLAG:
                 continue
-            if len(targets) == MAX_MOUNTS:
-                log.warning("drive %s: more than %d mounted drives, the rest is left out", short(self.key), MAX_MOUNTS)
+            text += len(path) * (path.count("/") + 2)
+            if text > MAX_MOUNTS_TEXT:
+                log.warning("drive %s: too many drives are mounted in it, %r and on is left out", short(self.key), path)
                 break
             try:
                 targets[path] = decode_mount_record(node.value)
@@ -291,7 +297,7 @@ class Snapshot:
         async with aclosing(self._rows(inner_path)) as rows:
             async for row in rows:
                 unlisted.discard(row.name)
-                reason = why_left_out(row)
+                reason = why_left_out(row, inner_path)
                 if reason is not None and not raw:
                     left_out.append(f"{row.name!r}: {reason}")
                     continue
@@ -360,11 +366,13 @@ _MOUNT_FIELD = b"\x5a"
 """The tag byte of ``Stat.mount``: a value without it has no mount, so that most need no decoding."""
 
 
-def why_left_out(row: Row) -> str | None:
-    """Return what keeps a child out of a listing, or None."""
+def why_left_out(row: Row, directory: str) -> str | None:
+    """Return what keeps a child out of the listing of ``directory``, or None."""
     reason = names.why_not_presentable(row.name)
     if reason is None and row.mode is None:
         return "its node holds no Stat"
+    if reason is None and len(directory) > _LONG_DIRECTORY and names.is_too_long(names.join(directory, row.name)):
+        return f"its path is longer than {names.MAX_PATH_BYTES} bytes"
     return reason
 
 

@@ -138,6 +138,15 @@ async def test_the_work_follows_the_change_and_not_the_drive() -> None:
     assert len(looked_at) < 40
 
 
+async def test_when_too_much_differs_the_root_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.drive.changes.MAX_TEXT", 5)
+    own = await drive_of("x")
+    older = own.drive.snapshot()
+    await own.commit(Put("a", stat()), Put("b", stat()), Put("c/d", stat()))
+    found = [change async for change in changes(own.drive.snapshot(), older)]
+    assert found[-1] == Change("", Kind.CHANGED, whole_tree=True)
+
+
 async def test_people_are_told_paths_with_both_stats() -> None:
     own = await drive_of("a", "b", "c")
     older = own.drive.snapshot()

@@ -1,6 +1,7 @@
 """Bringing a drive up to date with a folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, 
 from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.stat import Stat
 from hyperfs.errors import ConflictingLength
+from hyperfs.trie import Operation
 from tests.support.drives import OwnDrive, new_drive
 
 
@@ -235,6 +237,23 @@ async def test_many_files_go_in_several_commits(source: Path, monkeypatch: pytes
     await bring(own, source)
     found = await contents(own)
     assert all(found[f"f{number}"] == bytes(number) for number in range(20))
+
+
+async def test_large_files_are_committed_as_they_are_done(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer_module, "BYTES_IN_A_COMMIT", 1_000_000)
+    for name in ("big2", "big3"):
+        (source / name).write_bytes(bytes(1_100_000))
+    own = await new_drive()
+    versions: list[int] = []
+    commit = own.committer.commit
+
+    async def note(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
+        versions.append(await commit(operations, expected_version=expected_version))
+        return versions[-1]
+
+    monkeypatch.setattr(own.committer, "commit", note)
+    await bring(own, source)
+    assert len(versions) == 4
 
 
 class TestChangingFiles:

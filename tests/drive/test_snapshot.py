@@ -7,6 +7,8 @@ import stat as st
 import pytest
 
 from hyperfs.core.reader import Run
+from hyperfs.drive import names
+from hyperfs.drive.changes import changes
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
@@ -342,6 +344,17 @@ class TestHostileNames:
         own = await drive_of("good")
         await own.commit(Put("bad", value))
         assert await names_in(own.drive.snapshot()) == ["good"]
+
+    async def test_a_path_without_end_costs_little(self) -> None:
+        own = await drive_of("good", "x/" * 30_000 + "x", "y/" * 2000 + "z" * 200)
+        older = await Drive.open(own.cores, own.drive.key, version=2)
+        snapshot = own.drive.snapshot()
+        named = [change.path async for change in changes(snapshot, older.snapshot())]
+        assert {"", "x", "x/x", "y", "y/y"} <= set(named)
+        assert max(map(len, named)) < names.MAX_PATH_BYTES
+        assert await names_in(snapshot) == ["good", "x", "y"]
+        assert await names_in(snapshot, "y/" * 1999 + "y") == []
+        assert await error_of(snapshot, "x/" * 3000) == errno.ENAMETOOLONG
 
     async def test_a_key_that_is_not_utf8_does_not_fail_a_listing(self) -> None:
         own = await drive_of("good")
