@@ -1,8 +1,9 @@
 """One connection: a stream, the protocol on it, and the peers (one a core) that it carries.
 
-Three tasks share it. The reader takes what came in large pieces, handles all of it, stores the blocks in one batch and
-asks for more. The writer sends what the protocol has to say, and only when that is out makes the next answers. The
-watch sends keep-alives and ends what is dead.
+Four tasks share it. The reader takes what came in large pieces and handles all of it, but for the blocks, which the
+storer verifies and writes in one batch, to ask for more then, while the reader goes on. The writer sends what the
+protocol has to say, and only when that is out makes the next answers. The watch sends keep-alives and ends what is
+dead.
 
 The one rule: whatever a peer does, or does not do, ends at most its own connection, with one line in the log.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -60,9 +62,13 @@ ANSWER_BYTES: Final = 256 << 10
 """Answers made at one time, shared by the channels that wait."""
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
+MAX_UNSTORED_BYTES: Final = 1 << 20
+"""What is received while what came before is still being written."""
 _SLICE_SECONDS: Final = 0.005
 _MIN_SLICE_BYTES: Final = 8 << 10
 _TICK_SECONDS: Final = 0.25
+
+Answers = list[tuple[Received, Flight | None]]
 
 
 class LinkHost(Protocol):
@@ -102,7 +108,11 @@ class Link:
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
         self._questions = TrieQuestions(host.node_cache)
-        self._answers: dict[Peer, list[tuple[Received, Flight | None]]] = {}
+        self._answers: dict[Peer, Answers] = {}
+        self._storing: dict[Peer, Answers] = {}
+        self._unstored_bytes = 0
+        self._answers_wait = trio.Event()
+        self._answers_taken = trio.Event()
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
@@ -118,7 +128,8 @@ class Link:
                     self._questions.nursery = nursery
                     nursery.start_soon(self._write)
                     nursery.start_soon(self._watch)
-                    await self._read()
+                    nursery.start_soon(self._guard, self._store)
+                    await self._guard(self._read)
         except Exception as error:  # a bug that one peer meets must not end the others
             logger.exception("connection to %s failed", self.name)
             self.end(EndReason.CLOSED, f"failed: {error!r}")
@@ -126,6 +137,9 @@ class Link:
             for peer in list(self._peers.values()):
                 peer.exchange.leave(peer)
             self._peers.clear()
+            for unstored in (self._storing, self._answers):
+                for peer, answers in unstored.items():
+                    peer.exchange.lost([flight for _, flight in answers if flight is not None])
             self.ready.set()
             self.ended.set()
             with trio.move_on_after(1) as scope:
@@ -203,20 +217,14 @@ class Link:
     def _leave(self, channel: Channel) -> None:
         peer = self._peers.pop(channel, None)
         if peer is not None:
-            self._answers.pop(peer, None)
             peer.exchange.leave(peer)
 
     # reading
 
-    async def _read(self) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work``, and end the connection for what goes wrong in it."""
         try:
-            while True:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-                if not data:
-                    self.end(EndReason.CLOSED, "closed by the other side")
-                    return
-                self._heard_at = trio.current_time()
-                await self._take(memoryview(data))
+            await work()
         except PeerMisbehaved as error:
             self.end(EndReason.MISBEHAVED, str(error))
         except OutOfStep as error:
@@ -226,6 +234,16 @@ class Link:
         except OSError as error:
             logger.error("cannot store what %s sent: %s", self.name, error)
             self.end(EndReason.CLOSED, f"what it sent cannot be stored: {error}")
+
+    async def _read(self) -> None:
+        while True:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+            if not data:
+                await self._all_stored()
+                self.end(EndReason.CLOSED, "closed by the other side")
+                return
+            self._heard_at = trio.current_time()
+            await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:
         """Handle ``data`` in slices short enough for whatever else runs in this process."""
@@ -240,7 +258,10 @@ class Link:
                 if self._ending is not None:
                     return
             if self._answers:
-                await self._store()
+                self._unstored_bytes += min(size, len(data))
+                self._answers_wait.set()
+                while self._unstored_bytes > MAX_UNSTORED_BYTES:
+                    await self._answers_taken.wait()
             if self._protocol.pending_output:
                 if self._protocol.pending_output > MAX_UNSENT_BYTES:
                     raise PeerMisbehaved(f"left {self._protocol.pending_output} bytes unread")
@@ -261,20 +282,33 @@ class Link:
         answers = self._answers.get(peer)
         if answers is None:
             answers = self._answers[peer] = []
+        peer.last_answer_at = self._heard_at
         peer.on_data(data, answers)
 
     async def _store(self) -> None:
-        while self._answers:
-            peer = next(iter(self._answers))
-            answers = self._answers.pop(peer)
-            now = trio.current_time()
-            peer.last_answer_at = now
-            if answers:
-                await self._store_answers(peer, answers, now)
-            if peer.is_open:
-                peer.exchange.refill(peer)
+        """Store what the reader took in, and ask for more, while the reader goes on."""
+        while True:
+            self._answers_taken.set()
+            self._answers_taken = trio.Event()
+            if not self._answers:
+                self._answers_wait = trio.Event()
+                await self._answers_wait.wait()
+            self._storing, self._answers = self._answers, {}
+            self._unstored_bytes = 0
+            while self._storing:
+                peer = next(iter(self._storing))
+                answers = self._storing[peer]
+                if answers:
+                    await self._store_answers(peer, answers, trio.current_time())
+                del self._storing[peer]
+                if peer.is_open:
+                    peer.exchange.refill(peer)
 
-    async def _store_answers(self, peer: Peer, answers: list[tuple[Received, Flight | None]], now: float) -> None:
+    async def _all_stored(self) -> None:
+        while self._answers or self._storing:
+            await self._answers_taken.wait()
+
+    async def _store_answers(self, peer: Peer, answers: Answers, now: float) -> None:
         blocks = [received.value for received, _ in answers if received.value is not None]
         last = answers[-1][1]
         if blocks:
