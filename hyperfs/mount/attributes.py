@@ -15,6 +15,8 @@ from hyperfs.mount.options import MountOptions
 FOREVER_SECONDS = 10.0 * 365 * 86400
 LIVE_SECONDS = 3600.0
 """How long the kernel may keep what a live drive says; it is told of changes, so this is for the worst case."""
+CORE_SECONDS = 1.0
+"""The same for a bare core that is mounted as a file: it grows without any version of the drive telling."""
 _NOBODY = 65534
 _NO_ID = 0xFFFF_FFFF
 _SECTOR_BYTES = 512
@@ -38,7 +40,9 @@ def content_of(entry: Entry, stat: Stat) -> int:
 
 def lasting_seconds(entry: Entry) -> float:
     """Return how long the kernel may keep the name and attributes of an entry."""
-    return FOREVER_SECONDS if entry.volume.is_pinned and entry.core_size is None else LIVE_SECONDS
+    if entry.core_size is not None:
+        return CORE_SECONDS
+    return FOREVER_SECONDS if entry.volume.is_pinned else LIVE_SECONDS
 
 
 class Presenter:

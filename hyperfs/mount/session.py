@@ -69,9 +69,10 @@ async def run_mount(
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
             nursery.start_soon(session.follower(drive).run)
-            logger.info("%s: drive %s is mounted", path, short(drive.key))
-            if on_ready is not None:
-                on_ready()
+            if not session.stopping.is_set():
+                logger.info("%s: drive %s is mounted", path, short(drive.key))
+                if on_ready is not None:
+                    on_ready()
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -112,14 +113,24 @@ class _Session:
             self.stopping.set()
 
     async def wait_until_ready(self) -> None:
-        """Return once the kernel's first question was answered and its limits are set. Raises `MountFailed`."""
+        """Return once the kernel's first question was answered and its limits are set, or it is to end.
+
+        Raises `MountFailed`.
+        """
         with trio.move_on_after(READY_SECONDS) as scope:
-            await trio.to_thread.run_sync(_touch, self._path, abandon_on_cancel=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_with_this, nursery.cancel_scope)
+                await trio.to_thread.run_sync(_touch, self._path, abandon_on_cancel=True)
+                nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
             raise MountFailed(f"{self._path}: the kernel did not begin to use the mount in {READY_SECONDS:g} seconds")
         mounted = await trio.to_thread.run_sync(mounting.mounted_at, self._path)
         if mounted is not None:
             await trio.to_thread.run_sync(mounting.tune, mounted.device)
+
+    async def _end_with_this(self, scope: trio.CancelScope) -> None:
+        await self.stopping.wait()
+        scope.cancel()
 
     def follower(self, drive: Drive) -> Follower:
         """Return what follows ``drive`` for this mount."""
