@@ -159,7 +159,7 @@ class _Exporting:
     async def _large(self, directory: str, item: _Wanted) -> None:
         file = await self._snapshot.open(item.entry)
         if self._compare is Compare.CHECKSUM and await self._equal_large(directory, item, file):
-            self.unchanged += 1
+            await trio.to_thread.run_sync(self._keep, directory, item)
             return
         entry, stat = item.entry, item.stat
         identity = entry.volume.key + entry.seq.to_bytes(8, "big") + stat.size.to_bytes(8, "big")
@@ -249,10 +249,18 @@ class _Exporting:
             if item.content is None or local is None or local != hashlib.blake2b(item.content).digest():
                 unequal.append(item)
                 continue
+            self._keep(directory, item)
+        return unequal
+
+    def _keep(self, directory: str, item: _Wanted) -> None:
+        """Give a file whose content stands there already its metadata."""
+        try:
             with self._below.directory(directory) as descriptor:
                 beneath.set_metadata_at(descriptor, item.entry.name, item.stat)
+        except OSError as error:
+            self._skip(item.entry.path, error)
+        else:
             self.unchanged += 1
-        return unequal
 
     def _digest(self, directory: str, item: _Wanted) -> bytes | None:
         """Return the digest of the file that stands where ``item`` goes, or None when there is none of its size."""

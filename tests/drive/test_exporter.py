@@ -102,6 +102,19 @@ async def test_equal_size_and_time_is_looked_into_by_checksum(target: Path) -> N
     assert (target / "a/b/c.txt").read_bytes() == b"hello"
 
 
+async def test_equal_content_gets_the_drives_times_when_compared_by_checksum(target: Path) -> None:
+    own = await sample()
+    await export(own.drive.snapshot(), target)
+    for name in ("a/b/c.txt", "big"):
+        os.utime(target / name, ns=(0, 0))
+    result = await export(own.drive.snapshot(), target, compare=Compare.CHECKSUM)
+    assert (result.files, result.unchanged) == (0, 3)
+    assert [(target / name).stat().st_mtime_ns for name in ("a/b/c.txt", "big")] == [
+        1_000_000_123_000_000,
+        2_000_000_456_000_000,
+    ]
+
+
 async def test_a_part_of_a_drive_can_be_exported(target: Path) -> None:
     own = await sample()
     await export(own.drive.snapshot(), target, path="/a/")
