@@ -151,6 +151,18 @@ def test_it_unmounts_while_readers_are_blocked(tmp_path: Path) -> None:
             assert cat.wait(10) == 1
 
 
+def test_killing_it_frees_who_waits_for_a_file_that_has_changed(tmp_path: Path) -> None:
+    with mounted(tmp_path, timeout=50) as mount:
+        mount.run(TAKE_AWAY.format(1))
+        with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
+            assert comes_true(lambda: mount.run(WAITING) > 0, within_seconds=10)
+            assert not (mount.path / "away/new").exists()
+            mount.run("await own.writer.put_file('away/0', b'changed'); await own.writer.put_file('away/new', b'x')")
+            assert comes_true((mount.path / "away/new").exists)
+            assert mount.terminate(signal.SIGKILL) == -signal.SIGKILL
+            assert cat.wait(10) == 1
+
+
 def test_reading_on_fetches_ahead_and_a_small_read_does_not(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50) as mount:
         mount.run("await own.writer.put_file('film', bytes(30_000_000))")
