@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.table import Result
-from bench.workspace import HyperfsStore, Workspace, their_process, write_large
+from bench.workspace import Failed, HyperfsStore, Workspace, their_process, write_large
 
 _SAMPLE_SECONDS = 0.1
 _MEGABYTE = 1_000_000
@@ -122,12 +123,13 @@ def serve_slow_readers(workspace: Workspace) -> float:
     source = workspace.new_directory("large")
     source.mkdir()
     write_large(source / "large.bin", workspace.scaled(1024) << 20)
+    readers = workspace.new_directory("slow")
     with (
         _served(workspace, source) as (store, key, port),
         sampling(store) as sampler,
         their_process(
             "readSlowly",
-            directory=str(workspace.new_directory("slow")),
+            directory=str(readers),
             key=key,
             port=port,
             readers=_SLOW_READERS,
@@ -135,6 +137,10 @@ def serve_slow_readers(workspace: Workspace) -> float:
         ),
     ):
         threading.Event().wait(_SLOW_SECONDS)
+    brought = sum(file.stat().st_blocks * 512 for file in readers.rglob("data"))
+    if brought < _SLOW_READERS * _MEGABYTE:
+        raise Failed(f"the slow readers got {brought} bytes: the server had nothing to do")
+    print(f" (they got {brought / _MEGABYTE:.0f} MB)", end="", file=sys.stderr)
     return sampler.peak_bytes / _MEGABYTE
 
 
