@@ -16,7 +16,7 @@ from hyperfs.core.reader import Run
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
 from hyperfs.errors import DaemonError
-from hyperfs.trie import Delete, Operation, Put
+from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until a frame holds this much."""
@@ -118,3 +118,5 @@ def _encode(operation: Operation) -> list[Any]:
             return ["put", path, value, flags, hidden]
         case Delete(path, hidden):
             return ["delete", path, hidden]
+        case DeleteTree(path, hidden):
+            return ["delete-tree", path, hidden]

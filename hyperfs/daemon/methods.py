@@ -18,7 +18,7 @@ from hyperfs.daemon.session import Handler, Session, head_of
 from hyperfs.daemon.state import MountRecord, Served
 from hyperfs.daemon.supervisor import MountState
 from hyperfs.errors import UsageError
-from hyperfs.trie import Delete, Operation, Put
+from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 Arguments = Mapping[str, Any]
 
@@ -68,6 +68,13 @@ async def core_update(session: Session, arguments: Arguments) -> dict[str, Any]:
         await session.daemon.swarm.wait_tried()
         await core.update()
     return head_of(core)
+
+
+async def core_audit(session: Session, arguments: Arguments) -> dict[str, Any]:
+    """Read a core's blocks again and forget those that do not match the tree; returns how many were here, and these."""
+    core = await session.daemon.registry.open(arguments["key"], session.user)
+    here = core.count(0, core.length)
+    return {"here": here, "bad": await core.audit()}
 
 
 async def drive_create(session: Session, arguments: Arguments) -> bytes:
@@ -287,6 +294,7 @@ METHODS: Mapping[str, Handler] = {
     "core.fetch": core_fetch,
     "core.seek": core_seek,
     "core.update": core_update,
+    "core.audit": core_audit,
     "drive.create": drive_create,
     "drive.commit": drive_commit,
     "content.release": content_release,
@@ -314,6 +322,8 @@ def _operation(fields: list[Any]) -> Operation:
             return Put(path, value, flags, hidden)
         case ["delete", str(path), bool(hidden)]:
             return Delete(path, hidden)
+        case ["delete-tree", str(path), bool(hidden)]:
+            return DeleteTree(path, hidden)
     raise UsageError(f"no operation on a trie: {fields[:2]!r}")
 
 

@@ -7,11 +7,11 @@ A lookup starts at the newest node and follows sequence numbers. All walks are p
 where one is missing they say which (`MissingNodes`), and only then does anything wait.
 """
 
-from hyperfs.trie.batch import Delete, Operation, Put, encode_batch
+from hyperfs.trie.batch import Delete, DeleteTree, Operation, Put, encode_batch
 from hyperfs.trie.cache import NodeCache
 from hyperfs.trie.diff import Change
 from hyperfs.trie.header import Header
 from hyperfs.trie.node import Node
 from hyperfs.trie.trie import Trie
 
-__all__ = ["Change", "Delete", "Header", "Node", "NodeCache", "Operation", "Put", "Trie", "encode_batch"]
+__all__ = ["Change", "Delete", "DeleteTree", "Header", "Node", "NodeCache", "Operation", "Put", "Trie", "encode_batch"]

@@ -15,7 +15,7 @@ from hyperfs.errors import EncodingError, NotWritable
 from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.node import Node, encode
 from hyperfs.trie.paths import Path, normalize
-from hyperfs.trie.write import delete, links_of
+from hyperfs.trie.write import delete, delete_tree, links_of
 
 if TYPE_CHECKING:
     from hyperfs.trie.trie import Trie
@@ -41,7 +41,15 @@ class Delete:
     hidden: bool = False
 
 
-Operation = Put | Delete
+@dataclass(frozen=True, slots=True)
+class DeleteTree:
+    """Remove ``path`` and every key below it, with one block; nothing is written when there is none."""
+
+    path: str
+    hidden: bool = False
+
+
+Operation = Put | Delete | DeleteTree
 
 
 class _BatchLoader(Loader):
@@ -100,6 +108,10 @@ class _Batch:
         path = Path.of(operation.path, hashing, hidden=operation.hidden)
         if isinstance(operation, Delete):
             return delete(self._loader, self._head, path, hashing)
+        if isinstance(operation, DeleteTree):
+            if not path.count:
+                raise EncodingError("the root of a trie cannot be deleted")
+            return delete_tree(self._loader, self._head, path, hashing)
         if not normalize(path.key) or path.key.startswith("//"):
             raise EncodingError(f"{operation.path!r} cannot be put: readers would take it for another key, or none")
         words = links_of(self._loader, self._head, path)

@@ -166,6 +166,19 @@ def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> N
     slot that the other one is in, and the reference does the same, block for block. Raises `MissingNodes` and
     `DamagedTrie`.
     """
+    return _drop(loader, head, path, hashing, path.length)
+
+
+def delete_tree(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> Node | None:
+    """Return the node that drops ``path`` and every key below it from the trie of ``head``; None when there is none.
+
+    It is the same walk as `delete`'s, ended where the path's own digits end: all the keys with that prefix hang from
+    one link, that of the newest of them, so the closest node outside, written again without that link, drops them all.
+    """
+    return _drop(loader, head, path, hashing, path.length - 1)
+
+
+def _drop(loader: Loader, head: Node | None, path: Path, hashing: Hashing, end: int) -> Node | None:
     node = head
     closest = 0
     position = 0
@@ -176,8 +189,8 @@ def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> N
         if stop < position:
             raise damaged(node, f"it is linked at digit {position - 1}, but its digits part at {stop}")
         index = seek(node, position)
-        closest = _last_neighbour(node, index, stop, path) or closest
-        if stop >= path.length:
+        closest = _last_neighbour(node, index, min(stop, end), path) or closest
+        if stop >= end:
             break
         seq = link(node, stop, path.digit(stop))
         if not seq:
@@ -185,7 +198,9 @@ def delete(loader: Loader, head: Node | None, path: Path, hashing: Hashing) -> N
         closest = node.seq
         node = loader.node(seq)
         position = stop + 1
-    if node.key != path.key:
+    if end == path.length and node.key != path.key:
+        return None
+    if node.parts[: path.count] != path.parts:
         return None
     neighbour = loader.node(closest) if closest else None
     if neighbour is None or not neighbour.key:
