@@ -254,15 +254,20 @@ class Exchange:
             elif room - asked >= max(1, size // 8) or not peer.in_flight:
                 spare = room - asked
             else:
+                if any(demand.todo for demand in demands):
+                    peer.window.note_full()
                 break
             for demand in list(demands):
                 if spare <= 0:
+                    peer.window.note_full()
                     break
                 if demand.passed.get(peer) == peer.news:
                     continue
                 taken = self._ask_for(demand, peer, spare)
                 asked += taken
                 spare -= taken
+                if spare <= 0 and demand.todo:
+                    peer.window.note_full()
                 if demand.check():
                     self._demands[priority].pop(demand, None)
         if asked:

@@ -6,6 +6,8 @@ shortest delay seen, twice over (so that it doubles each round trip until the li
 
 A window that is twice what the line holds makes a queue, and delays then count that queue too. So every 10 s the window
 is a quarter for one round trip, and the delay is measured anew: else it would grow with its own queue without end.
+
+What was delivered while the window was not full says nothing of the line, so it never makes the window smaller.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ class Window:
 
     __slots__ = (
         "_block_bytes",
+        "_full",
+        "_measured",
         "_previous_rate",
         "_probing_since",
         "_rate",
@@ -44,6 +48,8 @@ class Window:
         self._block_bytes = 0.0
         self._rate = self._previous_rate = 0.0
         self._rate_since = 0.0
+        self._full = False
+        self._measured = False
         self._trip = 0.0
         self._trip_since = 0.0
         self._probing_since: float | None = None
@@ -59,9 +65,15 @@ class Window:
         if not self._trip:
             return INITIAL_REQUESTS
         wanted = int(max(self._rate, self._previous_rate) * (2 * self._trip + _SLACK_SECONDS))
+        if not self._measured:
+            wanted = max(wanted, INITIAL_REQUESTS)
         if self._probing_since is not None:
-            return max(MIN_REQUESTS, wanted // 4)
+            wanted //= 4
         return max(MIN_REQUESTS, min(wanted, MAX_REQUESTS, int(MAX_BYTES / max(1.0, self._block_bytes))))
+
+    def note_full(self) -> None:
+        """Note that more would be asked for, were the window larger."""
+        self._full = True
 
     def answered(self, count: int, size_bytes: int, asked_at: float, delivered_at_asking: int, now: float) -> None:
         """Note ``count`` answers, ``size_bytes`` together; the last was asked at ``asked_at``.
@@ -74,7 +86,10 @@ class Window:
         self.latency += (delay - self.latency) * (0.2 if self.latency else 1.0)
         self._measure_trip(delay, asked_at, now)
         if now - self._rate_since > max(_RATE_MEMORY_SECONDS, 4 * self._trip):
-            self._previous_rate, self._rate, self._rate_since = self._rate, 0.0, now
+            if self._full and self._rate_since:
+                self._previous_rate, self._rate, self._measured = self._rate, 0.0, True
+            self._full = False
+            self._rate_since = now
         self._rate = max(self._rate, (self.delivered - delivered_at_asking) / delay)
 
     def _measure_trip(self, delay: float, asked_at: float, now: float) -> None:

@@ -13,6 +13,7 @@ def transfer(window: Window, *, rate: float, round_trip: float, block_bytes: int
         while len(asked) < window.size:
             free_at = max(free_at, now + round_trip) + 1 / rate
             asked.append((now, window.delivered, free_at))
+        window.note_full()
         # what arrives within a millisecond arrives together
         now = max(now, asked[0][2])
         count = 0
@@ -24,6 +25,13 @@ def transfer(window: Window, *, rate: float, round_trip: float, block_bytes: int
 
 def test_it_begins_as_the_reference_does() -> None:
     assert Window().size == INITIAL_REQUESTS
+
+
+def test_little_that_was_asked_for_does_not_make_it_small() -> None:
+    window = Window()
+    for second in range(1, 100):
+        window.answered(1, 1000, float(second), window.delivered, second + 0.2)
+    assert window.size == INITIAL_REQUESTS
 
 
 def test_it_fills_a_far_and_fast_line() -> None:

@@ -194,3 +194,29 @@ def scripted(nursery: trio.Nursery, replicator: Replicator, *, name: str = "host
 
     nursery.start_soon(run)
     return peer
+
+
+async def delay(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, seconds: float) -> None:
+    """Carry bytes from ``source`` to ``sink``, each piece ``seconds`` late, any number of them under way."""
+    send, receive = trio.open_memory_channel[tuple[float, bytes]](100_000)
+
+    async def carry() -> None:
+        async for due, data in receive:
+            await trio.sleep_until(due)
+            await sink.send_all(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry)
+        while data := await source.receive_some(65536):
+            await send.send((trio.current_time() + seconds, bytes(data)))
+        await send.aclose()
+
+
+def join_far(nursery: trio.Nursery, dialler: Replicator, listener: Replicator, *, round_trip: float) -> None:
+    """Connect two replicators over a line of any bandwidth on which an answer takes ``round_trip`` seconds."""
+    left, left_end = trio.testing.memory_stream_pair()
+    right_end, right = trio.testing.memory_stream_pair()
+    nursery.start_soon(delay, left_end, right_end, round_trip / 2)
+    nursery.start_soon(delay, right_end, left_end, round_trip / 2)
+    nursery.start_soon(lambda: dialler.run(left, initiator=True, name="far:1"))
+    nursery.start_soon(lambda: listener.run(right, initiator=False, name="far:2"))
