@@ -17,7 +17,7 @@ from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
 from hyperfs.drive.stat import Stat, decode_stat
 from hyperfs.errors import EncodingError, PathError
 from hyperfs.trie import Change as NodeChange
-from hyperfs.trie import Node
+from hyperfs.trie import Node, Trie
 
 MAX_TEXT = 256 * 1024 * 1024
 """How many characters of paths, the directories above them counted anew for each, are looked at one by one."""
@@ -175,15 +175,29 @@ async def history(snapshot: Snapshot, *, limit: int | None = None) -> AsyncGener
     newer = snapshot.trie
     for version in range(snapshot.version, oldest, -1):
         older = newer.checkout(version - 1)
-        entry = LogEntry(version, "none", "")
-        async for difference in newer.diff(older, hidden=True):
-            if not is_rewritten(difference):
-                entry = _log_hidden(version, difference) or entry
-        async for difference in newer.diff(older):
-            if not is_rewritten(difference):
-                entry = _log_visible(version, difference)
-        yield entry
+        yield await _log_entry(version, newer, older)
         newer = older
+
+
+async def _log_entry(version: int, newer: Trie, older: Trie) -> LogEntry:
+    visible = [difference async for difference in newer.diff(older) if not is_rewritten(difference)]
+    if len(visible) == 1:
+        return _log_visible(version, visible[0])
+    if visible:  # one block changes one path, or takes a whole folder away
+        paths = [names.normalise(difference.key) for difference in visible]
+        return LogEntry(version, "delete", _common_directory(paths), Kind.GONE)
+    async for difference in newer.diff(older, hidden=True):
+        entry = None if is_rewritten(difference) else _log_hidden(version, difference)
+        if entry is not None:
+            return entry
+    return LogEntry(version, "none", "")
+
+
+def _common_directory(paths: list[str]) -> str:
+    """Return the longest path that all of ``paths`` are, or are below."""
+    low, high = min(paths).split("/"), max(paths).split("/")
+    count = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return "/".join(low[:count])
 
 
 def is_rewritten(difference: NodeChange) -> bool:

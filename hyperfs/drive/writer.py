@@ -7,7 +7,7 @@ appended before it, their nodes with it. Nothing is written below a mounted driv
 import errno
 import stat as st
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -30,7 +30,7 @@ from hyperfs.drive.stat import (
     encode_stat,
 )
 from hyperfs.errors import NotWritable, PathError, UnknownVersion, short
-from hyperfs.trie import Delete, Operation, Put
+from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 CHUNK_BYTES = 512 * 1024
 _BLOCKS_IN_AN_APPEND = 16
@@ -295,8 +295,7 @@ class Batch:
         """Delete a path and everything below it; drives mounted there are unmounted. ENOENT."""
         path = await self._writable_path(path)
         await self._existing(path)
-        for below in await self._nodes_from(path):
-            self._delete(below)
+        self._delete_all(path, await self._nodes_from(path))
         for mounted in await self._mounted_from(path):
             self._unmount(mounted)
 
@@ -324,9 +323,7 @@ class Batch:
                 self._put(target, stat)
         for below, drive in mounted.items():
             self._mount(new + below[len(old) :], drive, next((s for b, _, s in moved if b == below), None))
-        for below, _, _ in moved:
-            if below not in mounted:
-                self._delete(below)
+        self._delete_all(old, [below for below, _, _ in moved])
         for below in mounted:
             self._unmount(below)
 
@@ -508,6 +505,17 @@ class Batch:
     def _delete(self, path: str) -> None:
         self._changed[path] = None
         self.operations.append(Delete(self._spelling.pop(path, path)))
+
+    def _delete_all(self, path: str, nodes: Collection[str]) -> None:
+        """Delete the nodes at and below ``path``, which are ``nodes``: many of them with one block."""
+        if all(below == path for below in nodes):
+            for below in nodes:
+                self._delete(below)
+            return
+        for below in nodes:
+            self._changed[below] = None
+            self._spelling.pop(below, None)
+        self.operations.append(DeleteTree(path))
 
     def _mount(self, path: str, target: MountTarget, stat: Stat | None) -> None:
         now = self._clock()

@@ -183,6 +183,13 @@ async def test_the_log_tells_what_each_version_did() -> None:
     ]
 
 
+async def test_the_log_tells_of_a_deleted_folder_once() -> None:
+    own = await drive_of("x", "t/u/a", "t/u/b/c", "t/u-", "t/u/b-d")
+    await own.writer.delete_tree("t/u")
+    (entry,) = [entry async for entry in history(own.drive.snapshot(), limit=1)]
+    assert (entry.action, entry.path, entry.kind) == ("delete", "t/u", Kind.GONE)
+
+
 async def test_the_log_can_be_short() -> None:
     own = await drive_of("a", "b", "c")
     assert [entry.version async for entry in history(own.drive.snapshot(), limit=2)] == [4, 3]

@@ -196,8 +196,10 @@ async def test_a_tree_is_deleted_in_one_batch() -> None:
     own = await new_drive()
     for path in ("t/a", "t/b/c", "t/b/d/e", "tt"):
         await own.writer.put_file(path)
+    version = own.drive.version
     await own.writer.delete_tree("t")
     assert await tree_of(own) == {"tt": ""}
+    assert own.drive.version == version + 1
 
 
 async def test_a_file_is_renamed_over_another() -> None:
@@ -221,7 +223,9 @@ async def test_a_tree_is_renamed() -> None:
     await own.writer.put_file("t/a", b"1")
     await own.writer.put_file("t/b/c", b"2")
     await own.writer.symlink("t/l", "a")
+    version = own.drive.version
     await own.writer.rename("t", "x/y")
+    assert own.drive.version == version + 5
     assert await tree_of(own) == {
         "x": "dir", "x/y": "dir", "x/y/a": "1", "x/y/b": "dir", "x/y/b/c": "2", "x/y/l": "-> a",
     }  # fmt: skip
