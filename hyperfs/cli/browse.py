@@ -1,4 +1,4 @@
-"""``ls``, ``cat``, ``stat``, ``info``: looking into a drive without mounting it."""
+"""``ls``, ``cat``, ``stat``, ``info``, ``check``: looking into a drive without mounting it."""
 
 import sys
 from contextlib import aclosing
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperfs.cli.common import VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import DRIVE, VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
 from hyperfs.cli.output import (
     count_text,
     mode_text,
@@ -231,6 +231,34 @@ def info(common: Common, address: "DriveAddress") -> None:
             click.echo("tags       " + ", ".join(f"{shown(name)} = {version}" for name, version in tags.items()))
 
     run_with_daemon(common, run)
+
+
+@click.command(epilog=examples("hyperfs check KEY"))
+@common_options()
+@click.argument("address", metavar="KEY", type=DRIVE)
+def check(common: Common, address: "DriveAddress") -> int:
+    """Read all of a drive that is on this disk, and compare it with the drive's hashes.
+
+    Blocks that the disk has damaged are forgotten, so that they are fetched again from peers when they are read.
+    """
+
+    async def run(client: "DaemonClient") -> int:
+        from hyperfs.cli.drives import open_drive
+
+        metadata = await client.audit(address.key)
+        drive = await open_drive(client, common, address)
+        content = await client.audit((await drive.content()).key)
+        cores = {"metadata": metadata, "content": content}
+        if common.json:
+            counts = {name: {"blocks_here": here, "damaged": bad} for name, (here, bad) in cores.items()}
+            print_json({"key": drive.key.hex(), "version": drive.version, **counts})
+        else:
+            for name, (here, bad) in cores.items():
+                found = f"{count_text(len(bad), 'block')} damaged and forgotten" if bad else "all is well"
+                click.echo(f"{name:9}  {count_text(here, 'block')} read: {found}")
+        return 1 if metadata[1] or content[1] else 0
+
+    return run_with_daemon(common, run)
 
 
 def _path(address: "DriveAddress", path: str) -> str:

@@ -201,7 +201,7 @@ def report(error: BaseException, *, verbose: bool) -> int:
         end_by_sigpipe()
     click.echo(f"hyperfs: {describe(error)}", err=True)
     if isinstance(error, HyperfsError | OSError):
-        return 2 if isinstance(error, UsageError | InvalidKey) else 1
+        return 2 if isinstance(error, UsageError) else 1
     if not verbose:
         click.echo("hyperfs: this is a fault in hyperfs; the same command with -v says more", err=True)
     return 1

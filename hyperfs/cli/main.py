@@ -24,6 +24,7 @@ _COMMANDS = {
     "stat": ("browse", "stat", "Show everything about one path of a drive."),
     "export": ("transfer", "export", "Copy a drive, or a part of it, to a folder."),
     "info": ("browse", "info", "Show what a drive is and how much of it is here."),
+    "check": ("browse", "check", "Read all of a drive that is here, and find what the disk has damaged."),
     "log": ("history", "log", "Show what each version of a drive did."),
     "diff": ("history", "diff", "Show what differs between two versions."),
     "tag": ("history", "tag", "Give a version a name, list the names, take one away."),
@@ -47,6 +48,12 @@ class _Group(click.Group):
         module, name, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"hyperfs.cli.{module}"), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            end_by_sigpipe()  # before click makes it a failure like any other
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

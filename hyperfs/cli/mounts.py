@@ -108,7 +108,9 @@ def mount(
 
 
 @click.command(epilog=examples("hyperfs umount /mnt/photos", "hyperfs umount --lazy /mnt/photos   even while in use"))
-@click.option("-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it.")
+@click.option(
+    "-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it; what is open there fails then."
+)
 @common_options(json=False, network=False)
 @click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
 def umount(common: Common, mountpoint: Path, lazy: bool) -> None:

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from hyperfs.core.reader import CoreReader, Hint, Priority
 from hyperfs.core.view import CoreView
+from hyperfs.daemon.connection import HELLO_SECONDS
 from hyperfs.daemon.link import Link, Pending
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
@@ -25,6 +26,9 @@ from hyperfs.errors import BlockNotAvailable, DaemonError, short
 from hyperfs.storage import DiskDirectory
 
 _log = logging.getLogger(__name__)
+
+LEAST_ANSWER_SECONDS: Final = 2.0
+"""A daemon gets this long for its first words, however little patience a command has with peers."""
 
 
 class Start(Enum):
@@ -118,6 +122,14 @@ class DaemonClient:
         """Ask the peers for a newer head; returns once they have answered, when nobody is there, or when time is up."""
         with trio.move_on_after(math.inf if self._timeout_seconds is None else self._timeout_seconds):
             self._apply_head(await self.request("core.update", key=core.key, repeatable=True))
+
+    async def audit(self, key: bytes) -> tuple[int, list[int]]:
+        """Read a core's blocks again; return how many were here, and those that were damaged and are forgotten now.
+
+        Raises `DamagedStore` when the core's tree does not match itself.
+        """
+        answer = await self.request("core.audit", key=key)
+        return answer["here"], list(answer["bad"])
 
     # Drives and peers
 
@@ -258,7 +270,9 @@ async def connect(
         HyperfsError, OSError: what keeps a daemon from starting.
     """
     places = places_of(store)
-    connection = await (connect_or_start(places) if start is Start.IF_NEEDED else connect_running(places))
+    answer_seconds = min(HELLO_SECONDS, max(LEAST_ANSWER_SECONDS, timeout_seconds or math.inf))
+    find = connect_or_start if start is Start.IF_NEEDED else connect_running
+    connection = await find(places, answer_seconds=answer_seconds)
     if connection is None:
         raise DaemonError(f"no daemon runs for the store {places.store}")
     client = DaemonClient(places, timeout_seconds=timeout_seconds)

@@ -45,18 +45,18 @@ class Connection:
         if uid != os.geteuid():
             raise DaemonError(f"process {pid} of user {uid} is at the other end of the control socket; it is not ours")
 
-    async def greet(self) -> Hello:
+    async def greet(self, *, within_seconds: float = HELLO_SECONDS) -> Hello:
         """Exchange the first words and return the other side's.
 
         Raises:
             DaemonError: it says nothing in time, or says something else.
         """
         try:
-            with trio.fail_after(HELLO_SECONDS):
+            with trio.fail_after(within_seconds):
                 await self.send(Hello(PROTOCOL, __version__, os.getpid()))
                 answer = await self.receive()
         except trio.TooSlowError:
-            raise DaemonError(f"the other end of the control socket said nothing for {HELLO_SECONDS:g} s") from None
+            raise DaemonError(f"the other end of the control socket said nothing for {within_seconds:g} s") from None
         except EncodingError as error:
             raise DaemonError(f"the other end of the control socket is no hyperfs: {error}") from error
         if not isinstance(answer, Hello):

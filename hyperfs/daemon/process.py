@@ -17,7 +17,7 @@ from typing import Any, Final
 import trio
 
 from hyperfs import __version__
-from hyperfs.daemon.connection import Connection
+from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import from_wire
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.wire import PROTOCOL
@@ -64,7 +64,7 @@ def write_announcement(places: Places, announcement: Announcement) -> None:
     os.replace(beside, places.announcement)
 
 
-async def connect_running(places: Places) -> Connection | None:
+async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECONDS) -> Connection | None:
     """Return a greeted connection to the daemon that runs, or None when none does.
 
     Raises:
@@ -87,7 +87,7 @@ async def connect_running(places: Places) -> Connection | None:
     connection = Connection(stream)
     try:
         connection.check_user()
-        hello = await connection.greet()
+        hello = await connection.greet(within_seconds=answer_seconds)
     except DaemonError as error:
         connection.close()
         ended = read_announcement(places)
@@ -110,7 +110,7 @@ async def connect_running(places: Places) -> Connection | None:
     return connection
 
 
-async def connect_or_start(places: Places) -> Connection:
+async def connect_or_start(places: Places, *, answer_seconds: float = HELLO_SECONDS) -> Connection:
     """Return a greeted connection to the store's daemon, which is started when none runs.
 
     Raises:
@@ -118,14 +118,14 @@ async def connect_or_start(places: Places) -> Connection:
         HyperfsError: what kept it from starting, e.g. `StoreLocked`, `DamagedStore`.
         OSError: likewise, e.g. a full disk.
     """
-    connection = await connect_running(places)
+    connection = await connect_running(places, answer_seconds=answer_seconds)
     if connection is not None:
         return connection
     lock = await _start_lock(places)
     try:
         with trio.move_on_after(START_SECONDS):
             while True:
-                connection = await connect_running(places)
+                connection = await connect_running(places, answer_seconds=answer_seconds)
                 if connection is not None:
                     return connection
                 await _until_ended(places)

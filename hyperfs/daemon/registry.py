@@ -12,7 +12,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
-from hyperfs.errors import EncodingError
+from hyperfs.errors import EncodingError, NotADrive
 from hyperfs.replication import Follow, Replicator
 from hyperfs.trie import Header
 
@@ -77,7 +77,7 @@ class CoreRegistry:
             if block is not None:
                 try:
                     known = Header.decode(block).metadata
-                except EncodingError:
+                except (EncodingError, NotADrive):
                     known = None
                 if known is not None:
                     self._content_keys[metadata.key] = known

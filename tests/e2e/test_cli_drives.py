@@ -1,0 +1,220 @@
+"""The commands that need no FUSE, in real processes: a drive's life from import to export."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..support.commands import Hyperfs, hyperfs_in
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyperfs]:
+    with hyperfs_in(tmp_path_factory.mktemp("shared")) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def source(shared: Hyperfs) -> Path:
+    folder = shared.store.parent / "source"
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/hello.txt").write_text("hello\n")
+    (folder / "a/b/hello.txt").chmod(0o640)
+    (folder / "big.bin").write_bytes(os.urandom(3_000_000))
+    (folder / "empty").touch()
+    (folder / "Grüße €.txt").write_text("ü")
+    (folder / "link").symlink_to("a/b")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def key(shared: Hyperfs, source: Path) -> str:
+    """A drive of ``source``, in which nothing changes from then on; its first version is tagged v1."""
+    key = shared.imported(source)
+    shared("tag", key, "v1")
+    return key
+
+
+@pytest.fixture
+def changing(shared: Hyperfs, tmp_path: Path) -> tuple[str, Path]:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "kept").write_text("kept")
+    (folder / "gone").write_text("gone")
+    return shared.imported(folder), folder
+
+
+def test_import_prints_the_key_alone_on_the_standard_output(shared: Hyperfs, source: Path) -> None:
+    key = shared("import", source).removesuffix("\n")
+    assert len(bytes.fromhex(key)) == 32
+
+
+def test_ls_lists_names_in_order(shared: Hyperfs, key: str) -> None:
+    assert shared("ls", key).splitlines() == ["Grüße €.txt", "a", "big.bin", "empty", "link"]
+
+
+def test_ls_of_a_path_may_be_written_behind_the_key(shared: Hyperfs, key: str) -> None:
+    assert shared("ls", f"hyper://{key}/a/b") == shared("ls", key, "a/b") == "hello.txt\n"
+
+
+def test_ls_goes_into_directories(shared: Hyperfs, key: str) -> None:
+    assert {"a", "a/b", "a/b/hello.txt"} <= set(shared("ls", "-R", key).splitlines())
+
+
+def test_ls_shows_mode_size_and_target(shared: Hyperfs, key: str) -> None:
+    lines = {line.split("  ")[-1]: line for line in shared("ls", "-l", "-R", key).splitlines()}
+    assert lines["big.bin"].startswith("-rw-r--r--   2.9 MiB")
+    assert lines["a/b/hello.txt"].startswith("-rw-r-----")
+    assert "link -> a/b" in lines
+
+
+def test_ls_as_json_is_one_object_a_line(shared: Hyperfs, key: str) -> None:
+    found = {entry["path"]: entry for entry in map(json.loads, shared("ls", "--json", key).splitlines())}
+    assert found["big.bin"]["size"] == 3_000_000
+    assert found["link"]["target"] == "a/b"
+
+
+def test_cat_prints_the_very_bytes(shared: Hyperfs, key: str, source: Path) -> None:
+    done = shared.run("cat", key, "big.bin", "a/b/hello.txt")
+    assert done.stdout == (source / "big.bin").read_bytes() + b"hello\n"
+
+
+def test_cat_of_a_directory_fails_and_says_why(shared: Hyperfs, key: str) -> None:
+    assert "a: it is a directory" in shared.fails("cat", key, "a")
+
+
+def test_stat_tells_everything(shared: Hyperfs, key: str) -> None:
+    told = shared.json("stat", key, "a/b/hello.txt")
+    assert (told["key"], told["kind"], told["mode"], told["size"]) == (key, "file", 0o100640, 6)
+    assert (told["blocks"], told["blocks_here"]) == (1, 1)
+
+
+def test_info_tells_what_is_here(shared: Hyperfs, key: str) -> None:
+    told = shared.json("info", key)
+    assert (told["key"], told["writable"], told["tags"]) == (key, True, {"v1": told["version"] - 1})
+    assert told["files"]["count"] == told["files"]["here"] == 4
+
+
+def test_export_writes_what_was_imported(shared: Hyperfs, key: str, source: Path, tmp_path: Path) -> None:
+    shared("export", key, tmp_path / "copy")
+    subprocess.run(["diff", "-r", "--no-dereference", source, tmp_path / "copy"], check=True)
+
+
+def test_export_of_a_part_writes_that_part(shared: Hyperfs, key: str, tmp_path: Path) -> None:
+    shared("export", key, tmp_path / "copy", "--path", "a")
+    assert (tmp_path / "copy/b/hello.txt").read_text() == "hello\n"
+
+
+def test_an_import_of_what_has_not_changed_appends_nothing(shared: Hyperfs, key: str, source: Path) -> None:
+    version = shared.json("info", key)["version"]
+    told = shared.json("import", source, key)
+    assert (told["version"], told["files"]) == (version, 0)
+
+
+def test_an_import_brings_a_drive_up_to_date(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    (folder / "new").write_text("new")
+    (folder / "gone").unlink()
+    shared("import", folder, key)
+    assert shared("ls", key).splitlines() == ["gone", "kept", "new"]
+    shared("import", "--delete", folder, key)
+    assert shared("ls", key).splitlines() == ["kept", "new"]
+
+
+def test_a_dry_run_changes_nothing(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    (folder / "new").write_text("new")
+    version = shared.json("info", key)["version"]
+    assert "+ new" in shared("import", "--dry-run", folder, key)
+    assert shared.json("info", key)["version"] == version
+
+
+def test_a_past_version_is_read_by_number_and_by_tag(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    version = shared.json("info", key)["version"]
+    shared("tag", key, "first")
+    (folder / "kept").write_text("changed")
+    shared("import", folder, key)
+    now, by_number, by_tag = (shared("cat", address, "kept") for address in (key, f"{key}+{version}", f"{key}+first"))
+    assert (now, by_number, by_tag) == ("changed", "kept", "kept")
+
+
+def test_diff_tells_what_is_new_gone_and_changed(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    version = shared.json("info", key)["version"]
+    (folder / "kept").write_text("changed")
+    (folder / "gone").unlink()
+    (folder / "new").write_text("new")
+    shared("import", "--delete", folder, key)
+    told = shared.json("diff", key, str(version))
+    assert {one["path"]: one["change"] for one in told["changes"]} == {"kept": "changed", "gone": "gone", "new": "new"}
+    assert (told["key"], told["old"]) == (key, version)
+
+
+def test_log_tells_what_each_version_did(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    (folder / "gone").unlink()
+    shared("import", "--delete", folder, key)
+    newest = json.loads(shared("log", "--json", "-n", "1", key))
+    assert (newest["action"], newest["path"]) == ("delete", "gone")
+
+
+def test_a_tag_can_be_set_listed_and_deleted(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, _ = changing
+    version = shared.json("info", key)["version"]
+    shared("tag", f"{key}+2", "early")
+    shared("tag", key, "late")
+    assert shared.json("tag", key)["tags"] == {"early": 2, "late": version + 1}
+    shared("tag", key, "--delete", "early")
+    assert shared("tag", key) == f"late\t{version + 1}\n"
+
+
+def test_a_new_drive_is_empty(shared: Hyperfs) -> None:
+    key = shared("create").strip()
+    assert shared("ls", key) == ""
+    assert shared.json("info", key)["version"] == 1
+
+
+def test_an_import_into_a_directory_of_the_drive(shared: Hyperfs, source: Path) -> None:
+    key = shared("create").strip()
+    shared("import", source / "a/b", key, "--into", "x/y")
+    assert shared("cat", key, "x/y/hello.txt") == "hello\n"
+
+
+def test_status_tells_of_the_daemon(shared: Hyperfs, key: str) -> None:
+    told = shared.json("status")
+    assert (told["running"], told["pid"], told["mounts"]) == (True, shared.daemon_pid, [])
+
+
+def test_a_reader_that_hangs_up_ends_the_command_quietly(shared: Hyperfs, key: str) -> None:
+    with shared.start("cat", key, "big.bin") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == -signal.SIGPIPE
+
+
+def test_an_interrupted_command_ends_with_130_and_no_traceback(shared: Hyperfs) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        peer = f"127.0.0.1:{silent.getsockname()[1]}"
+        with shared.start("ls", "ab" * 32, "--peer", peer) as process, silent.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert b"Traceback" not in process.stderr.read()
+            assert process.wait(60) == 130
+
+
+def test_a_drive_that_is_served_is_read_from_another_store(shared: Hyperfs, key: str, tmp_path: Path) -> None:
+    (address,) = shared.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
+    with hyperfs_in(tmp_path) as reader:
+        assert reader("cat", key, "a/b/hello.txt", "--peer", address) == "hello\n"
+        told = reader.json("info", key)
+    assert (told["writable"], told["content"]["blocks_here"]) == (False, 1)
+    shared("unserve", key)
