@@ -5,7 +5,7 @@ one. The offset of an entry is its place in that list, so it stays right for as 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyfuse3
 import trio
@@ -30,11 +30,18 @@ class Listing:
         self.rows = rows
 
     @classmethod
-    async def read(cls, snapshot: Snapshot, path: str, presenter: Presenter) -> "Listing":
-        """List ``path``. Raises `PathError`, `BlockNotAvailable`."""
+    async def read(
+        cls, snapshot: Snapshot, path: str, presenter: Presenter, *, on_entry: Callable[[], None] | None = None
+    ) -> "Listing":
+        """List ``path``, calling ``on_entry`` whenever another entry is known. Raises `PathError`, `BlockNotAvailable`.
+
+        A long listing may take long to come from afar: what waits for it counts the time since the last entry.
+        """
         rows: list[bytes] = []
         pack = _ROW.pack
         async for entry in snapshot.list(path):
+            if on_entry is not None:
+                on_entry()
             try:
                 stat = entry.stat
             except EncodingError:

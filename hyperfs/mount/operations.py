@@ -117,8 +117,8 @@ class DriveOperations(pyfuse3.Operations):
         listing = directory.listing
         if listing is None or start_id == 0:
             path = directory.path.decode()
-            with self.waits.limit(self._lookup_seconds, path or "/", busy=directory.number):
-                listing = await Listing.read(self.snapshot, path, self._presenter)
+            with self.waits.limit(self._lookup_seconds, path or "/", busy=directory.number) as limit:
+                listing = await Listing.read(self.snapshot, path, self._presenter, on_entry=limit.progressed)
             directory.listing = listing
         directory.reply(start_id, token, self.inodes, self._presenter, current=listing.snapshot is self.snapshot)
 

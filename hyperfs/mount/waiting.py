@@ -5,6 +5,7 @@ The rule: no operation waits for the network outside of `Waits.limit`, so that e
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import trio
 
@@ -77,11 +78,17 @@ class Limit:
         self._busy = busy
         self._scope = trio.CancelScope(deadline=trio.current_time() + seconds)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._waits.closed:
             raise BlockNotAvailable(f"{self._what}: the mount is being ended")
         self._waits.begin(self._scope, self._busy)
         self._scope.__enter__()
+        return self
+
+    def progressed(self) -> None:
+        """Give what runs inside all of its seconds again: something came."""
+        if not self._waits.closed:
+            self._scope.deadline = trio.current_time() + self._seconds
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
