@@ -128,6 +128,8 @@ class Peer:
             self._break(flight)
         for index in [index for index in self.proofs if start <= index < end]:
             lost.append(self.proofs.pop(index))
+        for byte_offset in [offset for offset, flight in self.seeks.items() if start <= flight.index < end]:
+            lost.append(self.seeks.pop(byte_offset))
         return lost
 
     # asking
@@ -182,6 +184,8 @@ class Peer:
         received = Received(data.index, data.value, nodes, data.signature)
         if data.value is None:
             flight = self.proofs.pop(data.index, None)
+            if flight is None and self.seeks:
+                flight = self.seeks.pop(next(iter(self.seeks)))
             ready.append((received, flight))
             return flight
         flight = self.in_flight.pop(data.index, None)

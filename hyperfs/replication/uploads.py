@@ -97,7 +97,7 @@ class Uploads:
         return bytes(bits)
 
     async def _answer_request(self, request: RequestReceived) -> int:
-        index, digest = request.index, request.digest
+        index, digest, hash_only = request.index, request.digest, request.hash_only
         if request.byte_offset:
             byte_offset = request.byte_offset
             found = await patiently(lambda: self._core.seek_local(byte_offset))
@@ -106,8 +106,10 @@ class Uploads:
                     return 1
                 self._last_seek = request.byte_offset
                 index, digest = found[0], 0
+                # where a byte lies is told by the proof, too, when the block itself is not here
+                hash_only = hash_only or not self._core.has(index, index + 1)
         core = self._core
-        if request.hash_only:
+        if hash_only:
             value = None
         elif core.has(index, index + 1):
             value = core.get_local(index)
@@ -116,20 +118,20 @@ class Uploads:
                     value = await core.get(index)
                 except (BlockNotAvailable, DamagedStore) as error:
                     logger.warning("block %d of %s cannot be read: %s", index, short(core.key), error)
-                    return self._refuse(index)
+                    return self._refuse(request.index)
         else:
-            return self._refuse(index)
+            return self._refuse(request.index)
         try:
             proof = await core.proof(
-                index, digest=self._remembered.merge(index, digest, core.length), hash_only=request.hash_only
+                index, digest=self._remembered.merge(index, digest, core.length), hash_only=hash_only
             )
         except BlockNotAvailable:
-            return self._refuse(index)
+            return self._refuse(request.index)
         try:
             self._channel.send_data(index, value, proof.nodes, proof.signature)
         except ValueError as error:
             logger.warning("block %d of %s cannot be sent: %s", index, short(core.key), error)
-            return self._refuse(index)
+            return self._refuse(request.index)
         if value is None:
             return 64 + 44 * len(proof.nodes)
         self.blocks += 1

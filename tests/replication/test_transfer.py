@@ -1,5 +1,7 @@
 """Blocks go from who has them to who wants them, each once, urgent ones first, also when peers come and go."""
 
+import errno
+
 import pytest
 import trio
 import trio.testing
@@ -8,7 +10,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.reader import Priority
 from hyperfs.crypto import key_pair
 from hyperfs.errors import BlockNotAvailable
-from hyperfs.protocol.events import HaveReceived, RequestReceived, StatusReceived, UnhaveReceived
+from hyperfs.protocol.events import HaveReceived, RequestReceived, StatusReceived, UnhaveReceived, WantReceived
 from hyperfs.replication import EndReason, Follow, Replicator
 from hyperfs.storage import MemoryDirectory
 from tests.support.peers import block, join, nursery_to_cancel, reader, scripted, serving, writer
@@ -342,6 +344,49 @@ async def test_only_announced_blocks_are_asked_for() -> None:
         assert (await peer.next(RequestReceived)).index == 3
 
 
+async def test_it_is_asked_what_a_peer_has_only_where_blocks_are_wanted() -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        nursery.start_soon(core.get, 2_500_000)
+        await trio.testing.wait_all_tasks_blocked()
+        peer = scripted(nursery, replicator)
+        await peer.open()
+        wants = [await peer.next(WantReceived) for _ in range(2)]
+        assert [(want.start, want.length) for want in wants] == [(0, 1 << 20), (2 << 20, 1 << 20)]
+
+
+async def test_of_a_long_range_it_is_asked_as_far_as_the_peer_claims_to_go() -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        nursery.start_soon(core.fetch, [range(1 << 30)])
+        await trio.testing.wait_all_tasks_blocked()
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        assert (await peer.next(WantReceived)).start == 0
+        channel.send_have(3_000_000)
+        wants = [await peer.next(WantReceived) for _ in range(2)]
+        assert [want.start for want in wants] == [1 << 20, 2 << 20]
+
+
+async def test_at_most_sixteen_wants_are_unanswered() -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        nursery.start_soon(core.fetch, [range(1 << 30)])
+        await trio.testing.wait_all_tasks_blocked()
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        channel.send_have(1 << 28)
+        wants = [await peer.next(WantReceived) for _ in range(16)]
+        with trio.move_on_after(0.05):
+            await peer.next(WantReceived)
+            pytest.fail("a seventeenth was sent")
+        channel.send_have(wants[0].start, 1 << 20, bitfield=b"")
+        assert (await peer.next(WantReceived)).start == 16 << 20
+
+
 async def test_answers_may_come_in_any_order() -> None:
     theirs = await writer(64)
     replicator = Replicator()
@@ -361,6 +406,32 @@ async def test_answers_may_come_in_any_order() -> None:
         await peer.send()
         await trio.testing.wait_all_tasks_blocked(0.02)
         assert core.count(0, 64) == 9
+
+
+async def test_a_broken_promise_ends_the_connection_and_bans_nobody() -> None:
+    theirs = await writer(64)
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        await peer.announce(channel, 64)
+        nursery.start_soon(core.get, 63)
+        await peer.answer(channel, theirs, await peer.next(RequestReceived))
+        await peer.send()
+        await core.get(63)
+        nursery.start_soon(core.fetch, [range(2)])
+        await peer.next(RequestReceived)
+        second = await peer.next(RequestReceived)
+        channel.send_unhave(0)
+        # the proof of block 1 leaves out what that of block 0 was to bring
+        await peer.answer(channel, theirs, second)
+        await peer.send()
+        await peer.ended.wait()
+        assert peer.ending is not None
+        assert peer.ending.reason is EndReason.CLOSED
+        join(nursery, replicator, serving(theirs))
+        await core.fetch([range(2)])
 
 
 async def test_urgent_blocks_go_before_the_background() -> None:
@@ -519,6 +590,36 @@ async def test_a_seek_waits_for_a_peer() -> None:
         assert await core.seek(100) == await theirs.seek(100)
 
 
+async def test_a_seek_is_answered_by_who_knows_the_place_and_not_the_block() -> None:
+    theirs = await writer(0, blocks=[bytes(index % 7 + 1) for index in range(64)])
+    index, _ = await theirs.seek(100)
+    await theirs.clear(index, index + 1)
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        join(nursery, replicator, serving(theirs))
+        await core.get(60)
+        assert await core.seek(100) == await theirs.seek(100)
+
+
+async def test_a_refused_seek_is_asked_of_another() -> None:
+    theirs = await writer(0, blocks=[bytes(index % 7 + 1) for index in range(64)])
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        await peer.announce(channel, 64)
+        nursery.start_soon(replicator.seek, core, 100, range(64), Priority.URGENT)
+        request = await peer.next(RequestReceived)
+        assert request.byte_offset == 100
+        channel.send_unhave(request.index)
+        await peer.send()
+        join(nursery, replicator, serving(theirs))
+        await replicator.seek(core, 100, range(64), Priority.URGENT)
+        assert await core.seek(100) == await theirs.seek(100)
+
+
 # Who is at the other end
 
 
@@ -583,3 +684,58 @@ async def test_the_status_tells_what_was_transferred() -> None:
         assert (mine.name, other.name) == ("listener:1", "dialler:1")
         assert mine.downloaded_bytes == other.uploaded_bytes == sum(len(block(index)) for index in range(100))
         assert mine.cores == (core.key,)
+
+
+# Disks
+
+
+class FullDisk:
+    """Stands in for `Core.store` on a disk that is full."""
+
+    async def __call__(self, items: object, *, origin: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_full_disk_fails_the_fetch_and_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    monkeypatch.setattr(core, "store", FullDisk())
+    async with nursery_to_cancel() as nursery:
+        joined = join(nursery, replicator, serving(await writer(5)))
+        with pytest.raises(BlockNotAvailable, match="No space left on device"):
+            await core.get(2)
+        await joined.over.wait()
+        assert joined.dialler_ending is not None
+        assert joined.dialler_ending.reason is EndReason.CLOSED
+
+
+async def test_what_came_before_the_end_is_kept() -> None:
+    theirs = await writer(8)
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        await peer.announce(channel, 8)
+        nursery.start_soon(core.get, 5)
+        await peer.answer(channel, theirs, await peer.next(RequestReceived))
+        await peer.send()
+        await peer.stream.aclose()
+        assert await core.get(5) == block(5)
+
+
+async def test_a_cancelled_connection_leaves_nothing_asked_for() -> None:
+    theirs = await writer(3000)
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        joined = join(nursery, replicator, serving(theirs))
+        nursery.start_soon(core.fetch, [range(3000)])
+        await core.get(200)
+        assert not core.has(0, 3000)
+        joined.cut()
+        await joined.over.wait()
+        assert replicator.status().cores[0].in_flight == 0
+        join(nursery, replicator, serving(theirs))
+        await core.fetch([range(3000)])
