@@ -232,11 +232,10 @@ class DaemonClient:
             raise BlockNotAvailable(f"{what}: no peer sent it within {self._timeout_seconds:g} s")
 
     async def _restore(self) -> None:
-        """Take up with a new daemon: tell it which cores we read."""
+        """Take up with a new daemon: tell it which cores we read, and take over its heads."""
         for key, view in list(self._views.items()):
             answer = await self.request("core.open", key=key)
-            view.reopen_map()
-            view.extended(answer["length"], answer["byte_length"])
+            view.restarted(answer["length"], answer["byte_length"])
 
     def _noticed(self, notice: Notice) -> None:
         if notice.name == "head":
@@ -291,6 +290,8 @@ async def connect(
             if peers:
                 await client.use_peers(peers)
             await client._restore()
+            if restored is not None:
+                await restored(client)
 
         await nursery.start(run)
         try:
