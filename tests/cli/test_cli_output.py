@@ -1,0 +1,97 @@
+"""How results and errors are put."""
+
+import errno
+import sys
+
+import click
+import pytest
+
+from hyperfs.cli.common import describe, report, sole
+from hyperfs.cli.output import count_text, duration_text, shown, size_text, time_text
+from hyperfs.errors import BlockNotAvailable, InvalidKey, UsageError
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (1024 * 1024, "1.0 MiB"),
+        (150 * 1024 * 1024, "150 MiB"),
+        (999_600 * 1024, "976 MiB"),
+        (3 * 1024**3, "3.0 GiB"),
+        (1024**6, "1024 PiB"),
+    ],
+)
+def test_sizes_are_put_as_people_read_them(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (61, "1 min"), (3700, "1 h 1 min"), (90000, "1 d 1 h")]
+)
+def test_durations_are_put_as_people_read_them(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize("milliseconds", [2**53, 2**63])
+def test_a_time_beyond_any_calendar_does_not_fail(milliseconds: int) -> None:
+    assert time_text(milliseconds)
+
+
+def test_one_is_not_many() -> None:
+    assert [count_text(count, "entry", "entries") for count in (0, 1, 1234)] == [
+        "0 entries",
+        "1 entry",
+        "1,234 entries",
+    ]
+
+
+def test_a_terminal_never_gets_a_names_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert shown("a\x1b[31mb\n") == "a\ufffd[31mb\ufffd"
+
+
+def test_a_pipe_gets_a_name_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    assert shown("a\x1b[31mb") == "a\x1b[31mb"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BlockNotAvailable("gone"), 1),
+        (InvalidKey("bad"), 1),
+        (UsageError("wrong"), 2),
+        (click.UsageError("wrong"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (ExceptionGroup("tasks", [ExceptionGroup("more", [UsageError("wrong")])]), 2),
+        (ZeroDivisionError("a fault"), 1),
+    ],
+    ids=repr,
+)
+def test_each_error_has_its_exit_status(error: BaseException, status: int) -> None:
+    assert report(error, verbose=False) == status
+
+
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report(BlockNotAvailable("nobody has it"), verbose=False)
+    assert capsys.readouterr().err == "hyperfs: nobody has it\n"
+
+
+def test_a_fault_of_ours_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    report(ZeroDivisionError("a fault"), verbose=False)
+    assert "-v says more" in capsys.readouterr().err
+
+
+def test_an_error_of_the_system_names_its_file() -> None:
+    assert describe(OSError(errno.EACCES, "Permission denied", "/a/b")) == "/a/b: Permission denied"
+
+
+def test_a_group_is_told_as_the_first_error_in_it() -> None:
+    inner = UsageError("wrong")
+    assert sole(BaseExceptionGroup("tasks", [ExceptionGroup("more", [inner])])) is inner
