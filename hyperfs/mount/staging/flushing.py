@@ -1,0 +1,144 @@
+"""When what is staged is committed.
+
+The rules: soon after the last file that was being written is closed (`QUIET_SECONDS` without a change), and in any case
+``interval_seconds`` after the first change. Since the format keeps a file as one run, a file that was appended whole
+and is changed again comes next no sooner than after 1, 2, 4, … intervals, at most `LONGEST_SECONDS`; so a database that
+is written all day costs a few times its size, not its size every five seconds. What stands beside such a file under its
+name and a dash (``notes.db-wal``) waits with it, so that no version has one without the other. A file that rests for
+as long as it would have had to wait begins anew. Files of less than `SMALL_BYTES` never wait.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from hyperfs.errors import HyperfsError
+from hyperfs.mount.staging.committing import CommitMaker, Outcome
+from hyperfs.mount.staging.nodes import Node
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_INTERVAL_SECONDS = 5.0
+QUIET_SECONDS = 1.0
+LONGEST_SECONDS = 300.0
+SMALL_BYTES = 256 * 1024
+_LOG_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 1.0
+_LAST_RETRY_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Rest:
+    """How long a file has to wait from one commit to the next."""
+
+    seconds: float
+    until: float
+
+
+class Flusher:
+    """Commits in the background: run `run` in a task that outlives the mount's operations."""
+
+    def __init__(self, maker: CommitMaker, *, interval_seconds: float = DEFAULT_INTERVAL_SECONDS) -> None:
+        self._maker = maker
+        self._workspace = maker.workspace
+        self._interval_seconds = interval_seconds
+        self._first_change: float | None = None
+        self._last_change = 0.0
+        self._wake = trio.Event()
+        self._rests: dict[int, _Rest] = {}
+        self._workspace.changed = self._changed
+
+    async def run(self) -> None:
+        """Commit what is staged when it is due, for ever. What fails is tried again, and stays staged till then."""
+        if not self._workspace.is_clean:
+            self._changed()
+        while True:
+            await self._wait_until_due()
+            await self._commit()
+
+    async def flush(self) -> Outcome:
+        """Commit everything that is staged now. Raises what `CommitMaker.commit` does."""
+        self._first_change = None
+        return await self._maker.commit()
+
+    def _changed(self) -> None:
+        self._last_change = trio.current_time()
+        if self._first_change is None:
+            self._first_change = self._last_change
+            self._wake.set()
+
+    async def _wait_until_due(self) -> None:
+        while True:
+            while self._first_change is None:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            now = trio.current_time()
+            latest = self._first_change + self._interval_seconds
+            due = latest
+            if not self._is_being_written():
+                due = min(latest, self._last_change + min(QUIET_SECONDS, self._interval_seconds))
+            if now >= due:
+                return
+            await trio.sleep_until(min(due, now + _LOG_SECONDS))
+            try:
+                self._workspace.log_contents()
+            except OSError as error:
+                logger.warning("what was written is not in the journal yet: %s", error)
+
+    def _is_being_written(self) -> bool:
+        opened = self._workspace.tree.opened
+        return any(number in opened for number in self._workspace.tree.dirty)
+
+    async def _commit(self) -> None:
+        self._first_change = None
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            held = self._held()
+            try:
+                outcome = await self._maker.commit(held)
+                break
+            except (HyperfsError, OSError) as error:
+                logger.warning("what was written cannot be committed yet, and stays staged: %s", error)
+                await trio.sleep(pause)
+                pause = min(2 * pause, _LAST_RETRY_SECONDS)
+        if outcome.appended_bytes:
+            logger.debug("version %d, %d bytes appended", outcome.version, outcome.appended_bytes)
+        self._rest(outcome)
+        if held and self._first_change is None:
+            soonest = min(rest.until for number in held if (rest := self._rests.get(number)) is not None)
+            self._first_change = max(trio.current_time(), soonest) - self._interval_seconds
+            self._last_change = self._first_change
+
+    def _rest(self, outcome: Outcome) -> None:
+        now = trio.current_time()
+        for number in [number for number, rest in self._rests.items() if now > rest.until + rest.seconds]:
+            del self._rests[number]
+        for number, size in outcome.rewritten:
+            if size < SMALL_BYTES:
+                continue
+            before = self._rests.get(number)
+            seconds = self._interval_seconds if before is None else min(2 * before.seconds, LONGEST_SECONDS)
+            self._rests[number] = _Rest(seconds, now + seconds)
+
+    def _held(self) -> frozenset[int]:
+        """Return the inodes that are not to be committed yet."""
+        now = trio.current_time()
+        dirty = self._workspace.tree.dirty
+        held: set[int] = set()
+        for number, rest in self._rests.items():
+            node = dirty.get(number)
+            if node is not None and now < rest.until and _may_wait(node):
+                held.add(number)
+        if not held:
+            return frozenset()
+        stems = {(dirty[number].parent, f"{dirty[number].name}-") for number in held}
+        for number, node in dirty.items():
+            if _may_wait(node) and any(node.parent == parent and node.name.startswith(stem) for parent, stem in stems):
+                held.add(number)
+        return frozenset(held)
+
+
+def _may_wait(node: Node) -> bool:
+    """Only what stands where the drive has it, and differs in its content, may be left out of a commit."""
+    return node.base is not None and node.base == node.place and node.content is not None and node.content.is_dirty

@@ -1,0 +1,91 @@
+"""Inode numbers where files are renamed and unlinked.
+
+The rule: a number belongs to a file for as long as the kernel or the staging knows it, wherever the file goes. A number
+is a hash of the directory's number and the name, so what is below a renamed directory keeps its numbers.
+"""
+
+import struct
+from collections.abc import Callable
+
+from hyperfs.mount.inodes import ROOT, InodeTable
+
+_HEAD = struct.Struct("<QQIB")
+_NOWHERE = 0
+
+
+class Numbers(InodeTable):
+    """An `InodeTable` whose inodes may move. ``is_kept`` says which ones the kernel cannot take away by forgetting."""
+
+    def __init__(self, key: bytes, is_kept: Callable[[int], bool]) -> None:
+        super().__init__(key)
+        self._is_kept = is_kept
+
+    def find(self, parent: int, name: bytes, path: bytes = b"") -> int | None:
+        """Return the number of ``name`` in ``parent``, if it is known."""
+        return self._find(self._hash(_place(parent, name)), parent, name)
+
+    def remember(self, parent: int, name: bytes, path: bytes, kind: int) -> int:
+        """Count one more lookup of ``name`` in ``parent``, and return its number."""
+        return super().remember(parent, name, _place(parent, name), kind)
+
+    def place(self, parent: int, name: bytes, kind: int) -> int:
+        """Return the number of ``name`` in ``parent`` without counting a lookup."""
+        number = self.find(parent, name)
+        if number is None:
+            number = super().remember(parent, name, _place(parent, name), kind)
+            self._count(number, -1)
+        return number
+
+    def looked_up(self, number: int) -> None:
+        """Count one more lookup of a number that is known."""
+        self._count(number, 1)
+
+    def lookups(self, number: int) -> int:
+        """Return how often the kernel was told of a number and has not forgotten it."""
+        return self[number].lookups if number in self else 0
+
+    def move(self, number: int, parent: int, name: bytes) -> None:
+        """Say that a file is at another place now."""
+        self._leave(number)
+        if number != self._hash(_place(parent, name)):
+            self._elsewhere[parent, name] = number
+        self._write(number, parent, name)
+
+    def detach(self, number: int) -> None:
+        """Say that a file is nowhere any more. Its number stays for who has it open."""
+        self._leave(number)
+        self._write(number, _NOWHERE, b"")
+
+    def forget(self, number: int, lookups: int) -> None:
+        """Take back ``lookups`` lookups; with none left the number is dropped, unless it is kept."""
+        if number not in self or number == ROOT:
+            return
+        if self[number].lookups <= lookups and self._is_kept(number):
+            self._count(number, -self[number].lookups)
+            return
+        super().forget(number, lookups)
+
+    def drop_unknown(self, number: int) -> None:
+        """Drop a number that is kept no more, if the kernel does not know it."""
+        if number in self and number != ROOT and not self[number].lookups:
+            super().forget(number, 0)
+
+    def _leave(self, number: int) -> None:
+        record = self[number]
+        if self._elsewhere.get((record.parent, record.name)) == number:
+            del self._elsewhere[record.parent, record.name]
+
+    def _write(self, number: int, parent: int, name: bytes) -> None:
+        record = self[number]
+        self._records[number] = _HEAD.pack(parent, record.content, record.lookups, record.kind) + name
+
+    def _count(self, number: int, change: int) -> None:
+        if number == ROOT:
+            return
+        record = self[number]
+        head = _HEAD.pack(record.parent, record.content, record.lookups + change, record.kind)
+        self._records[number] = head + record.name
+
+
+def _place(parent: int, name: bytes) -> bytes:
+    return parent.to_bytes(8, "little") + name

@@ -1,0 +1,296 @@
+"""The nodes that are staged, over a snapshot of the drive: where everything is now, and where it was.
+
+The rules: a node exists for what is changed, displaced, open, or on the way to such; everything else is read from the
+snapshot when it is asked for. Nothing in here waits between looking and changing: methods that change are synchronous.
+"""
+
+import errno
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from hyperfs.core.reader import Run
+from hyperfs.drive import names
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, Stat
+from hyperfs.errors import PathError
+from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.staging.extents import Content
+from hyperfs.mount.staging.nodes import Attributes, Node, Place, attributes_of, stat_of
+from hyperfs.mount.staging.numbers import Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a name leads to: a ``node`` when it is staged, else the snapshot's ``entry``."""
+
+    place: Place
+    node: Node | None
+    entry: Entry | None
+
+    @property
+    def attributes(self) -> Attributes:
+        """What stat(2) tells."""
+        if self.node is not None:
+            return self.node.attributes_now()
+        assert self.entry is not None
+        return attributes_of(stat_of(self.entry))
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether entries can be below it."""
+        if self.node is not None:
+            return self.node.is_directory
+        return self.entry is not None and self.entry.is_directory
+
+
+class Tree:
+    """Owns the nodes of one drive, and ``snapshot``, the version that they lie over."""
+
+    def __init__(self, snapshot: Snapshot, owner: tuple[int, int]) -> None:
+        """``owner`` is the uid and gid of the root, which has no entry of its own in a drive."""
+        self.snapshot = snapshot
+        self.nodes: dict[int, Node] = {}
+        self.dirty: dict[int, Node] = {}
+        self.displaced: dict[int, Node] = {}
+        self.opened: dict[int, int] = {}
+        self.inodes = Numbers(snapshot.key, self.nodes.__contains__)
+        root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
+        self.root = self.nodes[ROOT] = root
+
+    # Looking
+
+    def path(self, number: int) -> str:
+        """Return where an inode is now. Raises `PathError` (ESTALE) for one that is unlinked or not known."""
+        try:
+            return self.inodes.path(number).decode(errors="surrogateescape")
+        except KeyError:
+            raise PathError(errno.ESTALE, f"inode {number}", "it is not in any directory") from None
+
+    def base_path(self, number: int) -> str | None:
+        """Return where the snapshot has an inode; None for what is new."""
+        parts: list[str] = []
+        while number != ROOT:
+            node = self.nodes.get(number)
+            if node is not None:
+                if node.base is None:
+                    return None
+                number, name = node.base
+            elif number in self.inodes:
+                record = self.inodes[number]
+                number, name = record.parent, record.name.decode(errors="surrogateescape")
+            else:
+                return None
+            parts.append(name)
+        parts.reverse()
+        return "/".join(parts)
+
+    def is_foreign(self, entry: Entry) -> bool:
+        """Tell whether an entry is in, or is the root of, a drive that is mounted in this one."""
+        return entry.volume is not self.snapshot or entry.mount is not None
+
+    async def look(self, number: int) -> Node | Entry:
+        """Return an inode's node, or its entry when nothing of it is staged. Raises `PathError`."""
+        node = self.nodes.get(number)
+        return node if node is not None else await self.entry(number)
+
+    async def entry(self, number: int) -> Entry:
+        """Return what the snapshot has of an inode. Raises `PathError` (ESTALE when it has nothing)."""
+        path = self.base_path(number)
+        if path is None:
+            raise PathError(errno.ESTALE, f"inode {number}", "it is gone")
+        return await self.snapshot.stat(path)
+
+    async def child(self, parent: int, name: str) -> Found | None:
+        """Return what ``name`` in a directory is, or None. Raises `PathError`, not for a name that is absent."""
+        node = self.nodes.get(parent)
+        if node is not None:
+            number = node.children.get(name)
+            if number is not None:
+                return Found((parent, name), self.nodes[number], None)
+            if not node.is_directory:
+                raise PathError(errno.ENOTDIR, name, "what it is in is not a directory")
+            if name in node.hidden or (node.base is None and parent != ROOT):
+                return None
+        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
+        if number is not None and number in self.nodes:
+            return Found((parent, name), self.nodes[number], None)
+        above = self.base_path(parent)
+        if above is None or not names.is_presentable(name):
+            return None
+        try:
+            entry = await self.snapshot.stat(names.join(above, name))
+        except PathError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+        return Found((parent, name), None, entry)
+
+    async def list(self, number: int) -> list[tuple[str, Node | Entry]]:
+        """Return what is in a directory, as it is now. Raises `PathError`."""
+        node = self.nodes.get(number)
+        if node is not None and not node.is_directory:
+            raise PathError(errno.ENOTDIR, f"inode {number}", "it is not a directory")
+        found: list[tuple[str, Node | Entry]] = []
+        hidden = node.hidden if node is not None else ()
+        path = self.base_path(number)
+        if path is not None:
+            async for entry in self.snapshot.list(path):
+                if entry.name not in hidden:
+                    staged = self.inodes.find(number, entry.name.encode())
+                    found.append((entry.name, entry if staged is None else self.nodes.get(staged, entry)))
+        if node is not None:
+            found += [(name, self.nodes[child]) for name, child in node.children.items()]
+        return found
+
+    async def is_empty(self, node: Node) -> bool:
+        """Tell whether a directory has no entries."""
+        if node.children:
+            return False
+        path = self.base_path(node.number)
+        if path is None:
+            return True
+        async with aclosing(self.snapshot.list(path)) as entries:
+            async for entry in entries:
+                if entry.name not in node.hidden:
+                    return False
+        return True
+
+    # Taking up
+
+    async def touch(self, number: int) -> Node:
+        """Return an inode's node, made if need be, with those above it.
+
+        Raises `PathError`: EROFS for what is in a drive mounted in this one.
+        """
+        node = self.nodes.get(number)
+        if node is not None:
+            return node
+        entry = await self.entry(number)
+        if self.is_foreign(entry):
+            raise PathError(errno.EROFS, entry.path, "it is another drive, mounted in this one; write to that one")
+        record = self.inodes[number]
+        await self.touch(record.parent)
+        node = self.nodes.get(number)  # another task may have been here meanwhile
+        if node is None:
+            place = (record.parent, record.name.decode(errors="surrogateescape"))
+            node = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
+            self.nodes[number] = node
+        return node
+
+    async def touch_found(self, found: Found) -> Node:
+        """Return the node of what `child` found, made if need be."""
+        if found.node is not None:
+            return found.node
+        assert found.entry is not None
+        parent, name = found.place
+        if found.entry.mount is not None:
+            raise PathError(errno.EBUSY, found.entry.path, "a drive is mounted there")
+        kind = stat_of(found.entry).mode >> 12 & 0o17
+        return await self.touch(self.inodes.place(parent, name.encode(errors="surrogateescape"), kind))
+
+    async def content_of(self, node: Node) -> Content:
+        """Return what a file's bytes are read from and written to."""
+        if node.content is None:
+            below = await self.open_run(node.stat)
+            if node.content is None:
+                node.content = Content(below, below.size)
+        return node.content
+
+    async def open_run(self, stat: Stat) -> OpenFile:
+        """Return what reads the bytes that a `Stat` names."""
+        if stat.mount is not None and stat.mount.is_core:
+            core = await self.snapshot.volume.pool.cores.open_core(stat.mount.key)
+            return OpenFile(core, Run(range(core.length), 0, core.byte_length))
+        core = await self.snapshot.volume.content()
+        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+
+    # Changing
+
+    def add(self, node: Node) -> None:
+        """Take in a new node at the place that it names."""
+        self.nodes[node.number] = node
+        assert node.parent is not None
+        self.nodes[node.parent].children[node.name] = node.number
+        self.mark(node)
+
+    def mark(self, node: Node) -> None:
+        """Note that a node was changed."""
+        node.generation += 1
+        if node.parent is not None:
+            self.dirty[node.number] = node
+
+    def take_out(self, node: Node) -> None:
+        """Take a node from its place; it is nowhere until `put_in`."""
+        assert node.parent is not None
+        parent = self.nodes[node.parent]
+        if parent.children.get(node.name) == node.number:
+            del parent.children[node.name]
+        if node.base == node.place:
+            parent.hidden.add(node.name)
+            self.displaced[node.number] = node
+        node.parent = None
+        self.inodes.detach(node.number)
+        self.dirty.pop(node.number, None)
+
+    def put_in(self, node: Node, place: Place) -> None:
+        """Give a node a place, which is free."""
+        parent = self.nodes[place[0]]
+        node.parent, node.name = place
+        self.inodes.move(node.number, place[0], node.name.encode(errors="surrogateescape"))
+        if node.base == place:
+            parent.hidden.discard(node.name)
+            self.displaced.pop(node.number, None)
+        else:
+            parent.children[node.name] = node.number
+        self.mark(node)
+
+    def rebase(self, node: Node, base: Place | None) -> None:
+        """Say that the snapshot has a node at another place than it had, or nowhere."""
+        if node.base is not None:
+            old = self.nodes[node.base[0]]
+            if self.displaced.pop(node.number, None) is not None:
+                old.hidden.discard(node.base[1])
+            elif node.place is not None:
+                old.children[node.name] = node.number
+        node.base = base
+        if base is None:
+            return
+        parent = self.nodes[base[0]]
+        if node.place == base:
+            if parent.children.get(base[1]) == node.number:
+                del parent.children[base[1]]
+        else:
+            parent.hidden.add(base[1])
+            self.displaced[node.number] = node
+
+    def sweep(self) -> None:
+        """Let go of the nodes that nobody needs any more."""
+        keep = {ROOT}
+        waiting = [*self.dirty, *self.displaced, *(number for number in self.opened if number in self.nodes)]
+        waiting += [node.number for node in self.nodes.values() if self._is_needed(node)]
+        while waiting:
+            number = waiting.pop()
+            if number in keep:
+                continue
+            keep.add(number)
+            node = self.nodes[number]
+            if node.parent is not None:
+                waiting.append(node.parent)
+            if node.base is not None:
+                waiting.append(node.base[0])
+        for number in [number for number in self.nodes if number not in keep]:
+            node = self.nodes.pop(number)
+            if node.content is not None:
+                node.content.drop()
+            self.inodes.drop_unknown(number)
+        for number, node in self.nodes.items():
+            if number not in self.opened and node.content is not None and number not in self.dirty:
+                node.content.drop()
+                node.content = None
+
+    def _is_needed(self, node: Node) -> bool:
+        """A node that is unlinked is needed for as long as the kernel knows it; with children, for their sake."""
+        if node.parent is None:
+            return self.inodes.lookups(node.number) > 0
+        return bool(node.children or node.hidden)

@@ -1,0 +1,557 @@
+"""A file system over a drive's snapshot, whose changes are staged.
+
+The rules: a change is checked, then written to the journal, then made, and from the journal on nothing waits, so that
+who looks sees all of it or nothing. Changes of names and attributes are made one at a time; writing to an open file
+waits for nobody. Paths are the journal's only: inside, everything is inode numbers and names.
+"""
+
+import errno
+import os
+import stat as st
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from enum import Enum, auto
+from pathlib import Path
+
+import trio
+
+from hyperfs.drive import names
+from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import Stat
+from hyperfs.errors import PathError
+from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.staging.extents import Content, Extent
+from hyperfs.mount.staging.journal import Journal, Record
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, Attributes, Node, attributes_of, stat_of
+from hyperfs.mount.staging.numbers import Numbers
+from hyperfs.mount.staging.segments import Segment, Segments
+from hyperfs.mount.staging.tree import Found, Tree
+
+MAX_FILE_BYTES = 1 << 43
+"""The format keeps a hole as the zeros that it reads as, so a file longer than any disk is refused at once."""
+MAX_ATTRIBUTES_BYTES = 256 * 1024
+"""The names and values of one file's extended attributes together: they all lie in one node."""
+USER = "user."
+
+Clock = Callable[[], int]
+
+
+class Renaming(Enum):
+    """What a rename does with what has the new name."""
+
+    REPLACE = auto()
+    NO_REPLACE = auto()
+    EXCHANGE = auto()
+
+
+class Workspace:
+    """The staged state of one drive. ``changed`` is called when something is there to be committed."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        directory: Path,
+        *,
+        owner: tuple[int, int] | None = None,
+        clock: Clock = time.time_ns,
+    ) -> None:
+        """Stage in ``directory``, which is this workspace's alone."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()))
+        self.segments = Segments(directory)
+        self.journal = Journal(directory)
+        self.uncommitted_bytes = 0
+        self.changed: Callable[[], None] = _nobody
+        self._clock = clock
+        self._replayed_time: int | None = None
+        self._lock = trio.Lock()
+        self._sync_lock = trio.Lock()
+        self._unlogged: dict[int, Node] = {}
+        self._segments_named = 0
+
+    @property
+    def inodes(self) -> Numbers:
+        """The inode numbers."""
+        return self.tree.inodes
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is to be committed."""
+        return not (self.tree.displaced or self.tree.dirty.keys() - {ROOT})
+
+    def close(self) -> None:
+        """Let go of the files; what is staged stays for the next process."""
+        self.journal.close()
+        if self.is_clean:
+            self.journal.delete_through(self.journal.number)
+            for node in self.tree.nodes.values():
+                if node.content is not None:
+                    node.content.drop()
+            self.segments.begin_anew()
+            self.segments.collect()
+        self.segments.close()
+
+    @asynccontextmanager
+    async def exclusively(self) -> AsyncIterator[None]:
+        """Keep names and attributes from changing."""
+        if self._lock.locked():
+            await self._lock.acquire()
+        else:
+            self._lock.acquire_nowait()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    # Looking
+
+    async def attributes(self, number: int) -> Attributes:
+        """Return what stat(2) tells of an inode. Raises `PathError`."""
+        found = await self.tree.look(number)
+        return found.attributes_now() if isinstance(found, Node) else attributes_of(stat_of(found))
+
+    async def find(self, parent: int, name: str) -> Found | None:
+        """Return what ``name`` in a directory is, or None."""
+        return await self.tree.child(parent, name)
+
+    async def link_target(self, number: int) -> str | None:
+        """Return a symbolic link's target, or None for anything else."""
+        found = await self.tree.look(number)
+        return found.linkname if isinstance(found, Node) else stat_of(found).linkname
+
+    async def user_attributes(self, number: int) -> dict[str, bytes]:
+        """Return an inode's extended attributes by their name in the drive."""
+        found = await self.tree.look(number)
+        there = found.attributes if isinstance(found, Node) else stat_of(found).attributes
+        return {name: value for name, value in there.items() if value is not None}
+
+    # Open files
+
+    async def open(self, number: int, *, writing: bool) -> Content | None:
+        """Hold an inode open; return what its bytes are read from, or None for a file in a drive mounted in this one.
+
+        Raises `PathError`: EROFS for writing to such a file, EISDIR, and ENXIO for what has no bytes.
+        """
+        async with self.exclusively():
+            if number not in self.tree.nodes:
+                entry = await self.tree.entry(number)
+                if self.tree.is_foreign(entry):
+                    if writing:
+                        raise PathError(errno.EROFS, entry.path, "it is in another drive, mounted in this one")
+                    return None
+            node = await self.tree.touch(number)
+            if node.is_directory:
+                raise PathError(errno.EISDIR, self.tree.path(number), "it is a directory")
+            if not node.is_file:
+                raise PathError(errno.ENXIO, self.tree.path(number), "it has no content")
+            if writing and node.mount is not None:
+                raise PathError(errno.EROFS, self.tree.path(number), "it is a core mounted here")
+            content = await self.tree.content_of(node)
+            self.opened(number)
+            return content
+
+    def opened(self, number: int) -> None:
+        """Count one more open of an inode that has a node."""
+        self.tree.opened[number] = self.tree.opened.get(number, 0) + 1
+
+    def released(self, number: int) -> None:
+        """Take back `open`."""
+        count = self.tree.opened.get(number, 0) - 1
+        if count > 0:
+            self.tree.opened[number] = count
+            return
+        self.tree.opened.pop(number, None)
+        node = self.tree.nodes.get(number)
+        if node is not None and node.parent is None and number != ROOT and node.content is not None:
+            self._account(node, lambda content: content.drop())
+
+    @contextmanager
+    def replaying(self, time: int) -> Iterator[None]:
+        """Make the changes of an earlier process again: at ``time``, and without writing them down."""
+        self._replayed_time = time
+        try:
+            yield
+        finally:
+            self._replayed_time = None
+
+    def content(self, number: int) -> Content | None:
+        """Return what an open file's bytes are read from now."""
+        node = self.tree.nodes.get(number)
+        return node.content if node is not None else None
+
+    def write(self, number: int, position: int, data: bytes | memoryview) -> None:
+        """Write to an open file. Raises OSError: ENOSPC, EFBIG."""
+        node = self.tree.nodes[number]
+        content = node.content
+        assert content is not None  # it is open
+        if position + len(data) > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self.segments.check_room(len(data), self.uncommitted_bytes)
+        before = content.uncommitted_bytes
+        content.write(position, data, self.segments)
+        self.uncommitted_bytes += content.uncommitted_bytes - before
+        node.mtime = node.ctime = self._now()
+        self._wrote(node)
+
+    async def append(self, number: int, data: bytes | memoryview) -> int:
+        """Write behind the end of an open file; return where."""
+        content = self.content(number)
+        position = content.size if content is not None else 0
+        self.write(number, position, data)
+        return position
+
+    def log_content(self, number: int) -> None:
+        """Write down what was written to a file, so that the next process knows it when this one dies."""
+        node = self._unlogged.get(number)
+        if node is not None:
+            self._log_content(node)
+
+    def log_contents(self) -> None:
+        """Do `log_content` for all files."""
+        for node in list(self._unlogged.values()):
+            self._log_content(node)
+
+    async def sync(self, number: int | None = None) -> None:
+        """Make a file, or with None all that is staged, durable: what this returned for survives a power failure."""
+        if number is None:
+            self.log_contents()
+        else:
+            self.log_content(number)
+        async with self.syncing():
+            pass
+
+    @asynccontextmanager
+    async def syncing(self) -> AsyncIterator[None]:
+        """Make durable what was written down, and let nobody else do so meanwhile."""
+        async with self._sync_lock:
+            if self.segments.made != self._segments_named:
+                self._segments_named = self.segments.made
+                self.journal.names_changed()
+            segments = self.segments.unsynced()
+            if segments or not self.journal.is_synced:
+                await trio.to_thread.run_sync(self._sync_now, segments)
+            yield
+
+    def _sync_now(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            segment.sync()
+        self.journal.sync()
+
+    # Changing
+
+    async def make(self, parent: int, name: str, mode: int, *, uid: int, gid: int, linkname: str | None = None) -> Node:
+        """Make a file, directory, link, FIFO or socket. Raises `PathError`, EEXIST and others."""
+        async with self.exclusively():
+            directory = await self._directory(parent)
+            _check_name(name)
+            if await self.tree.child(parent, name) is not None:
+                raise PathError(errno.EEXIST, name, "it exists")
+            self._check_room()
+            if directory.mode & st.S_ISGID:
+                gid = directory.gid
+                if st.S_ISDIR(mode):
+                    mode |= st.S_ISGID
+            path = names.join(self.tree.path(parent), name)
+            self._log("n", path, mode, uid, gid, linkname)
+            now = self._now()
+            number = self.inodes.place(parent, name.encode(), mode >> 12 & 0o17)
+            stat = Stat(mode, uid, gid, linkname=linkname)
+            node = Node(number, (parent, name), stat, base=None, implied=False)
+            node.mtime = node.ctime = now
+            if node.is_file:
+                node.content = Content(None, 0)
+            self.tree.add(node)
+            self._touched(directory, now)
+            return node
+
+    async def unlink(self, parent: int, name: str) -> int:
+        """Remove anything but a directory; return its number. Open files live on."""
+        async with self.exclusively():
+            node = await self._existing(parent, name)
+            if node.is_directory:
+                raise PathError(errno.EISDIR, name, "it is a directory")
+            return await self._remove(node)
+
+    async def remove_directory(self, parent: int, name: str) -> int:
+        """Remove an empty directory; return its number. ENOTEMPTY, ENOTDIR, EBUSY for a mounted drive."""
+        async with self.exclusively():
+            node = await self._existing(parent, name)
+            if not node.is_directory:
+                raise PathError(errno.ENOTDIR, name, "it is not a directory")
+            if not await self.tree.is_empty(node):
+                raise PathError(errno.ENOTEMPTY, name, "the directory is not empty")
+            return await self._remove(node)
+
+    async def rename(
+        self, parent: int, name: str, new_parent: int, new_name: str, how: Renaming = Renaming.REPLACE
+    ) -> None:
+        """Do rename(2), or renameat2(2) as ``how`` says. Raises `PathError` as they say."""
+        async with self.exclusively():
+            node = await self._existing(parent, name)
+            directory, new_directory = await self._directory(parent), await self._directory(new_parent)
+            _check_name(new_name)
+            found = await self.tree.child(new_parent, new_name)
+            await self._check_movable(node, new_parent)
+            if found is None and how is Renaming.EXCHANGE:
+                raise PathError(errno.ENOENT, new_name, "there is nothing to exchange")
+            if found is not None and how is Renaming.NO_REPLACE:
+                raise PathError(errno.EEXIST, new_name, "it exists")
+            there = await self.tree.touch_found(found) if found is not None else None
+            if there is node:
+                return
+            if there is not None and how is Renaming.EXCHANGE:
+                await self._check_movable(there, parent)
+            elif there is not None:
+                await self._check_replaceable(node, there)
+            for moved in (node, there):
+                if moved is not None:
+                    self.log_content(moved.number)
+            old = names.join(self.tree.path(parent), name)
+            new = names.join(self.tree.path(new_parent), new_name)
+            self._log("x" if how is Renaming.EXCHANGE else "r", old, new)
+            now = self._now()
+            if there is not None:
+                if how is not Renaming.EXCHANGE and there.content is None and there.is_file and self._is_open(there):
+                    await self.tree.content_of(there)
+                if how is Renaming.EXCHANGE:
+                    self.tree.take_out(there)
+                else:
+                    self._take_out(there)
+                there.ctime = now
+            self.tree.take_out(node)
+            self.tree.put_in(node, (new_parent, new_name))
+            node.ctime = now
+            if there is not None and how is Renaming.EXCHANGE:
+                self.tree.put_in(there, (parent, name))
+            self._touched(directory, now)
+            self._touched(new_directory, now)
+
+    async def set_attributes(
+        self,
+        number: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        mtime: int | None = None,
+        size: int | None = None,
+    ) -> Attributes:
+        """Change what is given (of ``mode`` the permission bits, ``mtime`` in ns) and return what is now."""
+        async with self.exclusively():
+            node = await self.tree.touch(number)
+            now = self._now()
+            if size is not None and (size != node.size or node.is_directory):
+                await self._truncate(node, size)
+                node.mtime = now
+            elif size is not None:
+                node.mtime = now
+            if mode is not None:
+                node.mode = st.S_IFMT(node.mode) | st.S_IMODE(mode)
+            if uid is not None:
+                node.uid = uid
+            if gid is not None:
+                node.gid = gid
+            if mtime is not None:
+                node.mtime = max(0, mtime)
+            node.ctime = now
+            if node.parent is not None:
+                path = self.tree.path(number)
+                self._log("a", path, node.mode, node.uid, node.gid, node.mtime)
+            self._mark(node)
+            return node.attributes_now()
+
+    async def set_user_attribute(self, number: int, name: str, value: bytes | None) -> None:
+        """Set an extended attribute by its name in the drive, or remove it with None.
+
+        Raises `PathError`: ENODATA when there is none to remove, ENOSPC when they become too many.
+        """
+        async with self.exclusively():
+            node = await self.tree.touch(number)
+            if value is None and node.attributes.get(name) is None:
+                raise PathError(errno.ENODATA, name, "there is no such attribute")
+            if value is not None:
+                others = (len(k) + len(v or b"") for k, v in node.attributes.items() if k != name)
+                if sum(others) + len(name) + len(value) > MAX_ATTRIBUTES_BYTES:
+                    raise PathError(
+                        errno.ENOSPC, name, "the attributes of one file are kept together, and are too many"
+                    )
+            if node.parent is not None:
+                self._log("m", self.tree.path(number), name, value)
+            if value is None and node.base is None:
+                del node.attributes[name]
+            else:
+                node.attributes[name] = value
+            node.ctime = self._now()
+            self._mark(node)
+
+    # Inside
+
+    async def _truncate(self, node: Node, size: int) -> None:
+        if node.is_directory:
+            raise PathError(errno.EISDIR, f"inode {node.number}", "it is a directory")
+        if not node.is_file or node.mount is not None:
+            raise PathError(errno.EINVAL, f"inode {node.number}", "it cannot be given another size")
+        if size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if size > node.size:
+            self.segments.check_room(size - node.size, self.uncommitted_bytes)
+        if size == 0 and node.content is None:
+            node.content = Content(await self.tree.open_run(node.stat), node.stat.size)
+        content = await self.tree.content_of(node)
+        self._account(node, lambda _: content.truncate(size))
+        self._unlogged[node.number] = node
+        if node.parent is not None:
+            self._log_content(node)
+
+    async def _directory(self, number: int) -> Node:
+        node = await self.tree.touch(number)
+        if not node.is_directory:
+            raise PathError(errno.ENOTDIR, self.tree.path(number), "it is not a directory")
+        if node.parent is None and number != ROOT:
+            raise PathError(errno.ENOENT, f"inode {number}", "the directory was removed")
+        return node
+
+    async def _existing(self, parent: int, name: str) -> Node:
+        await self._directory(parent)
+        found = await self.tree.child(parent, name)
+        if found is None:
+            raise PathError(errno.ENOENT, name, "no such file or directory")
+        return await self.tree.touch_found(found)
+
+    async def _check_movable(self, node: Node, into: int) -> None:
+        if not node.is_directory:
+            return
+        above = into
+        while above != ROOT:
+            if above == node.number:
+                raise PathError(errno.EINVAL, node.name, "it cannot go inside itself")
+            above = self.inodes[above].parent
+        base = self.tree.base_path(node.number)
+        if base is None:
+            return
+        mounted = (await self.tree.snapshot.mounts()).targets
+        if any(path.startswith(f"{base}/") for path in mounted):
+            raise PathError(errno.EBUSY, base, "a drive is mounted below it; unmount that first")
+
+    async def _check_replaceable(self, node: Node, there: Node) -> None:
+        if there.is_directory and not node.is_directory:
+            raise PathError(errno.EISDIR, there.name, "it is a directory")
+        if node.is_directory and not there.is_directory:
+            raise PathError(errno.ENOTDIR, there.name, "it is not a directory")
+        if there.is_directory and not await self.tree.is_empty(there):
+            raise PathError(errno.ENOTEMPTY, there.name, "the directory is not empty")
+
+    async def _remove(self, node: Node) -> int:
+        assert node.parent is not None
+        directory = self.tree.nodes[node.parent]
+        if node.is_file and node.content is None and self._is_open(node):
+            await self.tree.content_of(node)
+        self._log("u", self.tree.path(node.number))
+        now = self._now()
+        self._take_out(node)
+        node.ctime = now
+        self._touched(directory, now)
+        return node.number
+
+    def still_staged(self, node: Node) -> None:
+        """Note that a node's content, which was to be committed, was not."""
+        self._unlogged[node.number] = node
+
+    def restore_content(self, node: Node, content: Content, below: OpenFile | None, fields: Record) -> None:
+        """Do again what a record says was written to a file."""
+        size, limit, low, _, places, mtime = fields
+        extents = [Extent(start, end, self.segments[number], place) for start, end, number, place in places]
+        if below is not None:
+            content.below = below
+        else:
+            limit = min(limit, content.limit)
+        self._account(node, lambda _: content.restore(size, limit, low, extents))
+        node.mtime = mtime
+        node.ctime = self._now()
+        self._mark(node)
+
+    def recount(self) -> None:
+        """Count again what a commit may have to append."""
+        staged = (node.content for node in self.tree.dirty.values())
+        self.uncommitted_bytes = sum(content.uncommitted_bytes for content in staged if content is not None)
+
+    def _take_out(self, node: Node) -> None:
+        self.tree.take_out(node)
+        self._unlogged.pop(node.number, None)
+        if not self._is_open(node) and node.content is not None:
+            self._account(node, lambda content: content.drop())
+
+    def _is_open(self, node: Node) -> bool:
+        return node.number in self.tree.opened
+
+    def _account(self, node: Node, change: Callable[[Content], None]) -> None:
+        content = node.content
+        assert content is not None
+        before = content.uncommitted_bytes
+        change(content)
+        self.uncommitted_bytes += content.uncommitted_bytes - before
+
+    def _touched(self, directory: Node, now: int) -> None:
+        """An entry of a directory came or went."""
+        directory.mtime = directory.ctime = now
+        self._mark(directory)
+
+    def _mark(self, node: Node) -> None:
+        self.tree.mark(node)
+        self.changed()
+
+    def _wrote(self, node: Node) -> None:
+        self._unlogged[node.number] = node
+        self._mark(node)
+
+    def _check_room(self) -> None:
+        self.segments.check_room(4096, self.uncommitted_bytes)
+
+    def _now(self) -> int:
+        if self._replayed_time is not None:
+            return self._replayed_time
+        now = self._clock()
+        return now - now % MILLISECOND_NS
+
+    def _log(self, kind: str, *fields: object) -> None:
+        if self._replayed_time is None:
+            self.journal.add([kind, self._now(), *fields])
+
+    def _log_content(self, node: Node, *, whole: bool = False) -> None:
+        """Write down a file's size and the extents that are new."""
+        self._unlogged.pop(node.number, None)
+        content = node.content
+        if content is None or node.parent is None:
+            return
+        low, extents = content.take_log(whole=whole)
+        self._log("c", self.tree.path(node.number), *_content_fields(content, low, extents), node.mtime)
+
+    def log_whole(self, node: Node) -> None:
+        """Write down all of a staged node, for a journal that begins without what the ones before it say."""
+        path = self.tree.path(node.number)
+        self._log("s", path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items()))
+        if node.is_file and node.content is not None:
+            self._log_content(node, whole=True)
+        self._log("a", path, node.mode, node.uid, node.gid, node.mtime)
+
+
+def _content_fields(content: Content, low: int, extents: list[Extent]) -> Record:
+    below = content.below
+    base = None
+    if isinstance(below, OpenFile):
+        run = below.run
+        base = [run.blocks.start, len(run.blocks), run.byte_offset, run.size]
+    places = [[extent.start, extent.end, extent.segment.number, extent.place] for extent in extents]
+    return [content.size, content.limit, low, base, places]
+
+
+def _check_name(name: str) -> None:
+    reason = names.why_not_presentable(name)
+    if reason is not None:
+        code = errno.ENAMETOOLONG if "longer" in reason else errno.EILSEQ if "UTF-8" in reason else errno.EINVAL
+        raise PathError(code, name, f"a drive cannot hold this name: {reason}")
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,211 @@
+"""A staged file system over a drive: what its users see, and what a commit holds."""
+
+import errno
+import stat as st
+from pathlib import Path
+
+import pytest
+
+from hyperfs.errors import PathError
+from hyperfs.mount.staging.workspace import Renaming
+from tests.support.workspaces import Paths
+
+
+async def test_what_is_written_is_seen_at_once_and_committed_as_one_version(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/f", b"hello")
+    assert await paths.tree() == {"d": None, "d/f": b"hello"}
+    assert await paths.drive_tree() == {}
+    version = paths.own.drive.version
+    outcome = await paths.commit()
+    assert await paths.drive_tree() == {"d": None, "d/f": b"hello"}
+    assert outcome.version == version + 2
+    assert outcome.appended_bytes == 5
+    assert await paths.tree() == {"d": None, "d/f": b"hello"}
+
+
+async def test_nothing_is_committed_when_nothing_changed(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    version = (await paths.commit()).version
+    assert (await paths.commit()).version == version
+    await paths.put("g", b"x")
+    await paths.unlink("g")
+    assert (await paths.commit()).version == version
+
+
+async def test_a_file_unlinked_before_its_commit_appends_nothing(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/f", b"hello")
+    await paths.unlink("d/f")
+    assert (await paths.commit()).appended_bytes == 0
+    assert paths.own.content.byte_length == 0
+
+
+async def test_a_file_that_grew_at_the_end_of_the_content_appends_what_is_new(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("log", b"one\n")
+    await paths.commit()
+    await paths.write("log", b"two\n", 4)
+    assert (await paths.commit()).appended_bytes == 4
+    assert (await paths.drive_tree())["log"] == b"one\ntwo\n"
+
+
+async def test_a_file_that_shrank_appends_nothing(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"0123456789")
+    await paths.commit()
+    await paths.truncate("f", 4)
+    assert (await paths.commit()).appended_bytes == 0
+    assert (await paths.own.drive.snapshot().stat("f")).stat.size == 4
+    assert await paths.read("f") == b"0123"
+
+
+async def test_changing_attributes_appends_no_content(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"0123456789")
+    await paths.commit()
+    await paths.workspace.set_attributes(await paths.number("f"), mode=0o600, mtime=1_234_567_890_123_456_789)
+    assert (await paths.commit()).appended_bytes == 0
+    stat = (await paths.own.drive.snapshot().stat("f")).stat
+    assert st.S_IMODE(stat.mode) == 0o600
+    attributes = await paths.workspace.attributes(await paths.number("f"))
+    assert attributes.mtime == 1_234_567_890_123_456_789
+
+
+async def test_holes_and_cut_ends_read_as_zeros(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"0123456789")
+    await paths.commit()
+    await paths.truncate("f", 3)
+    await paths.truncate("f", 6)
+    await paths.write("f", b"xy", 8)
+    expected = b"012\0\0\0\0\0xy"
+    assert await paths.read("f") == expected
+    await paths.commit()
+    assert (await paths.drive_tree())["f"] == expected
+
+
+async def test_a_renamed_directory_takes_everything_along(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("a")
+    await paths.mkdir("a/b")
+    await paths.put("a/b/old", b"old")
+    await paths.put("a/gone", b"gone")
+    await paths.commit()
+    await paths.rename("a", "z")
+    await paths.put("z/b/new", b"new")
+    await paths.unlink("z/gone")
+    await paths.mkdir("a")
+    expected = {"a": None, "z": None, "z/b": None, "z/b/new": b"new", "z/b/old": b"old"}
+    assert await paths.tree() == expected
+    await paths.commit()
+    assert await paths.drive_tree() == expected
+    assert await paths.tree() == expected
+
+
+async def test_an_inode_keeps_its_number_through_renames_and_commits(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("a")
+    await paths.put("a/f", b"1")
+    await paths.commit()
+    number = await paths.number("a/f")
+    paths.workspace.inodes.looked_up(await paths.number("a"))
+    paths.workspace.inodes.looked_up(number)
+    await paths.rename("a", "b")
+    assert await paths.number("b/f") == number
+    await paths.commit()
+    assert await paths.number("b/f") == number
+    await paths.rename("b/f", "b/g")
+    await paths.commit()
+    assert await paths.number("b/g") == number
+
+
+async def test_two_files_are_exchanged(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("a", b"1")
+    await paths.commit()
+    await paths.put("b", b"2")
+    await paths.rename("a", "b", Renaming.EXCHANGE)
+    assert await paths.tree() == {"a": b"2", "b": b"1"}
+    await paths.commit()
+    assert await paths.drive_tree() == {"a": b"2", "b": b"1"}
+
+
+async def test_an_open_file_lives_on_when_another_is_renamed_over_it(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"old")
+    await paths.commit()
+    number = await paths.number("f")
+    content = await paths.workspace.open(number, writing=True)
+    assert content is not None
+    await paths.put("f.new", b"new")
+    await paths.rename("f.new", "f")
+    await paths.commit()
+    paths.workspace.write(number, 3, b"er")
+    assert await content.read(0, 100) == b"older"
+    assert await paths.read("f") == b"new"
+    paths.workspace.released(number)
+    await paths.commit()
+    assert await paths.drive_tree() == {"f": b"new"}
+
+
+async def test_an_implied_directory_stays_when_its_last_file_goes(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.own.writer.put_file("only/implied/f", b"x")
+    await paths.maker.rebase(paths.own.drive.snapshot())
+    await paths.unlink("only/implied/f")
+    assert await paths.tree() == {"only": None, "only/implied": None}
+    await paths.commit()
+    assert await paths.drive_tree() == {"only": None, "only/implied": None}
+
+
+async def test_a_directory_with_entries_is_not_removed(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/f", b"")
+    await paths.commit()
+    with pytest.raises(PathError) as raised:
+        await paths.rmdir("d")
+    assert raised.value.errno == errno.ENOTEMPTY
+    await paths.unlink("d/f")
+    await paths.rmdir("d")
+    await paths.commit()
+    assert await paths.drive_tree() == {}
+
+
+async def test_what_was_staged_is_staged_again_by_the_next_process(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("kept", b"0123456789")
+    await paths.commit()
+    await paths.mkdir("d")
+    await paths.put("d/f", b"staged")
+    await paths.write("kept", b"XX", 2)
+    await paths.truncate("kept", 6)
+    await paths.rename("d", "e")
+    expected = await paths.tree()
+    again = await Paths.open(tmp_path, paths.own)
+    assert await again.tree() == expected
+    await again.commit()
+    assert await again.drive_tree() == expected == {"e": None, "e/f": b"staged", "kept": b"01XX45"}
+
+
+async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("mine", b"1")
+    await paths.commit()
+    await paths.put("mine", b"2")
+    await paths.own.writer.put_file("other", b"3")
+    await paths.commit()
+    assert await paths.drive_tree() == {"mine": b"2", "other": b"3"}
+    assert await paths.tree() == {"mine": b"2", "other": b"3"}
+
+
+async def test_staging_leaves_no_file_behind(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", bytes(1_000_000))
+    await paths.commit()
+    paths.workspace.close()
+    assert list(tmp_path.iterdir()) == []

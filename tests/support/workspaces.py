@@ -1,0 +1,127 @@
+"""Workspaces over drives in memory, spoken to by paths."""
+
+import stat as st
+from pathlib import Path
+from typing import Self
+
+from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.staging.committing import CommitMaker, Outcome
+from hyperfs.mount.staging.recovery import recover
+from hyperfs.mount.staging.workspace import Renaming, Workspace
+
+from .drives import OwnDrive, new_drive
+
+NOW_NS = 1_700_000_000_000_000_000
+
+
+class Paths:
+    """A workspace and what commits it. Names are looked up from the root each time, as the kernel does."""
+
+    def __init__(self, own: OwnDrive, directory: Path) -> None:
+        self.own = own
+        self.now = NOW_NS
+        self.workspace = Workspace(own.drive.snapshot(), directory, owner=(0, 0), clock=lambda: self.now)
+        self.maker = CommitMaker(self.workspace, own.drive, own.committer)
+
+    @classmethod
+    async def open(cls, directory: Path, own: OwnDrive | None = None) -> Self:
+        paths = cls(own or await new_drive(), directory)
+        await recover(paths.workspace)
+        return paths
+
+    async def number(self, path: str) -> int:
+        number = ROOT
+        for name in path.split("/") if path else ():
+            found = await self.workspace.find(number, name)
+            if found is None:
+                raise FileNotFoundError(path)
+            if found.node is not None:
+                number = found.node.number
+            else:
+                kind = found.attributes.mode >> 12
+                number = self.workspace.inodes.place(number, name.encode(), kind)
+        return number
+
+    async def place(self, path: str) -> tuple[int, str]:
+        above, _, name = path.rpartition("/")
+        return await self.number(above), name
+
+    async def make(self, path: str, mode: int = st.S_IFREG | 0o644, linkname: str | None = None) -> int:
+        node = await self.workspace.make(*await self.place(path), mode, uid=0, gid=0, linkname=linkname)
+        return node.number
+
+    async def mkdir(self, path: str) -> None:
+        await self.make(path, st.S_IFDIR | 0o755)
+
+    async def write(self, path: str, data: bytes, position: int = 0) -> None:
+        number = await self.number(path)
+        await self.workspace.open(number, writing=True)
+        self.workspace.write(number, position, data)
+        self.workspace.log_content(number)
+        self.workspace.released(number)
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write a whole file as a program does: create or cut off, write, close."""
+        if await self.workspace.find(*await self.place(path)) is None:
+            await self.make(path)
+        else:
+            await self.truncate(path, 0)
+        if data:
+            await self.write(path, data)
+
+    async def truncate(self, path: str, size: int) -> None:
+        await self.workspace.set_attributes(await self.number(path), size=size)
+
+    async def read(self, path: str) -> bytes:
+        number = await self.number(path)
+        content = await self.workspace.open(number, writing=False)
+        assert content is not None
+        try:
+            return await content.read(0, content.size + 1)
+        finally:
+            self.workspace.released(number)
+
+    async def unlink(self, path: str) -> None:
+        await self.workspace.unlink(*await self.place(path))
+
+    async def rmdir(self, path: str) -> None:
+        await self.workspace.remove_directory(*await self.place(path))
+
+    async def rename(self, old: str, new: str, how: Renaming = Renaming.REPLACE) -> None:
+        await self.workspace.rename(*await self.place(old), *await self.place(new), how)
+
+    async def commit(self) -> Outcome:
+        return await self.maker.commit()
+
+    async def tree(self) -> dict[str, object]:
+        """Everything as the workspace shows it: directories as None, links as ``-> target``, files as their bytes."""
+        return await self._below(ROOT, "")
+
+    async def _below(self, number: int, above: str) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for name, _ in await self.workspace.tree.list(number):
+            path = f"{above}/{name}" if above else name
+            child = await self.number(path)
+            mode = (await self.workspace.attributes(child)).mode
+            if st.S_ISDIR(mode):
+                found[path] = None
+                found |= await self._below(child, path)
+            elif st.S_ISLNK(mode):
+                found[path] = f"-> {await self.workspace.link_target(child)}"
+            else:
+                found[path] = await self.read(path)
+        return found
+
+    async def drive_tree(self) -> dict[str, object]:
+        """Everything as the drive's newest version has it, in the same form."""
+        snapshot = self.own.drive.snapshot()
+        found: dict[str, object] = {}
+        async for entry in snapshot.walk():
+            stat = entry.stat
+            if entry.is_directory:
+                found[entry.path] = None
+            elif stat.is_link:
+                found[entry.path] = f"-> {stat.linkname}"
+            else:
+                found[entry.path] = await snapshot.read(entry, 0, stat.size)
+        return found
