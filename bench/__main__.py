@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,9 @@ def main() -> int:
 
     # A virtual machine's memory is slow when first touched, which would look like the first row's fault.
     bytes(_WARM_UP_BYTES)
+
+    # A run that is told to end takes its mounts, daemons and stores with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="hyperfs-bench-", dir=arguments.dir or "/var/tmp") as directory:
