@@ -48,6 +48,19 @@ class NotWritable(HyperfsError):
     errno = errno.EROFS
 
 
+class WriterBehind(HyperfsError):
+    """An append to a core of ours of which peers have more than is here, as after a backup was restored.
+
+    EAGAIN, not EROFS: it passes by itself, once what is missing has been fetched, and the same write then succeeds.
+    """
+
+    errno = errno.EAGAIN
+
+
+class WriterForked(NotWritable):
+    """An append to a core whose key has signed two histories. EROFS as `NotWritable`: it lasts until a user decides."""
+
+
 class ConflictingLength(HyperfsError):
     """A commit that expected another length of the core than it has: somebody else appended first."""
 

@@ -5,9 +5,10 @@ is data and tree, then signatures, then the bitfield. What was appended is annou
 is durable: a crash never takes back what somebody else has seen.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import trio
 
@@ -17,6 +18,7 @@ from hyperfs.core.files import CoreFiles, open_files
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth, grow
 from hyperfs.core.intake import Intake
+from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader, patiently
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
@@ -26,51 +28,46 @@ from hyperfs.core.proofs import (
     TreeNode,
     choose_nodes,
     digest_of,
+    tree_covers,
 )
 from hyperfs.core.reader import Source
 from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, WouldWait
+from hyperfs.core.standing import ForkSeen, Standing, load_standing
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
     BlockNotAvailable,
     ConflictingLength,
     DamagedStore,
+    Fork,
     InvalidProof,
     NotWritable,
     short,
 )
 from hyperfs.storage import Directory
 
+log = logging.getLogger(__name__)
+
 _THREAD_BYTES = 256 * 1024
 _MAX_NODES = 1 << 14
 _MAX_PENDING_SIGNATURES = 4096
 
 
-class CoreListener(Protocol):
-    """Whoever wants to hear what happens to a core. Called inline: must be quick, and must not raise."""
-
-    def extended(self, core: "Core", old_length: int, new_length: int) -> None:
-        """The verified head moved."""
-
-    def stored(self, core: "Core", start: int, end: int, origin: object) -> None:
-        """Blocks [start, end) are here now; ``origin`` is what `Core.store` was given, None for our own."""
-
-    def cleared(self, core: "Core", start: int, end: int) -> None:
-        """Blocks [start, end) are no longer here."""
-
-    def durable(self, core: "Core", length: int) -> None:
-        """What we appended up to ``length`` is on disk and may be announced."""
-
-
 class Core(LocalReader):
     """The owner's core: implements `CoreReader` over files it alone writes. Made by `Core.open`.
 
-    ``durable_length`` is the length that a crash cannot take back. ``on_dirty``, if set, is called whenever there is
+    ``durable_length`` is the length that a crash cannot take back; ``standing`` what is known of a writable core from
+    elsewhere. ``on_dirty``, if set, is called whenever there is
     something to `sync`; who sets it sees to that.
     """
 
     def __init__(
-        self, files: CoreFiles, *, key: bytes, source: Source | None, shared_map: SharedMapWriter | None
+        self,
+        files: CoreFiles,
+        *,
+        key: bytes,
+        source: Source | None,
+        shared_map: SharedMapWriter | None,
     ) -> None:
         super().__init__(
             key=key,
@@ -94,6 +91,7 @@ class Core(LocalReader):
         self._nodes: dict[int, TreeNode] = {root.index: root for root in files.roots}
         self._signatures: dict[int, bytes] = {}
         self._listeners: list[CoreListener] = []
+        self.standing = Standing(self, None)
         self._write_lock = trio.Lock()
         self._sync_lock = trio.Lock()
         self._named = False
@@ -109,13 +107,14 @@ class Core(LocalReader):
         source: Source | None = None,
         format: CoreFormat = HYPERCORE_9,
         shared_map_path: Path | None = None,
+        standing_path: Path | None = None,
         keep_secret: bool = True,
     ) -> Self:
         """Open a core, or create it when ``directory`` has none.
 
         A new core needs a ``key`` (a reader's) or a ``key_pair`` (the writer's). ``keep_secret`` off leaves the secret
-        key out of the files, for those whose key pair is derived from something else. Raises `StoreLocked`,
-        `DamagedStore`, `InvalidKey`.
+        key out of the files, for those whose key pair is derived from something else. ``standing_path`` is where a
+        writer notes what it learns from peers. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
         """
         maps: list[SharedMapWriter] = []
 
@@ -143,7 +142,13 @@ class Core(LocalReader):
         if shared_map is not None:
             for start, page in files.bitfield.block_pages():
                 shared_map.set_raw(start, page)
-        return cls(files, key=files.key, source=source, shared_map=shared_map)
+        core = cls(files, key=files.key, source=source, shared_map=shared_map)
+        try:
+            core.standing = await load_standing(core, standing_path)
+        except BaseException:
+            core._let_go()
+            raise
+        return core
 
     @property
     def dirty(self) -> bool:
@@ -228,8 +233,8 @@ class Core(LocalReader):
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.
 
-        Raises `NotWritable`, `ConflictingLength` when the length is not ``expected_length``, ValueError for a block
-        over 8 MiB, OSError when the disk is full; then nothing is appended.
+        Raises `NotWritable`, `WriterBehind`, `WriterForked`, `ConflictingLength` when the length is not
+        ``expected_length``, ValueError for a block over 8 MiB, OSError when the disk is full; then nothing is appended.
         """
         secret_key = self._files.secret_key
         if secret_key is None:
@@ -239,6 +244,7 @@ class Core(LocalReader):
             raise ValueError(f"a block of {max(sizes)} bytes, where {MAX_BLOCK_BYTES} are allowed")
         await self._take_write_lock()
         try:
+            self.standing.check()
             start = self.length
             if expected_length is not None and expected_length != start:
                 raise ConflictingLength(
@@ -269,7 +275,8 @@ class Core(LocalReader):
         """Verify and write what peers sent, in order.
 
         Raises `InvalidProof` or `Fork` at the first item that does not verify; those before it are kept, and it and
-        those after it leave no trace. OSError when the disk is full: then nothing is kept.
+        those after it leave no trace. OSError when the disk is full: then nothing is kept. A writable core takes only
+        what lies below its length, which `meet` alone extends.
         """
         await self._take_write_lock()
         try:
@@ -277,6 +284,9 @@ class Core(LocalReader):
             failure: InvalidProof | None = None
             for item in items:
                 try:
+                    if self.writable and item.index >= self.length:
+                        await patiently(lambda item=item: self._checker.check(item, self._own))  # type: ignore[misc]  # bound at once
+                        raise InvalidProof(f"block {item.index} of core {short(self.key)} is past its {self.length}")
                     try:
                         intake.take(item)
                     except WouldWait:
@@ -295,12 +305,65 @@ class Core(LocalReader):
         if failure is not None:
             raise failure
 
+    async def meet(self, item: Received, *, origin: object, name: str) -> bool:
+        """Compare the whole signed tree behind ``item``, a proof made for digest 0, with ours. For a writable core.
+
+        A longer tree that holds all of ours becomes the head, and what it adds is owed. One that may not hold all of
+        ours, as far as ``item`` tells, is only noted; then False. Raises `InvalidProof`; and `Fork` when it
+        contradicts ours, after noting that, with ``name`` as who had it. In both cases nothing of it is kept.
+        """
+        await self._take_write_lock()
+        try:
+            nodes, head = self._checker.check(item, lambda tree_index: None)
+            assert head is not None  # without a node to trust nothing else ends the check
+            bad = await patiently(lambda: self._contradiction(nodes))
+            if bad is not None:
+                await self.standing.note_fork(ForkSeen(head.length, bad, head.signature.hex(), name))
+                raise Fork(
+                    f"core {short(self.key)} is forked: its key signed {head.length} blocks whose node {bad} is not "
+                    "the one signed here"
+                )
+            if head.length <= self.length:
+                return True
+            if not tree_covers(item.index, head.length, self.length):
+                await self.standing.expect(head.length)
+                return False
+            log.warning(
+                "core %s: %s has %d blocks of ours, and %d are here: fetching the others before anything is written",
+                short(self.key),
+                name,
+                head.length,
+                self.length,
+            )
+            intake = Intake(self._checker, self._own)
+            intake.take_head(nodes, head)
+            intake.drop_known(self._bitfield)
+            intake.write(self._files)
+            self.standing.owe(range(self.length, head.length))
+            self._take_in(intake, origin)
+            return True
+        finally:
+            self._write_lock.release()
+            self.standing.tell()
+
+    def _contradiction(self, nodes: Sequence[TreeNode]) -> int | None:
+        """Return the first of ``nodes`` that is not the one here. Raises `WouldWait`."""
+        for node in nodes:
+            known = self._own(node.index)
+            if known is not None and known != node:
+                return node.index
+        return None
+
     async def clear(self, start: int, end: int) -> None:
         """Forget blocks [start, end) and free their disk space; their tree nodes stay."""
+        await self.clear_all([range(start, end)])
+
+    async def clear_all(self, cleared: Sequence[range]) -> None:
+        """Forget the blocks of these ranges, as `clear` does, with one sync for all of them."""
         await self._take_write_lock()
         try:
             async with self._sync_lock:
-                ranges = list(self.present(start, end))
+                ranges = [blocks for wanted in cleared for blocks in self.present(wanted.start, wanted.stop)]
                 places = [await patiently(lambda blocks=blocks: self._place(blocks)) for blocks in ranges]  # type: ignore[misc]  # bound at once
                 if not ranges:
                     return
@@ -366,9 +429,12 @@ class Core(LocalReader):
                 await self.sync()
             finally:
                 self._closed = True
-                self._files.close()
-                if self._map is not None:
-                    self._map.close()
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._files.close()
+        if self._map is not None:
+            self._map.close()
 
     async def _take_write_lock(self) -> None:
         try:
@@ -502,6 +568,8 @@ class Core(LocalReader):
                 listener.extended(self, old_length, self.length)
             for start, end in ranges:
                 listener.stored(self, start, end, origin)
+        if self.standing.owed:
+            self.standing.tell()
         self._became_dirty()
 
     def _became_dirty(self) -> None:

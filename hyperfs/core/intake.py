@@ -3,7 +3,7 @@
 The rule: an item adds nothing here unless all of it verified; what is here was verified, and is written as a whole.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hyperfs import flat_tree
@@ -49,6 +49,12 @@ class Intake:
             self.blocks.append(StoredBlock(start, item.index, item.value))
             self.byte_count += len(item.value)
             self._next = (item.index + 1, start + len(item.value))
+
+    def take_head(self, nodes: Sequence[TreeNode], head: Head) -> None:
+        """Add a head that was verified elsewhere, with the nodes that lead to it."""
+        self.nodes.update({node.index: node for node in nodes})
+        self.signatures[head.length - 1] = head.signature
+        self.head = head
 
     def drop_known(self, bitfield: Bitfield) -> None:
         """Leave out what is on disk already."""

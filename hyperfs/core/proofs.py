@@ -166,6 +166,21 @@ def tree_length(has: Callable[[int], bool], end: int) -> int:
     return _length_over(has, top) if has(top) else 0
 
 
+def tree_covers(index: int, length: int, older: int) -> bool:
+    """Tell whether a whole proof of block ``index`` in a tree of ``length`` blocks holds all roots of ``older`` blocks.
+
+    Then a signature of the longer tree is one of the shorter as well. What such a proof holds is the path from the
+    block to its root, what lies beside the path, and the other roots.
+    """
+    roots = set(flat_tree.full_roots(length))
+    held = set(roots)
+    node = 2 * index
+    while node not in roots:
+        held.update((node, flat_tree.sibling(node)))
+        node = flat_tree.parent(node)
+    return held.issuperset(flat_tree.full_roots(older))
+
+
 def digest_of(has: Callable[[int], bool], index: int, end: int) -> int:
     """Return what to tell a peer of whom block ``index`` is asked; no node at or past tree index ``end`` is here."""
     node = 2 * index

@@ -116,6 +116,10 @@ class Store:
         """Return where a core's shared map is, None for a store without."""
         return None if self._maps is None else self._maps / f"{crypto.discovery_key(key).hex()}.map"
 
+    def standing_path(self, key: bytes) -> Path:
+        """Return where it is noted what is known of a core of ours from elsewhere."""
+        return self.private / "standing" / f"{crypto.discovery_key(key).hex()}.json"
+
     async def close_core(self, key: bytes) -> None:
         """Close one core, if it is open; opening it again makes a new object."""
         async with self._opening.setdefault(key, trio.Lock()):
@@ -171,6 +175,7 @@ class Store:
                 key_pair=key_pair,
                 source=self.source,
                 shared_map_path=self.map_path(key),
+                standing_path=self.standing_path(key),
                 keep_secret=False,
             )
             core.on_dirty = self._note_dirty

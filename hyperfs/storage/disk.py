@@ -170,6 +170,20 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace_file(path: Path, content: bytes, *, permissions: int = 0o600) -> None:
+    """Put ``content`` at ``path``, whole or not at all, and durable on return. Its folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = path.with_name(path.name + ".new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, permissions)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    sync_directory(path.parent)
+
+
 def lock_holder(descriptor: int) -> int | None:
     """Return the process that holds a `flock` on the file open as ``descriptor``, or None when it cannot be told."""
     status = os.fstat(descriptor)

@@ -218,16 +218,6 @@ async def test_an_unsigned_contradiction_is_only_a_bad_proof() -> None:
     assert not isinstance(caught.value, Fork)
 
 
-async def test_a_writer_restored_from_an_old_copy_takes_its_newer_head() -> None:
-    source, old = await writer(BLOCKS), await writer(BLOCKS[:10])
-    await bring(source, old, [36])
-    assert await old.append([b"next"]) == 37
-    await old.sync()
-    target = await reader()
-    await bring(old, target, [37])
-    assert target.get_local(37) == b"next"
-
-
 async def test_a_proof_shows_only_what_is_durable() -> None:
     core = await writer(BLOCKS[:5])
     await core.sync()
