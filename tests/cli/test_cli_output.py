@@ -2,13 +2,16 @@
 
 import errno
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from hyperfs.cli.common import describe, report, sole
+from hyperfs.cli.main import cli
 from hyperfs.cli.output import count_text, duration_text, shown, size_text, time_text
-from hyperfs.errors import BlockNotAvailable, InvalidKey, UsageError
+from hyperfs.errors import BlockNotAvailable, InvalidKey, MountFailed, UsageError
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,18 @@ def test_a_fault_of_ours_is_called_one(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_an_error_of_the_system_names_its_file() -> None:
     assert describe(OSError(errno.EACCES, "Permission denied", "/a/b")) == "/a/b: Permission denied"
+
+
+def test_a_mount_point_that_is_not_permitted_is_told_before_any_daemon_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mnt").mkdir()
+    monkeypatch.setattr("hyperfs.mount.mountpoint.os.geteuid", lambda: 65534)
+    monkeypatch.setattr("hyperfs.mount.mountpoint.os.access", lambda path, mode: "mnt" not in str(path))
+    monkeypatch.setattr("hyperfs.mount.mountpoint.shutil.which", lambda program: f"/bin/{program}")
+    done = CliRunner().invoke(cli, ["mount", "--store", str(tmp_path / "store"), "ab" * 32, str(tmp_path / "mnt")])
+    assert isinstance(done.exception, MountFailed)
+    assert "not permitted" in describe(done.exception)
 
 
 def test_a_group_is_told_as_the_first_error_in_it() -> None:
