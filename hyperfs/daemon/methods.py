@@ -12,6 +12,7 @@ from typing import Any
 
 from hyperfs import __version__
 from hyperfs.core.reader import Hint, Priority
+from hyperfs.crypto import KEY_BYTES
 from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.places import refuse_overlap
 from hyperfs.daemon.session import Handler, Session, head_of
@@ -26,7 +27,7 @@ Arguments = Mapping[str, Any]
 async def core_open(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Open a core for as long as the session lasts, and tell of its heads."""
     daemon = session.daemon
-    core = await daemon.registry.open(arguments["key"], session.user)
+    core = await daemon.registry.open(_key(arguments), session.user)
     return {
         **head_of(core),
         "directory": str(daemon.store.core_directory(core.key)),
@@ -37,12 +38,12 @@ async def core_open(session: Session, arguments: Arguments) -> dict[str, Any]:
 
 async def core_head(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Return a core's newest head."""
-    return head_of(await session.daemon.store.core(arguments["key"]))
+    return head_of(await session.daemon.store.core(_key(arguments)))
 
 
 async def core_fetch(session: Session, arguments: Arguments) -> None:
     """Bring blocks; returns when they are here."""
-    core = await session.daemon.registry.open(arguments["key"], session.user)
+    core = await session.daemon.registry.open(_key(arguments), session.user)
     ranges = [range(start, end) for start, end in arguments["ranges"]]
     if all(core.has(blocks.start, blocks.stop) for blocks in ranges):
         return
@@ -54,7 +55,7 @@ async def core_fetch(session: Session, arguments: Arguments) -> None:
 
 async def core_seek(session: Session, arguments: Arguments) -> None:
     """Bring the block that holds a byte offset."""
-    core = await session.daemon.registry.open(arguments["key"], session.user)
+    core = await session.daemon.registry.open(_key(arguments), session.user)
     session.daemon.refuse_without_peers(core)
     start, end = arguments["blocks"]
     source = session.daemon.replicator
@@ -63,7 +64,7 @@ async def core_seek(session: Session, arguments: Arguments) -> None:
 
 async def core_update(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Ask the peers for a newer head; returns it once they have answered."""
-    core = await session.daemon.registry.open(arguments["key"], session.user)
+    core = await session.daemon.registry.open(_key(arguments), session.user)
     if session.daemon.has_peers():
         await session.daemon.swarm.wait_tried()
         await core.update()
@@ -72,7 +73,7 @@ async def core_update(session: Session, arguments: Arguments) -> dict[str, Any]:
 
 async def core_audit(session: Session, arguments: Arguments) -> dict[str, Any]:
     """Read a core's blocks again and forget those that do not match the tree; returns how many were here, and these."""
-    core = await session.daemon.registry.open(arguments["key"], session.user)
+    core = await session.daemon.registry.open(_key(arguments), session.user)
     here = core.count(0, core.length)
     return {"here": here, "bad": await core.audit()}
 
@@ -84,7 +85,7 @@ async def drive_create(session: Session, arguments: Arguments) -> bytes:
 
 async def drive_commit(session: Session, arguments: Arguments) -> int:
     """Append operations to a drive's metadata in one batch; returns the version after them."""
-    committer = await session.daemon.committer(arguments["key"])
+    committer = await session.daemon.committer(_key(arguments))
     operations = [_operation(fields) for fields in arguments["operations"]]
     return await committer.commit(operations, expected_version=arguments["expected_version"])
 
@@ -130,7 +131,7 @@ async def peers_remove(session: Session, arguments: Arguments) -> None:
 async def serve(session: Session, arguments: Arguments) -> list[str]:
     """Offer a drive, now and after each start; returns where peers can reach us."""
     daemon = session.daemon
-    key: bytes = arguments["key"]
+    key = _key(arguments)
     state = daemon.state.state
     wanted = [parse_address(address) for address in arguments["listen"]]
     listening = [await daemon.swarm.listen(*address) for address in wanted]
@@ -149,7 +150,7 @@ async def serve(session: Session, arguments: Arguments) -> list[str]:
 async def unserve(session: Session, arguments: Arguments) -> None:
     """Offer a drive no more; with the last one, stop listening."""
     daemon = session.daemon
-    key: bytes = arguments["key"]
+    key = _key(arguments)
     left = tuple(served for served in daemon.state.state.served if served.key != key.hex())
     if len(left) == len(daemon.state.state.served):
         raise UsageError(f"drive {key.hex()} is not served")
@@ -171,7 +172,7 @@ async def mount_add(session: Session, arguments: Arguments) -> str:
     refuse_overlap(mountpoint, daemon.places.store)
     record = MountRecord(
         id=hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest(),
-        key=arguments["key"].hex(),
+        key=_key(arguments).hex(),
         version=arguments["version"],
         mountpoint=str(mountpoint),
         label=arguments["label"],
@@ -314,6 +315,14 @@ METHODS: Mapping[str, Handler] = {
     "status": status,
     "stop": stop,
 }
+
+
+def _key(arguments: Arguments) -> bytes:
+    """Return the key in ``arguments``; nothing but 32 bytes may ever name a core on disk."""
+    key = arguments["key"]
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise UsageError(f"a key is {KEY_BYTES} bytes, and this is {key!r:.80}")
+    return key
 
 
 def _operation(fields: list[Any]) -> Operation:

@@ -12,10 +12,12 @@ import select
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+import hyperfs
 from hyperfs import __version__
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import from_wire
@@ -135,6 +137,12 @@ async def connect_or_start(places: Places, *, answer_seconds: float = HELLO_SECO
         os.close(lock)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment for a process of ours, in which it finds this very package wherever it is started."""
+    paths = [str(Path(hyperfs.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether process ``pid`` exists and has not ended; one that nobody has waited for yet has."""
     try:
@@ -190,7 +198,13 @@ async def _start(places: Places) -> None:
     try:
         with open(places.log, "ab") as log:  # noqa: ASYNC230  a local file
             process = await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", pass_fds=[writing]
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environment(),
+                pass_fds=[writing],
             )
     except BaseException:
         os.close(reading)

@@ -19,7 +19,7 @@ import trio
 from hyperfs.daemon.failures import from_wire
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
-from hyperfs.daemon.process import wait_process
+from hyperfs.daemon.process import environment, wait_process
 from hyperfs.daemon.state import MountRecord
 from hyperfs.errors import DaemonError, UsageError
 
@@ -172,6 +172,7 @@ class Supervisor:
                 [sys.executable, "-m", "hyperfs.daemon.mount_child", str(self._places.store), mount.record.id],
                 stdin=subprocess.DEVNULL,
                 cwd="/",
+                env=environment(),
                 start_new_session=True,
             )
             mount.pid = process.pid

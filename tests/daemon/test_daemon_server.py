@@ -196,6 +196,14 @@ async def test_malformed_arguments_fail_that_request_alone(places: Places) -> No
         assert (await client.status())["pid"] == os.getpid()
 
 
+@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), "ab" * 16], ids=repr)
+async def test_what_is_no_key_never_names_a_core_on_disk(places: Places, key: object) -> None:
+    async with daemon_and_client(places) as (daemon, client):
+        with pytest.raises(UsageError):
+            await client.request("core.open", key=key)
+        assert daemon.store.keys() == []
+
+
 async def test_a_client_of_another_version_is_told_ours_and_nothing_else(places: Places) -> None:
     async with open_daemon(places):
         stream = trio.socket.socket(trio.socket.AF_UNIX)
