@@ -80,7 +80,6 @@ class OpenDirectory:
                 return
         rows = listing.rows
         parent = self.number
-        prefix = self.path + b"/" if self.path else b""
         unpack, reply, remember, of_values = (
             _ROW.unpack_from,
             pyfuse3.readdir_reply,
@@ -91,7 +90,7 @@ class OpenDirectory:
             row = rows[index]
             name = row[_NAME_AT:]
             mode, uid, gid, size, mtime, ctime, seconds = unpack(row)
-            number = remember(parent, name, prefix + name, kind_of(mode))
+            number = remember(parent, name, kind_of(mode))
             answer = of_values(number, mode, uid, gid, size, mtime, ctime, seconds if current else 0.0)
             if not reply(token, name, answer, index + _DOTS + 1):
                 inodes.forget(number, 1)

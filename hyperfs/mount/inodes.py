@@ -1,8 +1,9 @@
 """Inode numbers, and what is remembered of each inode the kernel knows.
 
-The rule: a path has the same number whenever and wherever its drive is mounted. It is a 64-bit hash of the path, keyed
-with the drive's key; a second path of the same number takes the next free one. A record is one small byte string in a
-dict (about 170 bytes with its key): the mount of a drive with 200,000 files holds that many of them.
+The rule: a path has the same number whenever and wherever its drive is mounted. It is a 64-bit hash of the directory's
+number and the name, keyed with the drive's key, so what is in a directory keeps its numbers when that is renamed; a
+second path of the same number takes the next free one. A record is one small byte string in a dict (about 170 bytes
+with its key): the mount of a drive with 200,000 files holds that many of them.
 """
 
 import struct
@@ -65,9 +66,9 @@ class InodeTable:
         names.reverse()
         return b"/".join(names)
 
-    def find(self, parent: int, name: bytes, path: bytes) -> int | None:
-        """Return the number of ``name`` in ``parent``, which is ``path``, if the kernel knows it."""
-        return self._find(self._hash(path), parent, name)
+    def find(self, parent: int, name: bytes) -> int | None:
+        """Return the number of ``name`` in ``parent``, if the kernel knows it."""
+        return self._find(self._hash(parent, name), parent, name)
 
     def find_path(self, path: bytes) -> int | None:
         """Return the number of ``path`` if the kernel knows it and everything above it."""
@@ -77,13 +78,13 @@ class InodeTable:
             end = path.find(b"/", position)
             if end < 0:
                 end = len(path)
-            number = self.find(number, path[position:end], path[:end])
+            number = self.find(number, path[position:end])
             position = end + 1
         return number
 
-    def remember(self, parent: int, name: bytes, path: bytes, kind: int) -> int:
-        """Count one more lookup of ``name`` in ``parent``, which is ``path``, and return its number."""
-        hashed = self._hash(path)
+    def remember(self, parent: int, name: bytes, kind: int) -> int:
+        """Count one more lookup of ``name`` in ``parent``, and return its number."""
+        hashed = self._hash(parent, name)
         number = self._find(hashed, parent, name)
         if number is not None:
             _, content, lookups, _ = _HEAD.unpack_from(self._records[number])
@@ -130,18 +131,14 @@ class InodeTable:
             self._elsewhere.pop((parent, name), None)
 
     def _find(self, hashed: int, parent: int, name: bytes) -> int | None:
-        if hashed == ROOT:
-            return ROOT
         record = self._records.get(hashed)
         if record is not None and record[_NAME_AT:] == name and int.from_bytes(record[:8], "little") == parent:
             return hashed
         return self._elsewhere.get((parent, name)) if self._elsewhere else None
 
-    def _hash(self, path: bytes) -> int:
-        if not path:
-            return ROOT
+    def _hash(self, parent: int, name: bytes) -> int:
         hasher = self._hasher.copy()
-        hasher.update(path)
+        hasher.update(parent.to_bytes(8, "little") + name)
         return _in_range(int.from_bytes(hasher.digest(), "little"))
 
 

@@ -78,7 +78,7 @@ class DriveOperations(pyfuse3.Operations):
             return self._presenter.absent(LIVE_SECONDS if snapshot is self.snapshot else 0)
         stat = entry.stat
         seconds = self._seconds(entry, snapshot)
-        number = self.inodes.remember(parent_inode, name, path, kind_of(stat.mode))
+        number = self.inodes.remember(parent_inode, name, kind_of(stat.mode))
         return self._presenter.of_stat(number, stat, seconds)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

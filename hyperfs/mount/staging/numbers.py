@@ -1,7 +1,6 @@
 """Inode numbers where files are renamed and unlinked.
 
-The rule: a number belongs to a file for as long as the kernel or the staging knows it, wherever the file goes. A number
-is a hash of the directory's number and the name, so what is below a renamed directory keeps its numbers.
+The rule: a number belongs to a file for as long as the kernel or the staging knows it, wherever the file goes.
 """
 
 import struct
@@ -20,19 +19,11 @@ class Numbers(InodeTable):
         super().__init__(key)
         self._is_kept = is_kept
 
-    def find(self, parent: int, name: bytes, path: bytes = b"") -> int | None:
-        """Return the number of ``name`` in ``parent``, if it is known."""
-        return self._find(self._hash(_place(parent, name)), parent, name)
-
-    def remember(self, parent: int, name: bytes, path: bytes, kind: int) -> int:
-        """Count one more lookup of ``name`` in ``parent``, and return its number."""
-        return super().remember(parent, name, _place(parent, name), kind)
-
     def place(self, parent: int, name: bytes, kind: int) -> int:
         """Return the number of ``name`` in ``parent`` without counting a lookup."""
         number = self.find(parent, name)
         if number is None:
-            number = super().remember(parent, name, _place(parent, name), kind)
+            number = self.remember(parent, name, kind)
             self._count(number, -1)
         return number
 
@@ -47,7 +38,7 @@ class Numbers(InodeTable):
     def move(self, number: int, parent: int, name: bytes) -> None:
         """Say that a file is at another place now."""
         self._leave(number)
-        if number != self._hash(_place(parent, name)):
+        if number != self._hash(parent, name):
             self._elsewhere[parent, name] = number
         self._write(number, parent, name)
 
@@ -85,7 +76,3 @@ class Numbers(InodeTable):
         record = self[number]
         head = _HEAD.pack(record.parent, record.content, record.lookups + change, record.kind)
         self._records[number] = head + record.name
-
-
-def _place(parent: int, name: bytes) -> bytes:
-    return parent.to_bytes(8, "little") + name
