@@ -110,6 +110,14 @@ class DaemonError(HyperfsError):
     """The daemon is not reachable, does not answer, or is of another version."""
 
 
+class NoDaemon(DaemonError):
+    """No daemon runs for a store, and none was to be started."""
+
+
+class OtherVersion(DaemonError):
+    """The daemon that runs speaks another protocol than this program."""
+
+
 class MountFailed(HyperfsError):
     """A drive that cannot be mounted: no FUSE here, or a mount point that cannot be used as it is."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from hyperfs.errors import DaemonError, HyperfsError, InvalidKey, UsageError
+from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
@@ -170,10 +170,8 @@ def run_with_running_daemon(common: Common, function: Callable[["DaemonClient"],
         try:
             async with connect(common.store, start=Start.NEVER, timeout_seconds=common.timeout_seconds) as client:
                 return await function(client)
-        except DaemonError as error:
-            if "no daemon runs" in str(error):
-                return None
-            raise
+        except NoDaemon:
+            return None
 
     return trio.run(run)
 

@@ -17,6 +17,8 @@ from hyperfs.cli.common import (
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.keys import DriveAddress
 
@@ -88,21 +90,25 @@ def mount(
         from hyperfs.cli.drives import open_drive
 
         drive = await open_drive(client, common, address)
-        label = str(address)
-        mount_id = await client.mount(
-            drive.key,
-            version=drive.pinned_version,
-            label=label,
-            mountpoint=real,
-            options=options,
-            peers=common.peers,
-        )
-        if common.json:
-            print_json({"key": drive.key.hex(), "version": drive.version, "live": drive.live, "mountpoint": str(real)})
-        else:
-            click.echo(f"{label} is mounted at {real}", err=True)
-        if foreground:
-            await _stay(client, mount_id)
+
+        async def begin() -> str:
+            mount_id = await client.mount(
+                drive.key,
+                version=drive.pinned_version,
+                label=str(address),
+                mountpoint=real,
+                options=options,
+                peers=common.peers,
+            )
+            if common.json:
+                print_json(
+                    {"key": drive.key.hex(), "version": drive.version, "live": drive.live, "mountpoint": str(real)}
+                )
+            else:
+                click.echo(f"{address} is mounted at {real}", err=True)
+            return mount_id
+
+        await (_mount_and_stay(client, begin) if foreground else begin())
 
     run_with_daemon(common, run)
 
@@ -131,22 +137,27 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     run_with_daemon(common, run)
 
 
-async def _stay(client: "DaemonClient", mount_id: str) -> None:
-    """Return once the mount is gone; unmount it when this command is told to end."""
+async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]") -> None:
+    """Mount, and return once the mount is gone; end it when this command is told to end."""
     import signal
 
     import trio
 
+    mount_id: str | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def unmount_at_signal() -> None:
-                async for _ in signals:
-                    await client.unmount(mount_id)
+            async def give_up_at_signal() -> None:
+                await anext(signals)
+                nursery.cancel_scope.cancel()
 
-            nursery.start_soon(unmount_at_signal)
+            nursery.start_soon(give_up_at_signal)
+            mount_id = await begin()
             await client.wait_unmounted(mount_id)
+            mount_id = None
             nursery.cancel_scope.cancel()
+        if mount_id is not None:
+            await client.unmount(mount_id)
 
 
 def _refuse_if_busy(path: str) -> None:

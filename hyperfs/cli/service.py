@@ -41,7 +41,7 @@ def stop(common: Common) -> None:
 
     from hyperfs.daemon.places import Places
     from hyperfs.daemon.process import is_alive, read_announcement, wait_process
-    from hyperfs.errors import DaemonError
+    from hyperfs.errors import DaemonError, OtherVersion
 
     announcement = read_announcement(Places(common.store.expanduser().resolve()))
 
@@ -51,8 +51,8 @@ def stop(common: Common) -> None:
 
     try:
         asked = run_with_running_daemon(common, run)
-    except DaemonError as error:
-        if announcement is None or not is_alive(announcement.pid) or "do not understand" not in str(error):
+    except OtherVersion:
+        if announcement is None or not is_alive(announcement.pid):
             raise
         os.kill(announcement.pid, signal.SIGTERM)
         asked = True

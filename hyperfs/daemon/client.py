@@ -22,7 +22,7 @@ from hyperfs.daemon.link import Link, Pending
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
 from hyperfs.daemon.wire import Buffer, Notice
-from hyperfs.errors import BlockNotAvailable, DaemonError, short
+from hyperfs.errors import BlockNotAvailable, NoDaemon, short
 from hyperfs.storage import DiskDirectory
 
 _log = logging.getLogger(__name__)
@@ -265,7 +265,7 @@ async def connect(
     itself then), calling ``restored`` each time; otherwise everything asked after that raises `DaemonError`.
 
     Raises:
-        DaemonError: no daemon answers, or one of another version.
+        NoDaemon, OtherVersion, DaemonError: none runs and none is to be started; it is another; it does not answer.
         HyperfsError, OSError: what keeps a daemon from starting.
     """
     places = places_of(store)
@@ -273,7 +273,7 @@ async def connect(
     find = connect_or_start if start is Start.IF_NEEDED else connect_running
     connection = await find(places, answer_seconds=answer_seconds)
     if connection is None:
-        raise DaemonError(f"no daemon runs for the store {places.store}")
+        raise NoDaemon(f"no daemon runs for the store {places.store}")
     client = DaemonClient(places, timeout_seconds=timeout_seconds)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -64,6 +64,10 @@ class DaemonCommitter:
             )
         )
 
+    async def sync(self) -> None:
+        """Return once everything committed before is on disk."""
+        await self._client.request("drive.sync", key=self._key)
+
     async def _release(self, lease: int) -> None:
         try:
             await self._client.request("content.release", lease=lease)

@@ -12,9 +12,9 @@ from typing import Any
 
 from hyperfs import __version__
 from hyperfs.core.reader import Hint, Priority
-from hyperfs.crypto import KEY_BYTES
 from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.places import refuse_overlap
+from hyperfs.daemon.registry import checked_key
 from hyperfs.daemon.session import Handler, Session, head_of
 from hyperfs.daemon.state import MountRecord, Served
 from hyperfs.daemon.supervisor import MountState
@@ -88,6 +88,11 @@ async def drive_commit(session: Session, arguments: Arguments) -> int:
     committer = await session.daemon.committer(_key(arguments))
     operations = [_operation(fields) for fields in arguments["operations"]]
     return await committer.commit(operations, expected_version=arguments["expected_version"])
+
+
+async def drive_sync(session: Session, arguments: Arguments) -> None:
+    """Return once everything committed to a drive before is on disk."""
+    await (await session.daemon.committer(arguments["key"])).sync()
 
 
 async def content_release(session: Session, arguments: Arguments) -> None:
@@ -298,6 +303,7 @@ METHODS: Mapping[str, Handler] = {
     "core.audit": core_audit,
     "drive.create": drive_create,
     "drive.commit": drive_commit,
+    "drive.sync": drive_sync,
     "content.release": content_release,
     "peers.use": peers_use,
     "peers.count": peers_count,
@@ -318,11 +324,7 @@ METHODS: Mapping[str, Handler] = {
 
 
 def _key(arguments: Arguments) -> bytes:
-    """Return the key in ``arguments``; nothing but 32 bytes may ever name a core on disk."""
-    key = arguments["key"]
-    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        raise UsageError(f"a key is {KEY_BYTES} bytes, and this is {key!r:.80}")
-    return key
+    return checked_key(arguments["key"])
 
 
 def _operation(fields: list[Any]) -> Operation:

@@ -23,7 +23,7 @@ from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import from_wire
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.wire import PROTOCOL
-from hyperfs.errors import DaemonError
+from hyperfs.errors import DaemonError, OtherVersion
 
 START_SECONDS: Final = 60.0
 """How long a daemon may take to open its store (after a crash it has something to repair)."""
@@ -104,7 +104,7 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
         raise
     if hello.protocol != PROTOCOL:
         connection.close()
-        raise DaemonError(
+        raise OtherVersion(
             f"the daemon of {places.store} (process {hello.pid}) is hyperfs {hello.version}, and this is hyperfs "
             f"{__version__}: they do not understand each other; `hyperfs stop` ends it, and the next command "
             "starts one of this version"

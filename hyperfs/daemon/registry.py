@@ -1,6 +1,7 @@
 """The cores that are open in the daemon: who uses each, and which of them peers may have.
 
-The rule: a core of somebody else's is shared with peers while anybody uses it; one of ours only while it is served.
+The rule: a core of somebody else's is shared with peers while anybody uses it; one of ours only while it is served, but
+peers are asked about it as soon as it is written to.
 Whoever uses a core hears of each new head of it.
 """
 
@@ -12,7 +13,8 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
-from hyperfs.errors import EncodingError, NotADrive
+from hyperfs.crypto import KEY_BYTES
+from hyperfs.errors import EncodingError, NotADrive, UsageError
 from hyperfs.replication import Follow, Replicator
 from hyperfs.trie import Header
 
@@ -22,10 +24,22 @@ LINGER_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, eq=False, slots=True)
 class User:
-    """Whoever has cores open. ``offers``: peers may have even our own cores that he uses."""
+    """Whoever has cores open.
+
+    ``offers``: peers may have even our own cores that he uses. ``writes``: he appends to them, so peers are asked
+    whether they have more.
+    """
 
     offers: bool = False
+    writes: bool = False
     on_head: Callable[[Core], None] | None = None
+
+
+def checked_key(key: object) -> bytes:
+    """Return a key that a client sent; nothing but 32 bytes may ever name a core on disk. Raises `UsageError`."""
+    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+        raise UsageError(f"a key is {KEY_BYTES} bytes, and this is {key!r:.80}")
+    return key
 
 
 class CoreRegistry:
@@ -37,7 +51,7 @@ class CoreRegistry:
         self._nursery = nursery
         self._users: dict[bytes, set[User]] = {}
         self._cores: dict[bytes, Core] = {}
-        self._shared: set[bytes] = set()
+        self._shared: dict[bytes, bool] = {}
         self._content_keys: dict[bytes, bytes] = {}
 
     async def open(self, key: bytes, user: User) -> Core:
@@ -102,12 +116,13 @@ class CoreRegistry:
 
     def _share_or_not(self, core: Core) -> None:
         users = self._users.get(core.key, set())
-        wanted = any(user.offers for user in users) if core.writable else bool(users)
-        if wanted and core.key not in self._shared:
-            self._shared.add(core.key)
-            self._replicator.add_core(core, follow=self._follow(core))
+        giving = not core.writable or any(user.offers for user in users)
+        wanted = bool(users) and (giving or any(user.writes for user in users))
+        if wanted and self._shared.get(core.key) is not giving:
+            self._shared[core.key] = giving
+            self._replicator.add_core(core, follow=self._follow(core), giving=giving)
         elif not wanted and core.key in self._shared:
-            self._shared.discard(core.key)
+            del self._shared[core.key]
             self._replicator.remove_core(core)
 
     def _follow(self, core: Core) -> Follow:

@@ -27,13 +27,16 @@ from hyperfs.daemon.serving import Serving
 from hyperfs.daemon.session import Session
 from hyperfs.daemon.state import StateFile
 from hyperfs.daemon.supervisor import Supervisor
-from hyperfs.drive.committer import LocalCommitter
+from hyperfs.drive.committer import LocalCommitter, named_content
 from hyperfs.drive.create import create_drive
 from hyperfs.errors import BlockNotAvailable, HyperfsError, NotADrive, short
 from hyperfs.replication import Replicator
 from hyperfs.swarm import Swarm
 
 _log = logging.getLogger(__name__)
+
+FIRST_WORD_SECONDS: Final = 2.0
+"""How long the first append to a drive waits for what its peers have of it."""
 
 _BACKLOG: Final = 128
 
@@ -52,9 +55,9 @@ class Daemon:
         self.registry = CoreRegistry(store, replicator, nursery)
         self.serving = Serving(self.registry, nursery)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
-        self._writing = User()
+        self._writing = User(writes=True)
         self._committers: dict[bytes, LocalCommitter] = {}
-        self._opening_committer = trio.Lock()
+        self._opening: dict[bytes, trio.Lock] = {}
         self._sessions = 0
         self._stop = trio.Event()
         self._changed = trio.Event()
@@ -90,22 +93,44 @@ class Daemon:
     async def committer(self, key: bytes) -> LocalCommitter:
         """Return the one through which drive ``key`` is written.
 
+        Before the first use the peers are asked whether they have more of the drive than is here, for as long as
+        `FIRST_WORD_SECONDS`: a restored backup that is written to would fork it.
+
         Raises:
             NotADrive, NotWritable, DamagedStore.
         """
-        async with self._opening_committer:
+        async with self._opening.setdefault(key, trio.Lock()):
             known = self._committers.get(key)
             if known is None:
                 metadata = await self.registry.open(key, self._writing)
+                if metadata.writable and not metadata.length:
+                    await self._ask_peers(metadata)  # only its secret key is here
                 content_key = self.registry.content_key(metadata)
                 if content_key is None and metadata.length:
                     await metadata.get(0)
                     content_key = self.registry.content_key(metadata)
                 if content_key is None:
                     raise NotADrive(f"{short(key)} is not a drive of this store")
-                known = LocalCommitter(metadata, await self.registry.open(content_key, self._writing))
+                content = await self.registry.open(content_key, self._writing)
+                known = LocalCommitter(metadata, content)
+                await content.standing.expect(await named_content(metadata))
+                await self._ask_peers(metadata, content)
                 self._committers[key] = known
             return known
+
+    async def _ask_peers(self, *cores: Core) -> None:
+        """Ask peers for what they have of cores of ours, and wait a little for them to bring it."""
+
+        async def ask(core: Core) -> None:
+            await core.update()
+            await core.standing.caught_up()
+
+        if self.has_peers():
+            with trio.move_on_after(FIRST_WORD_SECONDS):
+                await self.swarm.wait_tried()
+                async with trio.open_nursery() as nursery:
+                    for core in cores:
+                        nursery.start_soon(ask, core)
 
     async def create_drive(self) -> bytes:
         """Make a new, empty drive and return its key."""

@@ -15,7 +15,7 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.failures import to_wire
-from hyperfs.daemon.registry import User
+from hyperfs.daemon.registry import User, checked_key
 from hyperfs.daemon.wire import (
     MAX_OUTSTANDING,
     PROTOCOL,
@@ -141,7 +141,7 @@ class Session:
     async def _hold_lease(self, request: Request) -> None:
         """Hold the lease that ``request`` asks for until it is released or cancelled; append what comes meanwhile."""
         lease = Lease()
-        committer = await self.daemon.committer(request.arguments["key"])
+        committer = await self.daemon.committer(checked_key(request.arguments["key"]))
         try:
             async with committer.content() as content:
                 self.leases[request.id] = lease

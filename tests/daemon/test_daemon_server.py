@@ -192,7 +192,7 @@ async def test_a_request_of_unknown_meaning_is_refused_by_name(places: Places) -
 async def test_malformed_arguments_fail_that_request_alone(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(DaemonError):
-            await client.request("core.fetch", key=5, ranges="x")
+            await client.request("core.fetch", key=bytes(32), ranges="x")
         assert (await client.status())["pid"] == os.getpid()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_a_signal_ends_the_daemon_cleanly(hyperfs: Hyperfs, mounted: Path, numbe
     os.kill(pid, number)
     eventually(lambda: command_line(pid) == b"")
     assert mounted_below(mounted.parent) == []
+
+
+def test_stop_ends_a_daemon_of_another_version_too(hyperfs: Hyperfs, mounted: Path) -> None:
+    pid = hyperfs.daemon_pid
+    code = (
+        "import sys; from hyperfs.daemon import process; process.PROTOCOL = 99;"
+        "from hyperfs.cli.main import main; main(['stop'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=hyperfs.environment, check=False, capture_output=True)
+    assert (done.returncode, pid is not None and command_line(pid), mounted_below(mounted.parent)) == (0, b"", [])
 
 
 def test_what_was_mounted_comes_back_with_the_daemon(hyperfs: Hyperfs, mounted: Path) -> None:
