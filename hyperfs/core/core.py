@@ -94,6 +94,7 @@ class Core(LocalReader):
         self.standing = Standing(self, None)
         self._write_lock = trio.Lock()
         self._sync_lock = trio.Lock()
+        self._synced_first: Core | None = None
         self._named = False
         self._closed = False
 
@@ -154,6 +155,13 @@ class Core(LocalReader):
     def dirty(self) -> bool:
         """Whether there is anything to `sync`."""
         return self._bitfield.dirty or bool(self._signatures)
+
+    def sync_after(self, other: "Core") -> None:
+        """Have each `sync` of this core make ``other`` durable first, since blocks here name blocks there.
+
+        So whatever a crash leaves of this core, all of ``other`` that was there when it was appended is there, too.
+        """
+        self._synced_first = other
 
     def add_listener(self, listener: CoreListener) -> None:
         """Have ``listener`` told from now on."""
@@ -390,7 +398,10 @@ class Core(LocalReader):
             listener.cleared(self, index, index + 1)
 
     async def sync(self) -> None:
-        """Return once everything written before is on disk; then `CoreListener.durable` is called."""
+        """Return once everything written before is on disk; then `CoreListener.durable` is called.
+
+        What `sync_after` was called with is on disk before.
+        """
         async with self._sync_lock:
             with trio.CancelScope(shield=True):
                 await self._flush()
@@ -584,6 +595,9 @@ class Core(LocalReader):
         signatures = dict(self._signatures)
         pages = self._bitfield.take_dirty(self._files.page_bytes)
         try:
+            # Only what is taken above is made durable: what is appended during this wait may name newer blocks.
+            if self._synced_first is not None:
+                await self._synced_first.sync()
             await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
         except BaseException:
             self._bitfield.mark_dirty([number for number, _ in pages])

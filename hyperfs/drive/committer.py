@@ -1,7 +1,7 @@
 """How a drive of ours grows: content under a lease, then one commit of trie operations.
 
-The rule: content is on disk before the metadata that names it is appended, and a commit that expected another version
-than it finds changes nothing.
+The rules: a commit is visible when it returns, and durable soon after, or once `Committer.sync` returns; content is on
+disk before the metadata that names it. A commit that expected another version than it finds changes nothing.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -39,9 +39,13 @@ class Committer(Protocol):
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
         """Append ``operations`` in one batch and return the version after them.
 
-        Content appended before is durable first. Raises `ConflictingLength`, and then nothing was appended, when
-        ``expected_version`` is given and is not the drive's version.
+        No crash leaves them without the content that was appended before. Raises `ConflictingLength`, and then nothing
+        was appended, when ``expected_version`` is given and is not the drive's version.
         """
+        ...
+
+    async def sync(self) -> None:
+        """Return once everything committed before is on disk."""
         ...
 
 
@@ -52,6 +56,7 @@ class LocalCommitter:
         for core in (metadata, content):
             if not core.writable:
                 raise NotWritable(f"the secret key of {short(core.key)} is not in this store")
+        metadata.sync_after(content)
         self.metadata = metadata
         self.content_core = content
         self._cache = cache or NodeCache()
@@ -81,9 +86,12 @@ class LocalCommitter:
                 return version
             blocks = await encode_batch(Trie(self.metadata, version, self._cache), operations)
             if blocks:
-                await self.content_core.sync()
                 await self.metadata.append(blocks, expected_length=version)
             return self.metadata.length
+
+    async def sync(self) -> None:
+        """Return once everything committed before is on disk."""
+        await self.metadata.sync()
 
 
 class LocalLease:

@@ -66,10 +66,11 @@ async def test_an_empty_file_has_no_blocks() -> None:
     assert (stat.size, stat.blocks, own.content.length) == (0, 0, 0)
 
 
-async def test_content_is_durable_before_it_is_named() -> None:
+async def test_a_synced_commit_has_its_content_on_disk() -> None:
     own = await new_drive()
     await own.writer.put_file("f", b"x")
-    assert own.content.synced == own.content.length
+    await own.committer.sync()
+    assert (own.content.synced, own.metadata.synced) == (own.content.length, own.metadata.length)
 
 
 async def test_a_batch_is_seen_as_a_whole() -> None:

@@ -44,18 +44,28 @@ class RecordingFile(MemoryFile):
 
 
 class RecordingDirectory(MemoryDirectory):
-    """A folder whose ``operations`` are all that was done to its files, in order."""
+    """A folder whose ``operations`` are all that was done to its files, in order.
 
-    def __init__(self, files: dict[str, MemoryContents] | None = None) -> None:
+    Two folders may note theirs in one list; ``prefix`` tells whose is whose.
+    """
+
+    def __init__(
+        self,
+        files: dict[str, MemoryContents] | None = None,
+        *,
+        operations: list[Operation] | None = None,
+        prefix: str = "",
+    ) -> None:
         super().__init__()
-        self.operations: list[Operation] = []
+        self.operations: list[Operation] = [] if operations is None else operations
+        self._prefix = prefix
         for name, contents in (files or {}).items():
             self.files[name] = MemoryContents()
             self.files[name].data[:] = contents.data
 
     def open(self, name: str, *, create: bool = False, permissions: int = 0o644) -> RecordingFile:
         super().open(name, create=create)
-        return RecordingFile(name, self.files[name], self.operations)
+        return RecordingFile(self._prefix + name, self.files[name], self.operations)
 
 
 @dataclass
@@ -120,6 +130,15 @@ class Replay:
     def lost_power(self, chance: random.Random) -> MemoryDirectory:
         """Return what may be there when the machine died."""
         return _directory({name: file.crashed(chance) for name, file in self._files.items()})
+
+
+def folder_of(directory: MemoryDirectory, prefix: str) -> MemoryDirectory:
+    """Return the folder that was recorded with ``prefix``, out of what a `Replay` left."""
+    found = MemoryDirectory()
+    found.files.update(
+        {name.removeprefix(prefix): contents for name, contents in directory.files.items() if name.startswith(prefix)}
+    )
+    return found
 
 
 def _directory(files: dict[str, bytes]) -> MemoryDirectory:

@@ -27,6 +27,7 @@ class MemoryCore:
         self.questions = 0
         """How often something that is not here was asked for."""
         self.synced = 0
+        self.synced_first: MemoryCore | None = None
         self._away: dict[int, bytes] = {}
         self._sizes: list[int] = []
         self._grown = trio.Event()
@@ -102,7 +103,12 @@ class MemoryCore:
         self._grown = trio.Event()
         return start
 
+    def sync_after(self, other: "MemoryCore") -> None:
+        self.synced_first = other
+
     async def sync(self) -> None:
+        if self.synced_first is not None:
+            await self.synced_first.sync()
         self.synced = self.length
 
 

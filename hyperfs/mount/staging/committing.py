@@ -73,10 +73,17 @@ class CommitMaker:
                     await self._rebase(self._drive.snapshot())
             raise ConflictingLength("others commit to this drive all the time")
 
-    async def rebase(self, snapshot: Snapshot) -> None:
-        """Lie over a newer version, which somebody else committed. What is staged stays as it is."""
+    async def rebase(self, snapshot: Snapshot) -> Snapshot:
+        """Lie over a newer version, which somebody else committed; return the one before.
+
+        What is staged stays as it is. Nothing is done, and ``snapshot`` itself returned, when it is no newer.
+        """
         async with self._lock:
+            older = self.workspace.tree.snapshot
+            if snapshot.version < older.version:
+                return snapshot
             await self._rebase(snapshot)
+            return older
 
     async def _try(self, held: frozenset[int]) -> Outcome:
         workspace = self.workspace
@@ -153,6 +160,13 @@ class CommitMaker:
             tree.dirty.pop(ROOT, None)
             tree.sweep()
             workspace.recount()
+        try:
+            await self._committer.sync()
+        except (DaemonError, OSError) as error:
+            logger.warning(
+                "version %d is not durable yet, so what was staged for it is kept: %s", outcome.version, error
+            )
+            return outcome
         workspace.journal.delete_through(plan.journal)
         async with workspace.syncing():
             workspace.segments.collect()
