@@ -317,6 +317,7 @@ async def test_a_served_drive_is_read_elsewhere(places: Places, tmp_path: Path) 
         drive, address = await shared(client, {"a/b": b"hello"})
         async with daemon_and_client(elsewhere, timeout_seconds=10, peers=[address]) as (_, reader):
             seen = await Drive.open(reader, drive.key)
+            await seen.metadata.wait_longer(1)  # a version is announced once it is durable
             assert await content_of(seen, "a/b") == b"hello"
 
 
