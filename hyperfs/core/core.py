@@ -313,12 +313,13 @@ class Core(LocalReader):
         if failure is not None:
             raise failure
 
-    async def meet(self, item: Received, *, origin: object, name: str) -> bool:
+    async def meet(self, item: Received, *, origin: object, name: str) -> int:
         """Compare the whole signed tree behind ``item``, a proof made for digest 0, with ours. For a writable core.
 
         A longer tree that holds all of ours becomes the head, and what it adds is owed. One that may not hold all of
-        ours, as far as ``item`` tells, is only noted; then False. Raises `InvalidProof`; and `Fork` when it
-        contradicts ours, after noting that, with ``name`` as who had it. In both cases nothing of it is kept.
+        ours, as far as ``item`` tells, is only noted. Returns how many blocks are of one history with ours, 0 in
+        the latter case. Raises `InvalidProof`; and `Fork` when the tree contradicts ours, after noting that, with
+        ``name`` as who had it. In both cases nothing of it is kept.
         """
         await self._take_write_lock()
         try:
@@ -332,10 +333,10 @@ class Core(LocalReader):
                     "the one signed here"
                 )
             if head.length <= self.length:
-                return True
+                return head.length
             if not tree_covers(item.index, head.length, self.length):
                 await self.standing.expect(head.length)
-                return False
+                return 0
             log.warning(
                 "core %s: %s has %d blocks of ours, and %d are here: fetching the others before anything is written",
                 short(self.key),
@@ -349,7 +350,7 @@ class Core(LocalReader):
             intake.write(self._files)
             self.standing.owe(range(self.length, head.length))
             self._take_in(intake, origin)
-            return True
+            return head.length
         finally:
             self._write_lock.release()
             self.standing.tell()

@@ -11,9 +11,12 @@ from typing import Protocol
 import trio
 
 from hyperfs.core.core import Core
-from hyperfs.core.reader import Run
-from hyperfs.errors import ConflictingLength, NotWritable, short
+from hyperfs.core.reader import CoreReader, Run
+from hyperfs.drive.stat import decode_stat
+from hyperfs.errors import ConflictingLength, EncodingError, NotWritable, short
 from hyperfs.trie import NodeCache, Operation, Trie, encode_batch
+
+_NEWEST_NODES = 256
 
 
 class ContentLease(Protocol):
@@ -92,6 +95,23 @@ class LocalCommitter:
     async def sync(self) -> None:
         """Return once everything committed before is on disk."""
         await self.metadata.sync()
+
+
+async def named_content(metadata: CoreReader) -> int:
+    """Return how many blocks of content the newest versions of a drive, as far as they are here, say that there are."""
+    length = 0
+    trie = Trie(metadata, metadata.length, NodeCache())
+    oldest = max(1, metadata.length - _NEWEST_NODES)
+    if not metadata.has(oldest, metadata.length):
+        return 0
+    async for node in trie.history(oldest, reverse=True):
+        try:
+            stat = None if node.hidden else decode_stat(node.value)
+        except EncodingError:
+            continue
+        if stat is not None and stat.is_file and stat.mount is None:
+            length = max(length, stat.offset + stat.blocks)
+    return length
 
 
 class LocalLease:

@@ -19,6 +19,7 @@ from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof, PeerMisbehaved, short
 from hyperfs.replication.demand import Demand, Flight
+from hyperfs.replication.lead import Lead
 from hyperfs.replication.peer import WANT_BLOCKS, Peer
 from hyperfs.replication.status import Follow
 
@@ -41,9 +42,13 @@ class OutOfStep(Exception):
 class Exchange:
     """The peers and the demands of one core. Listens to the core, and tells its peers what changes."""
 
-    def __init__(self, core: Core, follow: Follow) -> None:
+    def __init__(self, core: Core, follow: Follow, *, giving: bool = True) -> None:
         self.core = core
         self.follow = follow
+        self.giving = giving
+        """Whether peers get anything; if not they are only asked. Changed by `give`."""
+        self.lead = Lead(self) if core.writable else None
+        """What is kept of a core of ours: whether others have more of it."""
         self.peers: dict[Peer, None] = {}
         self.alone_since = trio.current_time()
         """Since when no peer has been here; only of meaning while none is."""
@@ -144,6 +149,9 @@ class Exchange:
         """Return once no peer that answers knows of more blocks than are verified here."""
         for peer in list(self.peers):
             await peer.heard.wait()
+        if self.lead is not None:
+            await self.lead.update()
+            return
         while True:
             claimants = [
                 peer
@@ -181,7 +189,7 @@ class Exchange:
         return flight
 
     def _follow(self, peer: Peer) -> None:
-        if self.follow is Follow.NOTHING or self.core.writable or not peer.is_open:
+        if self.follow is Follow.NOTHING or not peer.is_open:
             return
         index = peer.availability.claimed_length - 1
         now = trio.current_time()
@@ -201,11 +209,28 @@ class Exchange:
         """Begin: the channel of ``peer`` is open both ways."""
         peer.is_open = True
         peer.last_answer_at = trio.current_time()
-        if self.core.writable and not self.demands:
-            peer.channel.send_status(uploading=True, downloading=False)
+        peer.uploads.giving = self.giving
+        downloading = not self.core.writable or bool(self.demands)
+        if not (self.giving and downloading):
+            peer.channel.send_status(uploading=self.giving, downloading=downloading)
         self._send_wants(peer)
         self.refill(peer)
         peer.link.wake()
+
+    def give(self, *, giving: bool) -> None:
+        """Let peers have blocks from now on, or no more."""
+        if giving == self.giving:
+            return
+        self.giving = giving
+        for peer in self.open_peers:
+            peer.uploads.giving = giving
+            peer.channel.send_status(uploading=giving, downloading=True)
+            for blocks in self.core.present(0, self._announced_length):
+                if giving:
+                    peer.announce(blocks.start, blocks.stop)
+                else:
+                    peer.retract(blocks.start, blocks.stop)
+            peer.link.wake()
 
     def leave(self, peer: Peer) -> None:
         """Count a peer out, and ask others for what it owed."""
@@ -222,6 +247,8 @@ class Exchange:
             for demand in demands:
                 demand.passed.pop(peer, None)
         self._sweep()
+        if self.lead is not None:
+            self.lead.left(peer)
 
     def close(self) -> None:
         """Stop: the core is shared no longer."""
@@ -243,6 +270,8 @@ class Exchange:
         if not (peer.is_open and peer.remote_uploading):
             return
         self._send_wants(peer)
+        if self.lead is not None and not self.lead.trusts(peer):
+            return
         size = peer.window.size
         room = size - len(peer.in_flight)
         asked = 0
@@ -321,7 +350,7 @@ class Exchange:
         claimed = peer.availability.claimed_length
         if peer.wants_made_for == (self._demands_made, claimed):
             return
-        pages = [] if self.core.writable else [0]
+        pages = [0]
         for demands in self._demands.values():
             for demand in demands:
                 for wanted in islice(demand.todo, _WANTS_OF_A_DEMAND):
@@ -338,7 +367,9 @@ class Exchange:
         """Go on after ``peer`` announced something."""
         self._changed.set()
         self._changed = trio.Event()
-        if peer.availability.claimed_length > self.core.length:
+        if self.lead is not None:
+            self.lead.heard_of(peer)
+        elif peer.availability.claimed_length > self.core.length:
             self._follow(peer)
         self.refill(peer)
 
@@ -370,10 +401,16 @@ class Exchange:
         Raises PeerMisbehaved when one does not verify; OutOfStep when that may be nobody's fault.
         """
         stored = False
+        if self.lead is not None:
+            answers = await self.lead.take(peer, answers)
         try:
             await self.core.store([received for received, _ in answers], origin=peer)
             stored = True
         except Fork as error:
+            if self.lead is not None:
+                logger.error("%s: %s", peer.link.name, error)
+                self.lead.estrange(peer)
+                return
             logger.error("%s: %s; nothing of it is kept, and what was here before stays", peer.link.name, error)
             raise PeerMisbehaved(f"sent a fork of {short(self.core.key)}: {error}") from error
         except InvalidProof as error:
@@ -385,6 +422,8 @@ class Exchange:
             raise
         finally:
             self._settle(peer, answers, all_stored=stored)
+        if self.lead is not None:
+            self.lead.look()
 
     def _settle(self, peer: Peer, answers: list[tuple[Received, Flight | None]], *, all_stored: bool) -> None:
         failed: list[Flight] = []
@@ -454,7 +493,7 @@ class Exchange:
 
     def stored(self, core: Core, start: int, end: int, origin: object) -> None:
         """Tell the peers, but not the one it came from; what we append ourselves waits until it is durable."""
-        if origin is None:
+        if origin is None or not self.giving:
             return
         for peer in self.peers:
             if peer is not origin:
@@ -462,14 +501,17 @@ class Exchange:
 
     def cleared(self, core: Core, start: int, end: int) -> None:
         """Tell the peers that blocks are gone."""
-        for peer in self.peers:
-            peer.retract(start, end)
+        if self.giving:
+            for peer in self.peers:
+                peer.retract(start, end)
 
     def durable(self, core: Core, length: int) -> None:
         """Tell the peers what was appended, now that a crash cannot take it back."""
         if length > self._announced_length:
-            for peer in self.peers:
-                peer.announce(self._announced_length, length)
+            # of what peers were ahead by, after a backup was restored, some may not be here
+            for blocks in self.core.present(self._announced_length, length) if self.giving else ():
+                for peer in self.peers:
+                    peer.announce(blocks.start, blocks.stop)
             self._announced_length = length
 
 

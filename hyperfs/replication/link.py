@@ -346,7 +346,7 @@ class Link:
                 self._on_status(event)
             case ExtensionReceived():
                 peer = self._peers.get(event.channel)
-                if peer is not None and event.name == EXTENSION:
+                if peer is not None and event.name == EXTENSION and peer.exchange.giving:
                     self._questions.receive(peer, event.payload)
             case HandshakeDone():
                 self._on_handshake(event)

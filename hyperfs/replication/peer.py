@@ -84,6 +84,11 @@ class Peer:
         """Whether it owes us an answer."""
         return bool(self.in_flight or self.proofs or self.seeks)
 
+    @property
+    def owes_haves(self) -> bool:
+        """Whether it has not told yet what it has of all that it was asked about."""
+        return bool(self._unanswered)
+
     def oldest_question(self) -> float | None:
         """Return when the longest unanswered request was asked, None without any."""
         times = [next(iter(asked.values())).asked_at for asked in (self.proofs, self.seeks) if asked]
@@ -163,6 +168,11 @@ class Peer:
         self.proofs[flight.index] = flight
         digest = climb(flight.index, self.exchange.core.length, self.exchange.core.has_node)[0]
         self.channel.send_request(flight.index, digest=digest, hash_only=True)
+
+    def ask_whole_proof(self, flight: Flight) -> None:
+        """Request the proof of a block alone, with nothing left out that is known here."""
+        self.proofs[flight.index] = flight
+        self.channel.send_request(flight.index, digest=0, hash_only=True)
 
     def ask_seek(self, byte_offset: int, flight: Flight) -> None:
         """Request the block that holds ``byte_offset``; ``flight.index`` is where to look if the peer cannot tell."""

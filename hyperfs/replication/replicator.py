@@ -55,13 +55,17 @@ class Replicator:
 
     # cores
 
-    def add_core(self, core: Core, *, follow: Follow = Follow.LENGTH) -> None:
-        """Share ``core``: with new connections, and at once on those that are up. Again: change ``follow``."""
+    def add_core(self, core: Core, *, follow: Follow = Follow.LENGTH, giving: bool = True) -> None:
+        """Share ``core``: with new connections, and at once on those that are up. Again: change the options.
+
+        Without ``giving`` peers are only asked what they have, and get nothing.
+        """
         exchange = self._exchanges.get(core.discovery_key)
         if exchange is not None:
             exchange.follow = follow
+            exchange.give(giving=giving)
             return
-        exchange = Exchange(core, follow)
+        exchange = Exchange(core, follow, giving=giving)
         self._exchanges[core.discovery_key] = exchange
         for link in self._links:
             link.share(exchange)

@@ -39,6 +39,8 @@ class Uploads:
         self._remembered = Remembered()
         self._last_seek = 0
         self._greeted = False
+        self.giving = True
+        """Whether the peer gets anything; if not it is told that nothing is here."""
         self.blocks = 0
         self.bytes = 0
 
@@ -76,6 +78,8 @@ class Uploads:
         core = self._core
         # what others see must survive a crash here, or the core would fork
         end = core.durable_length if core.writable else core.length
+        if not self.giving:
+            end = 0
         length = want.length
         if length is None:
             length = max(0, -(-(end - want.start) // _PAGE_BITS) * _PAGE_BITS)
@@ -98,6 +102,10 @@ class Uploads:
 
     async def _answer_request(self, request: RequestReceived) -> int:
         index, digest, hash_only = request.index, request.digest, request.hash_only
+        if not self.giving:
+            return self._refuse(index)
+        # who asks for a proof alone and says that he has nothing wants to compare all of it
+        whole = request.hash_only and not digest and not request.byte_offset
         if request.byte_offset:
             byte_offset = request.byte_offset
             found = await patiently(lambda: self._core.seek_local(byte_offset))
@@ -122,9 +130,9 @@ class Uploads:
         else:
             return self._refuse(request.index)
         try:
-            proof = await core.proof(
-                index, digest=self._remembered.merge(index, digest, core.length), hash_only=hash_only
-            )
+            if not whole:
+                digest = self._remembered.merge(index, digest, core.length)
+            proof = await core.proof(index, digest=digest, hash_only=hash_only)
         except BlockNotAvailable:
             return self._refuse(request.index)
         try:

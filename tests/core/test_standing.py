@@ -21,7 +21,7 @@ async def proof_of(core: Core, index: int) -> Received:
     return Received(index, None, proof.nodes, proof.signature)
 
 
-async def meet(core: Core, other: Core, index: int) -> bool:
+async def meet(core: Core, other: Core, index: int) -> int:
     return await core.meet(await proof_of(other, index), origin=other, name="peer:1")
 
 
@@ -69,7 +69,7 @@ async def test_a_head_that_may_not_hold_all_of_ours_is_not_taken_but_appending_i
 
 async def test_an_older_tree_of_ours_changes_nothing() -> None:
     core, older = await writer(BLOCKS), await writer(BLOCKS[:10])
-    assert await meet(core, older, 9)
+    assert await meet(core, older, 9) == 10
     assert await core.append([b"next"]) == 37
 
 

@@ -1,0 +1,162 @@
+"""What is kept of a core of ours beyond what any core needs: whether its peers have more of it, or something else.
+
+The one rule: a peer is asked for blocks of a core of ours only after its signed tree was found to be of one history
+with ours. So a backup that was restored takes over what was written after it, and a second writer is found out; see
+`Core.meet`, and docs/keeping.md, "One writer".
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from hyperfs.core.proofs import Received
+from hyperfs.core.reader import Priority
+from hyperfs.errors import Fork, InvalidProof, PeerMisbehaved, short
+from hyperfs.replication.demand import Demand, Flight
+
+if TYPE_CHECKING:
+    from hyperfs.replication.exchange import Exchange
+    from hyperfs.replication.peer import Peer
+
+logger = logging.getLogger(__name__)
+
+_ROUNDS: Final = 8
+"""How often `update` asks a peer again that announced more meanwhile."""
+
+
+class Lead:
+    """Compares the peers of one writable core with it, and catches up with them."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._core = exchange.core
+        self._same: dict[Peer, int] = {}
+        """By peer, how many of its blocks were found to be of our history."""
+        self._asked: dict[Peer, int] = {}
+        """By peer, with how much of its news the last comparison was asked for."""
+        self._flights: dict[Peer, Flight] = {}
+        self._strangers: set[Peer] = set()
+        self._catching_up: Demand | None = None
+
+    def trusts(self, peer: Peer) -> bool:
+        """Tell whether ``peer`` was found to be of one history with us, so that it may be asked for blocks."""
+        return peer in self._same and peer not in self._strangers
+
+    def heard_of(self, peer: Peer) -> None:
+        """Compare with ``peer`` after it announced something."""
+        self._compare(peer)
+        self.look()
+
+    def left(self, peer: Peer) -> None:
+        """Forget ``peer``: it is gone."""
+        self._same.pop(peer, None)
+        self._asked.pop(peer, None)
+        self._flights.pop(peer, None)
+        self._strangers.discard(peer)
+        self.look()
+
+    def estrange(self, peer: Peer) -> None:
+        """Ask ``peer`` for nothing of this core any more: it has another history. It may still ask us."""
+        self._strangers.add(peer)
+        self._exchange.lost(peer.give_up_all())
+
+    async def update(self) -> None:
+        """Return once every peer that answers was compared with."""
+        for _ in range(_ROUNDS):
+            under_way = [flight for peer in self._exchange.open_peers if (flight := self._compare(peer))]
+            if not under_way:
+                return
+            for flight in under_way:
+                assert flight.done is not None
+                await flight.done.wait()
+
+    async def take(
+        self, peer: Peer, answers: list[tuple[Received, Flight | None]]
+    ) -> list[tuple[Received, Flight | None]]:
+        """Act on what of ``answers`` was asked for here, and return the rest. Raises PeerMisbehaved."""
+        rest = []
+        for received, flight in answers:
+            if flight is not None and self._flights.get(peer) is flight:
+                await self._meet(peer, received, flight)
+            elif flight is not None or received.value is not None:
+                rest.append((received, flight))
+        return rest
+
+    async def _meet(self, peer: Peer, received: Received, flight: Flight) -> None:
+        try:
+            length = await self._core.meet(received, origin=peer, name=peer.link.name)
+        except Fork:
+            self.estrange(peer)
+        except InvalidProof as error:
+            if peer not in self._same:
+                raise PeerMisbehaved(f"sent what does not verify: {error}") from error
+            # who remembers what was asked before may leave out what he thinks is known here
+            logger.info("%s proved nothing new of core %s: %s", peer.link.name, short(self._core.key), error)
+        else:
+            if length:
+                self._same[peer] = max(length, self._same.get(peer, 0))
+        finally:
+            self._flights.pop(peer, None)
+            assert flight.done is not None
+            flight.done.set()
+        self._compare(peer)
+        self.look()
+
+    def look(self) -> None:
+        """Fetch what our peers are ahead by; go on without what none of them has."""
+        standing = self._core.standing
+        if standing.behind is None:
+            return
+        owed = standing.owed
+        if not owed or self._core.has(owed.start, owed.stop):
+            return
+        if self._catching_up is None or self._catching_up.done.is_set():
+            self._catching_up = self._exchange.demand([owed], Priority.AHEAD)
+        else:
+            self._exchange.refill_all()
+        if self._nobody_has(owed):
+            logger.warning("core %s: some of what was signed before is with no peer; it is left out", self._core)
+            self._exchange.withdraw(self._catching_up)
+            standing.settle()
+
+    def _nobody_has(self, owed: range) -> bool:
+        peers = [
+            peer
+            for peer in self._exchange.open_peers
+            if peer.remote_uploading and peer.availability.claimed_length and peer not in self._strangers
+        ]
+        if not peers or self._exchange.in_flight:
+            return False
+        if not all(peer in self._same and not peer.owes_haves and not peer.busy for peer in peers):
+            return False
+        return not any(
+            peer.availability.next_run(missing.start, missing.stop) is not None
+            for missing in self._core.missing(owed.start, owed.stop)
+            for peer in peers
+        )
+
+    def _compare(self, peer: Peer) -> Flight | None:
+        """Ask ``peer`` to prove its newest tree, unless it was found to be ours; return the question under way."""
+        under_way = self._flights.get(peer)
+        if under_way is not None and under_way.done is not None and not under_way.done.is_set():
+            return under_way
+        claimed = peer.availability.claimed_length
+        if not (peer.is_open and peer.remote_uploading) or peer in self._strangers:
+            return None
+        if claimed <= self._same.get(peer, 0) or self._asked.get(peer) == peer.news:
+            return None
+        length = self._core.length
+        # the proof of either of the first two holds the roots of the shorter tree; of the third it may not
+        choices = (min(length, claimed) - 1, length, claimed - 1)
+        index = next((at for at in choices if 0 <= at < claimed and peer.availability.has(at)), None)
+        if index is None or index in peer.proofs:
+            return None
+        self._asked[peer] = peer.news
+        flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
+        self._flights[peer] = flight
+        peer.ask_whole_proof(flight)
+        peer.link.wake()
+        return flight
