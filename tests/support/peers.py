@@ -148,7 +148,10 @@ class ScriptedPeer:
         await self.handshake()
         channel = self.protocol.open_channel(key, extensions=extensions)
         assert channel is not None
-        await self.next(ChannelOpened)
+        if channel.is_open:  # the other side was first
+            await self.send()
+        else:
+            await self.next(ChannelOpened)
         return channel
 
     async def announce(self, channel: Channel, length: int, *, wants: int = 1) -> None:
