@@ -49,7 +49,15 @@ class _Octal(click.ParamType[int]):
 @click.option("--gid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this group's.")
 @click.option("--umask", metavar="OCTAL", type=_Octal(), help="Show the permissions 0777 less these bits.")
 @click.option("--allow-other", is_flag=True, help="Let other users in (needs user_allow_other in /etc/fuse.conf).")
-@click.option("--read-only", is_flag=True, help="Refrain from writing; for now every mount does.")
+@click.option("--read-only", is_flag=True, help="Refrain from writing, also where the secret key is here.")
+@click.option(
+    "--flush-interval",
+    metavar="SECONDS",
+    type=click.FloatRange(0.05, 86_400),
+    default=5.0,
+    show_default=True,
+    help="Commit what was written at least so often.",
+)
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
@@ -63,11 +71,16 @@ def mount(
     umask: int | None,
     allow_other: bool,
     read_only: bool,
+    flush_interval: float,
 ) -> None:
     """Show a drive as a folder at DIR, an empty directory. Returns when the folder is ready.
 
     Without a version the folder follows the newest one. Only what is read is fetched. The mount comes back when the
     daemon is started again, until `hyperfs umount`. Reading something that no peer has fails after --timeout.
+
+    A drive whose secret key is in this store can be written to, at its newest version and in one mount at a time. What
+    is written is seen in the folder at once; it becomes a version of the drive soon after the last file was closed, and
+    every --flush-interval seconds in any case.
     """
     from hyperfs.daemon.places import places_of, refuse_overlap
     from hyperfs.mount.mountpoint import prepare
@@ -84,6 +97,8 @@ def mount(
         "allow_other": allow_other,
         "timeout_seconds": common.timeout_seconds,
         "lookup_timeout_seconds": min(5.0, common.timeout_seconds),
+        "read_only": read_only,
+        "flush_seconds": flush_interval,
     }
 
     async def run(client: "DaemonClient") -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import trio
 
 from hyperfs.daemon.client import DaemonClient, Start, connect
+from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import to_wire
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.drive.drive import Drive
-from hyperfs.errors import DaemonError, HyperfsError, UsageError
-from hyperfs.mount import NODE_CACHE_BYTES, MountOptions
+from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
+from hyperfs.mount import DEFAULT_FLUSH_SECONDS, NODE_CACHE_BYTES, MountOptions
 from hyperfs.trie import NodeCache
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class _Child:
     def __init__(self, id: str) -> None:
         self._id = id
         self._ready = False
+        self._writer_lock: LockFile | None = None
 
     async def attach(self, client: DaemonClient) -> dict[str, Any]:
         """Say that we serve this mount and return what it is to be."""
@@ -87,13 +89,20 @@ class _Child:
 
     async def serve(self, client: DaemonClient, wanted: dict[str, Any]) -> bool:
         """Mount, and return once it is unmounted; tell whether somebody did that, rather than end this process."""
-        from hyperfs.mount.session import Ending, run_mount  # the only place where libfuse is loaded
+        from hyperfs.mount.session import Ending, Writing, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted["mountpoint"])
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
         nodes = NodeCache(NODE_CACHE_BYTES)
         drive = await Drive.open(client, wanted["key"], version=wanted["version"], cache=nodes)
         await drive.content()  # now, while there is a daemon to ask: without one, only what is open can be read
+        chosen = dict(wanted["options"])
+        is_read_only = chosen.pop("read_only", False)
+        flush_seconds = chosen.pop("flush_seconds", DEFAULT_FLUSH_SECONDS)
+        writing = None
+        if drive.writable and not is_read_only:
+            directory = await self._lock_staging(client, drive.key, mountpoint)
+            writing = Writing(DaemonCommitter(client, drive.key), directory, flush_seconds)
         async with trio.open_nursery() as nursery:
 
             async def say_ready() -> None:
@@ -106,9 +115,24 @@ class _Child:
                 self._ready = True
                 nursery.start_soon(say_ready)
 
-            ending = await run_mount(drive, mountpoint, MountOptions(**wanted["options"]), on_ready=ready)
+            ending = await run_mount(drive, mountpoint, MountOptions(**chosen), writing=writing, on_ready=ready)
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED
+
+    async def _lock_staging(self, client: DaemonClient, key: bytes, mountpoint: Path) -> Path:
+        """Return where the writes of this mount are staged, for as long as this process lives its own.
+
+        Raises `UsageError` when another mount writes to the drive.
+        """
+        directory = client.places.staging(key)
+        await trio.to_thread.run_sync(partial(directory.mkdir, mode=0o700, parents=True, exist_ok=True))
+        self._writer_lock = LockFile(directory / "lock")
+        if not self._writer_lock.try_take():
+            raise UsageError(
+                f"{mountpoint}: drive {short(key)} is mounted to be written to already, by process "
+                f"{self._writer_lock.holder()}; --read-only mounts it here beside that"
+            )
+        return directory
 
     async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> bool:
         """Say why we end; tell whether a daemon heard it."""

@@ -67,6 +67,10 @@ class Places:
         self.mounts.mkdir(mode=0o700, exist_ok=True)
         return self.mounts / f"{id}.lock"
 
+    def staging(self, key: bytes) -> Path:
+        """What was written to a drive through its mount and is not in it yet."""
+        return self.own / "staging" / key.hex()
+
     def unmounted_note(self, id: str) -> Path:
         """What the process of mount ``id`` leaves when its folder was unmounted and no daemon was there to hear it."""
         return self.mounts / f"{id}.unmounted"

@@ -5,5 +5,6 @@ when it changed. Importing this package does not import pyfuse3; `hyperfs.mount.
 """
 
 from hyperfs.mount.options import NODE_CACHE_BYTES, MountOptions
+from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS as DEFAULT_FLUSH_SECONDS
 
-__all__ = ["NODE_CACHE_BYTES", "MountOptions"]
+__all__ = ["DEFAULT_FLUSH_SECONDS", "NODE_CACHE_BYTES", "MountOptions"]

@@ -11,6 +11,7 @@ import pyfuse3
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.stat import Stat
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, Attributes, mtime_of
 
 FOREVER_SECONDS = 10.0 * 365 * 86400
 LIVE_SECONDS = 3600.0
@@ -21,8 +22,7 @@ _NOBODY = 65534
 _NO_ID = 0xFFFF_FFFF
 _SECTOR_BYTES = 512
 _READ_BYTES = 128 * 1024
-_MILLISECOND_NS = 1_000_000
-_LATEST_MS = ((1 << 63) - 1) // 1000
+LATEST_NS = ((1 << 63) - 1) // 1000 * MILLISECOND_NS
 _LARGEST = (1 << 63) - 1
 _KNOWN_KINDS = frozenset((st.S_IFREG, st.S_IFDIR, st.S_IFLNK, st.S_IFIFO, st.S_IFSOCK, st.S_IFCHR, st.S_IFBLK))
 
@@ -34,7 +34,12 @@ def kind_of(mode: int) -> int:
 
 def content_of(entry: Entry, stat: Stat) -> int:
     """Return a number, not 0, that differs where two versions of a file hold different bytes."""
-    place = (entry.volume.key, stat.offset, stat.byte_offset, stat.size, stat.mount is None)
+    return content_number(entry.volume.key, stat)
+
+
+def content_number(key: bytes, stat: Stat) -> int:
+    """Return `content_of` for a file of the drive of ``key``."""
+    place = (key, stat.offset, stat.byte_offset, stat.size, stat.mount is None)
     return (hash(place) & 0xFFFF_FFFF_FFFF_FFFF) or 1
 
 
@@ -55,7 +60,7 @@ class Presenter:
         self._attributes = pyfuse3.EntryAttributes()
         self._attributes.st_blksize = _READ_BYTES
 
-    def owner_and_mode(self, stat: Stat) -> tuple[int, int, int]:
+    def owner_and_mode(self, stat: Stat | Attributes) -> tuple[int, int, int]:
         """Return st_mode, st_uid and st_gid. A file type that does not exist is shown as a regular file."""
         mode = stat.mode & 0o177777
         if st.S_IFMT(mode) not in _KNOWN_KINDS:
@@ -69,23 +74,33 @@ class Presenter:
     def of_stat(self, number: int, stat: Stat, seconds: float) -> pyfuse3.EntryAttributes:
         """Return the answer for an inode. It is valid until this presenter fills the next one."""
         mode, uid, gid = self.owner_and_mode(stat)
-        return self.of_values(number, mode, uid, gid, size_of(stat), stat.mtime, stat.ctime, seconds)
+        mtime, ctime = mtime_of(stat), stat.ctime * MILLISECOND_NS
+        return self.of_values(number, mode, uid, gid, size_of(stat), mtime, ctime, seconds)
+
+    def of_attributes(self, number: int, attributes: Attributes, seconds: float) -> pyfuse3.EntryAttributes:
+        """Return the answer for an inode of a writable mount, as `of_stat` does."""
+        mode, uid, gid = self.owner_and_mode(attributes)
+        size = min(attributes.size, _LARGEST)
+        answer = self.of_values(number, mode, uid, gid, size, attributes.mtime, attributes.ctime, seconds)
+        answer.st_nlink = attributes.links
+        return answer
 
     def of_values(
         self, number: int, mode: int, uid: int, gid: int, size: int, mtime: int, ctime: int, seconds: float
     ) -> pyfuse3.EntryAttributes:
-        """Return the answer made of what `owner_and_mode` gave, bytes, and times in ms, as `of_stat` does."""
-        mtime_ns = min(mtime, _LATEST_MS) * _MILLISECOND_NS
+        """Return the answer made of what `owner_and_mode` gave, bytes, and times in ns, as `of_stat` does."""
+        mtime_ns = min(mtime, LATEST_NS)
         answer = self._attributes
         answer.st_ino = number
         answer.st_mode = mode
         answer.st_uid = uid
         answer.st_gid = gid
+        answer.st_nlink = 1
         answer.st_size = size
         answer.st_blocks = -(-size // _SECTOR_BYTES)
         answer.st_mtime_ns = mtime_ns
         answer.st_atime_ns = mtime_ns
-        answer.st_ctime_ns = min(ctime, _LATEST_MS) * _MILLISECOND_NS
+        answer.st_ctime_ns = min(ctime, LATEST_NS)
         answer.attr_timeout = seconds
         answer.entry_timeout = seconds
         return answer

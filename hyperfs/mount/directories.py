@@ -12,11 +12,12 @@ import trio
 
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import EncodingError
-from hyperfs.mount.attributes import Presenter, kind_of, lasting_seconds, size_of
+from hyperfs.mount.attributes import LATEST_NS, Presenter, kind_of, lasting_seconds, size_of
 from hyperfs.mount.inodes import ROOT, InodeTable
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
 
-_ROW = struct.Struct("<IIIQQQd")
-_NAME_AT = _ROW.size
+ROW = struct.Struct("<IIIQQQd")
+_NAME_AT = ROW.size
 _DOTS = 2
 _SLICE = 128
 """Entries listed before others have their turn: what is here comes without yielding."""
@@ -38,7 +39,7 @@ class Listing:
         A long listing may take long to come from afar: what waits for it counts the time since the last entry.
         """
         rows: list[bytes] = []
-        pack = _ROW.pack
+        pack = ROW.pack
         async for entry in snapshot.list(path):
             if on_entry is not None:
                 on_entry()
@@ -47,7 +48,8 @@ class Listing:
             except EncodingError:
                 continue
             mode, uid, gid = presenter.owner_and_mode(stat)
-            values = pack(mode, uid, gid, size_of(stat), stat.mtime, stat.ctime, lasting_seconds(entry))
+            mtime, ctime = min(mtime_of(stat), LATEST_NS), min(stat.ctime * MILLISECOND_NS, LATEST_NS)
+            values = pack(mode, uid, gid, size_of(stat), mtime, ctime, lasting_seconds(entry))
             rows.append(values + entry.name.encode())
             if len(rows) % _SLICE == 0:
                 await trio.lowlevel.checkpoint()
@@ -57,19 +59,29 @@ class Listing:
 class OpenDirectory:
     """One opendir: its inode, its path, and, once it was read from, its listing."""
 
-    __slots__ = ("listing", "number", "path")
+    __slots__ = ("changes", "listing", "number", "path")
 
     def __init__(self, number: int, path: bytes) -> None:
         self.number = number
         self.path = path
         self.listing: Listing | None = None
+        self.changes = 0
+        """How often a writable mount was changed before it was listed."""
 
     def reply(
-        self, start: int, token: pyfuse3.ReaddirToken, inodes: InodeTable, presenter: Presenter, *, current: bool
+        self,
+        start: int,
+        token: pyfuse3.ReaddirToken,
+        inodes: InodeTable,
+        presenter: Presenter,
+        *,
+        current: bool,
+        refresh: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
         """Answer a readdir from offset ``start`` with as many entries as it takes, all with their attributes.
 
         Each one counts as a lookup. What is not ``current``, the drive having changed, the kernel may not keep.
+        ``refresh`` makes of a row what it has to be now, or None when it is gone.
         """
         listing = self.listing
         if listing is None:
@@ -81,13 +93,17 @@ class OpenDirectory:
         rows = listing.rows
         parent = self.number
         unpack, reply, remember, of_values = (
-            _ROW.unpack_from,
+            ROW.unpack_from,
             pyfuse3.readdir_reply,
             inodes.remember,
             presenter.of_values,
         )
         for index in range(max(0, start - _DOTS), len(rows)):
-            row = rows[index]
+            row: bytes | None = rows[index]
+            if refresh is not None:
+                row = refresh(rows[index])
+            if row is None:
+                continue
             name = row[_NAME_AT:]
             mode, uid, gid, size, mtime, ctime, seconds = unpack(row)
             number = remember(parent, name, kind_of(mode))

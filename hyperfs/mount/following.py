@@ -5,7 +5,7 @@ one assignment; only then is the kernel told, of exactly what differs.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -149,3 +149,37 @@ async def _gather(found: AsyncIterator[Change], limit: int) -> list[Change]:
         if len(gathered) % _SLICE == 0:
             await trio.lowlevel.checkpoint()  # what is here comes without yielding
     return gathered
+
+
+class WorkspaceFollower(Follower):
+    """Moves a writable mount's workspace to versions that others made; its own commits it has moved to already."""
+
+    def __init__(
+        self,
+        drive: Drive,
+        head: Head,
+        inodes: InodeTable,
+        files: OpenFiles,
+        waits: Waits,
+        invalidator: Invalidator,
+        rebase: Callable[[Snapshot], Awaitable[Snapshot]],
+    ) -> None:
+        """``rebase`` moves the workspace and returns the version that it lay over before."""
+        super().__init__(drive, head, inodes, files, waits, invalidator)
+        self._rebase = rebase
+
+    async def _follow(self, snapshot: Snapshot) -> None:
+        try:
+            await self.switch(snapshot)
+        except HyperfsError as error:
+            logger.info("version %d cannot be shown yet: %s", snapshot.version, error)
+            await trio.sleep(RETRY_SECONDS)
+
+    async def switch(self, snapshot: Snapshot) -> None:
+        """Show ``snapshot`` below what is staged, and tell the kernel of what others changed in it."""
+        older = await self._rebase(snapshot)
+        if older is snapshot:
+            return
+        found = changes(snapshot, older)
+        while gathered := await _gather(found, _SLICE):
+            await self._tell(snapshot, gathered)

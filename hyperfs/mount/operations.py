@@ -7,7 +7,7 @@ that is the head no longer, the kernel may not keep. Whatever changes the drive 
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyfuse3
@@ -29,7 +29,7 @@ from hyperfs.mount.waiting import NOBODY, Waits
 _BLOCK_BYTES = 4096
 _MAX_RECENT = 64
 _USER = "user."
-_FOREIGN_NAMESPACES = ("security.", "system.", "trusted.")
+FOREIGN_NAMESPACES = ("security.", "system.", "trusted.", "hyperfs.")
 
 
 async def refused(*_: Any) -> Any:
@@ -105,10 +105,7 @@ class DriveOperations(pyfuse3.Operations):
     @answers_errors
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Return a handle on a directory; its listing waits for the first read."""
-        handle = self._next_directory
-        self._next_directory += 1
-        self._directories[handle] = OpenDirectory(inode, self._path(inode))
-        return handle
+        return self._open_directory(inode, self._path(inode))
 
     @answers_errors
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -198,14 +195,16 @@ class DriveOperations(pyfuse3.Operations):
     create = mknod = mkdir = symlink = link = rename = unlink = rmdir = _REFUSED
     setattr = write = setxattr = removexattr = _REFUSED
 
+    def _open_directory(self, inode: int, path: bytes) -> int:
+        handle = self._next_directory
+        self._next_directory += 1
+        self._directories[handle] = OpenDirectory(inode, path)
+        return handle
+
     async def _attributes(self, inode: int) -> dict[str, bytes]:
         """Return the attributes by their name in the file system; one without a namespace is the user's."""
         entry = await self._stat(self.snapshot, self._path(inode), busy=inode)
-        return {
-            name if name.startswith(_USER) else _USER + name: value
-            for name, value in entry.stat.present_attributes.items()
-            if name and not name.startswith(_FOREIGN_NAMESPACES) and "\0" not in name
-        }
+        return presented(entry.stat.present_attributes)
 
     async def _stat(self, snapshot: Snapshot, path: bytes, *, busy: int) -> Entry:
         """Return the entry at ``path``; a lookup is mostly followed by an open, so the last ones are kept."""
@@ -236,3 +235,12 @@ class DriveOperations(pyfuse3.Operations):
     def _seconds(self, entry: Entry, snapshot: Snapshot) -> float:
         """Return for how long the kernel may keep what is answered of an entry."""
         return lasting_seconds(entry) if snapshot is self.snapshot else 0.0
+
+
+def presented(attributes: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return a drive's extended attributes by their name in the file system; one without a namespace is the user's."""
+    return {
+        name if name.startswith(_USER) else _USER + name: value
+        for name, value in attributes.items()
+        if name and not name.startswith(FOREIGN_NAMESPACES) and "\0" not in name
+    }

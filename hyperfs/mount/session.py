@@ -16,10 +16,13 @@ import trio
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
-from hyperfs.mount.following import Follower
+from hyperfs.mount.following import Follower, WorkspaceFollower
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import DriveOperations
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.writing import Staged, Writing
+
+__all__ = ["Ending", "Writing", "run_mount"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +46,14 @@ async def run_mount(
     mountpoint: str | os.PathLike[str],
     options: MountOptions | None = None,
     *,
+    writing: Writing | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> Ending:
     """Show ``drive`` at ``mountpoint``; return once it is unmounted, and say by whom.
 
-    There can be one in a process at a time. ``on_ready`` is called once the folder answers. Cancelling it, or, when it
+    There can be one in a process at a time. With ``writing`` it may be changed: what an earlier process staged is
+    staged again before it is mounted, and what is staged is committed after it was unmounted; if that fails it stays
+    staged, and the log says why. ``on_ready`` is called once the folder answers. Cancelling it, or, when it
     runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is still inside); after a signal
     it returns.
 
@@ -59,16 +65,36 @@ async def run_mount(
     path = await trio.to_thread.run_sync(
         lambda: mounting.prepare(os.fspath(mountpoint), allow_other=options.allow_other), abandon_on_cancel=True
     )
+    staged = None if writing is None else await Staged.open(drive, writing)
+    try:
+        return await _serve(drive, path, options, staged, on_ready)
+    finally:
+        if staged is not None:
+            with trio.CancelScope(shield=True):
+                await staged.close()
+
+
+async def _serve(
+    drive: Drive,
+    path: str,
+    options: MountOptions,
+    staged: Staged | None,
+    on_ready: Callable[[], None] | None,
+) -> Ending:
     async with trio.open_nursery() as nursery:
-        operations = DriveOperations(drive, options, nursery)
+        if staged is None:
+            operations = DriveOperations(drive, options, nursery)
+        else:
+            operations = staged.operations(options, nursery)
+            nursery.start_soon(staged.flusher.run)
         session = _Session(operations, path)
-        session.mount(_fuse_options(drive, options))
+        session.mount(_fuse_options(drive, options, is_writable=staged is not None))
         nursery.start_soon(session.serve)
         try:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
-            nursery.start_soon(session.follower(drive).run)
+            nursery.start_soon(session.follower(drive, staged).run)
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
@@ -132,9 +158,13 @@ class _Session:
         await self.stopping.wait()
         scope.cancel()
 
-    def follower(self, drive: Drive) -> Follower:
+    def follower(self, drive: Drive, staged: Staged | None) -> Follower:
         """Return what follows ``drive`` for this mount."""
         shown = self._operations
+        if staged is not None:
+            return WorkspaceFollower(
+                drive, shown, shown.inodes, shown.files, shown.waits, self.invalidator, staged.maker.rebase
+            )
         return Follower(drive, shown, shown.inodes, shown.files, shown.waits, self.invalidator)
 
     async def end(self) -> None:
@@ -168,8 +198,9 @@ def _touch(path: str) -> None:
         logger.info("%s: its root cannot be read yet: %s", path, error.strerror)
 
 
-def _fuse_options(drive: Drive, options: MountOptions) -> set[str]:
-    chosen = {"default_permissions", "ro", f"fsname=hyperfs:{short(drive.key)}", "subtype=hyperfs"}
+def _fuse_options(drive: Drive, options: MountOptions, *, is_writable: bool) -> set[str]:
+    access = "rw" if is_writable else "ro"
+    chosen = {"default_permissions", access, f"fsname=hyperfs:{short(drive.key)}", "subtype=hyperfs"}
     if options.allow_other:
         chosen.add("allow_other")
     return chosen

@@ -1,9 +1,11 @@
 """Workspaces over drives in memory, spoken to by paths."""
 
+import errno
 import stat as st
 from pathlib import Path
 from typing import Self
 
+from hyperfs.errors import PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.committing import CommitMaker, Outcome
 from hyperfs.mount.staging.recovery import recover
@@ -44,7 +46,10 @@ class Paths:
 
     async def place(self, path: str) -> tuple[int, str]:
         above, _, name = path.rpartition("/")
-        return await self.number(above), name
+        number = await self.number(above)
+        if not st.S_ISDIR((await self.workspace.attributes(number)).mode):
+            raise PathError(errno.ENOTDIR, above, "it is not a directory")
+        return number, name
 
     async def make(self, path: str, mode: int = st.S_IFREG | 0o644, linkname: str | None = None) -> int:
         node = await self.workspace.make(*await self.place(path), mode, uid=0, gid=0, linkname=linkname)

@@ -118,14 +118,14 @@ class CommitMaker:
     async def _send(self, plan: Plan, operations: list[Operation]) -> int:
         """Commit, and return the version; when nobody answered, look whether it stands."""
         workspace = self.workspace
-        workspace.journal.add(probe_of(plan, operations[0]))
+        workspace.journal.add(probe_of(plan, operations[-1]))
         await workspace.sync()
         try:
             return await self._committer.commit(operations, expected_version=plan.version)
         except (ConflictingLength, DaemonError):
             with trio.move_on_after(30):
                 await self._drive.metadata.wait_longer(plan.version)
-            if await stands(self._drive.snapshot(), plan.version, operations[0]):
+            if await stands(self._drive.snapshot(), plan.version, operations[-1]):
                 return self._drive.version
             raise
 
@@ -320,7 +320,11 @@ async def stands(snapshot: Snapshot, version: int, operation: Operation) -> bool
     """Tell whether a commit that was to follow ``version``, ``operation`` being one of it, was made."""
     if snapshot.version <= version:
         return False
-    node = await snapshot.trie.get(operation.path)
     if isinstance(operation, Put):
+        node = await snapshot.trie.get(operation.path)
         return node is not None and node.value == operation.value and node.seq >= version
-    return node is None
+    try:
+        await snapshot.stat(operation.path)
+    except PathError:
+        return True
+    return False

@@ -1,10 +1,10 @@
 """What one commit holds: the difference between what is staged at one instant and the version below.
 
 The rules: the plan is of one instant, so nobody ever sees a rename without the file that was written before it. A path
-gets one node, whatever happened to it in between, and a path that is put is not deleted.
+gets one node, whatever happened to it in between. What is not where it was goes first, each directory with one node;
+a file that is put again is not deleted before.
 """
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from hyperfs.drive import names
@@ -13,7 +13,7 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Frozen
 from hyperfs.mount.staging.nodes import Node, Place
 from hyperfs.mount.staging.tree import Tree
-from hyperfs.trie import Delete, Operation, Put
+from hyperfs.trie import DeleteTree, Operation, Put
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Plan:
     journal: int
     puts: list[PlannedNode] = field(default_factory=list)
     copies: list[Put] = field(default_factory=list)
-    deletes: list[Delete] = field(default_factory=list)
+    deletes: list[DeleteTree] = field(default_factory=list)
     displaced: list[Node] = field(default_factory=list)
 
     @property
@@ -48,7 +48,7 @@ class Plan:
     def operations(self) -> list[Operation]:
         """Return what is to be committed, once every content stands in the drive."""
         puts = [Put(put.path, encode_stat(put.stat), flags=_flags(put.stat)) for put in self.puts]
-        return [*puts, *self.copies, *self.deletes]
+        return [*self.deletes, *puts, *self.copies]
 
 
 async def gather(tree: Tree, journal: int, held: frozenset[int]) -> Plan:
@@ -60,18 +60,15 @@ async def gather(tree: Tree, journal: int, held: frozenset[int]) -> Plan:
         plan.puts.append(PlannedNode(node, node.place, tree.path(number), node.stat, node.generation))
     put_paths = {put.path for put in plan.puts}
     outermost = _Displaced(tree)
-    deleted: dict[str, str] = {}
     for node in tree.displaced.values():
         plan.displaced.append(node)
         base = tree.base_path(node.number)
         if base is None:
             continue
-        if not outermost.is_covered(base):
-            deleted |= {path: key async for path, key, _, _ in _nodes_from(tree, base)}
+        if not outermost.is_covered(base) and (node.is_directory or base not in put_paths):
+            plan.deletes.append(DeleteTree(base))
         if node.place is not None and node.is_directory:
             plan.copies += await _copies(tree, node, base, outermost, put_paths)
-    copied = {copy.path for copy in plan.copies}
-    plan.deletes = [Delete(key) for path, key in deleted.items() if path not in put_paths and path not in copied]
     return plan
 
 
@@ -122,19 +119,14 @@ async def _copies(tree: Tree, node: Node, base: str, displaced: _Displaced, put_
     """Return what puts everything below a moved directory at its new place, less what is put or was moved itself."""
     target = tree.path(node.number)
     found = []
-    async for path, _, value, flags in _nodes_from(tree, base):
+    async for entry in tree.snapshot.trie.iterate(base):
+        path = names.normalise(entry.key)
         if path == base or displaced.is_covered_within(path, base):
             continue
         moved = target + path[len(base) :]
         if moved not in put_paths:
-            found.append(Put(moved, value, flags=flags))
+            found.append(Put(moved, entry.value, flags=entry.flags))
     return found
-
-
-async def _nodes_from(tree: Tree, path: str) -> AsyncIterator[tuple[str, str, bytes | None, int]]:
-    """Yield (path, key as it is spelt, value, flags) of every node at and below ``path``."""
-    async for node in tree.snapshot.trie.iterate(path):
-        yield names.normalise(node.key), node.key, node.value, node.flags
 
 
 def _flags(stat: Stat) -> int:

@@ -14,7 +14,7 @@ from hyperfs.mount.staging.committing import stands
 from hyperfs.mount.staging.journal import Record
 from hyperfs.mount.staging.nodes import Node
 from hyperfs.mount.staging.workspace import Renaming, Workspace
-from hyperfs.trie import Delete, Put
+from hyperfs.trie import DeleteTree, Put
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ async def _committed_through(snapshot: Snapshot, files: dict[int, list[Record]])
             if record[0] != "p":
                 continue
             _, _, journal, version, is_put, path, value = record
-            if await stands(snapshot, version, Put(path, value) if is_put else Delete(path)):
+            if await stands(snapshot, version, Put(path, value) if is_put else DeleteTree(path)):
                 done = max(done, journal)
     return done
 

@@ -54,6 +54,8 @@ class Tree:
         self.dirty: dict[int, Node] = {}
         self.displaced: dict[int, Node] = {}
         self.opened: dict[int, int] = {}
+        self.changes = 0
+        """Counts what was changed, so that who has looked knows whether it is still so."""
         self.inodes = Numbers(snapshot.key, self.nodes.__contains__)
         root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
         self.root = self.nodes[ROOT] = root
@@ -217,12 +219,14 @@ class Tree:
     def mark(self, node: Node) -> None:
         """Note that a node was changed."""
         node.generation += 1
+        self.changes += 1
         if node.parent is not None:
             self.dirty[node.number] = node
 
     def take_out(self, node: Node) -> None:
         """Take a node from its place; it is nowhere until `put_in`."""
         assert node.parent is not None
+        self.changes += 1
         parent = self.nodes[node.parent]
         if parent.children.get(node.name) == node.number:
             del parent.children[node.name]

@@ -58,6 +58,7 @@ class Workspace:
     ) -> None:
         """Stage in ``directory``, which is this workspace's alone."""
         directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
         self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()))
         self.segments = Segments(directory)
         self.journal = Journal(directory)

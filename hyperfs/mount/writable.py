@@ -1,0 +1,401 @@
+"""What the kernel asks of a mounted drive that may be changed: a file system over a `Workspace`.
+
+The rules: an operation is a few words to the workspace, which knows what POSIX says; what is here is what only the
+kernel needs: inode counts, handles, how long to believe an answer. What lies in a drive that is mounted in this one is
+read as in a read-only mount. Nothing the kernel did itself is told to it again.
+"""
+
+import errno
+import os
+import stat as st
+from collections import OrderedDict
+from functools import partial
+
+import pyfuse3
+import trio
+
+from hyperfs.core.reader import Run
+from hyperfs.drive import names
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.entry import Entry
+from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import Stat
+from hyperfs.errors import PathError
+from hyperfs.mount.attributes import (
+    LATEST_NS,
+    LIVE_SECONDS,
+    Presenter,
+    content_number,
+    kind_of,
+    lasting_seconds,
+)
+from hyperfs.mount.directories import ROW, Listing
+from hyperfs.mount.edge import answers_errors
+from hyperfs.mount.inodes import NO_CONTENT
+from hyperfs.mount.operations import DriveOperations, presented
+from hyperfs.mount.options import MountOptions
+from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
+from hyperfs.mount.staging.tree import Found
+from hyperfs.mount.staging.workspace import USER, Renaming, Workspace
+
+_RENAME_FLAGS = {0: Renaming.REPLACE, 1: Renaming.NO_REPLACE, 2: Renaming.EXCHANGE}
+_FILES = st.S_IFREG, st.S_IFIFO, st.S_IFSOCK
+_STAGED_CONTENT = 1
+_KEPT_ATIMES = 4096
+
+
+class WritableOperations(DriveOperations):
+    """The operations of a writable mount."""
+
+    def __init__(self, drive: Drive, options: MountOptions, nursery: trio.Nursery, workspace: Workspace) -> None:
+        self.workspace = workspace
+        super().__init__(drive, options, nursery)
+        self.inodes = workspace.inodes
+        self._reading_seconds = options.timeout_seconds
+        self._atimes: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version below what is staged."""
+        return self.workspace.tree.snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """The workspace alone moves to another version."""
+
+    def committed(self, number: int, stat: Stat) -> None:
+        """Note that a file has another run now, with the bytes that the kernel has pages of."""
+        if number in self.inodes and self.inodes[number].content != NO_CONTENT:
+            self.inodes.set_content(number, content_number(self.drive.key, stat))
+
+    # Looking
+
+    @answers_errors
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """Find a name; that it is absent is an answer too, which the kernel remembers."""
+        if len(name) > names.MAX_NAME_BYTES:
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        try:
+            text = name.decode()
+        except UnicodeDecodeError:
+            return self._presenter.absent(LIVE_SECONDS)
+        with self.waits.limit(self._lookup_seconds, text, busy=parent_inode):
+            found = await self.workspace.find(parent_inode, text)
+        if found is None:
+            return self._presenter.absent(LIVE_SECONDS)
+        return self._answer_found(found, parent_inode, name)
+
+    @answers_errors
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """Return an inode's attributes; of an unlinked one, too."""
+        node = self.workspace.tree.nodes.get(inode)
+        if node is not None:
+            return self._answer(inode, node.attributes_now())
+        with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):
+            entry = await self.workspace.tree.entry(inode)
+        return self._answer(inode, attributes_of(stat_of(entry)), lasting_seconds(entry))
+
+    @answers_errors
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        """Return a symbolic link's target."""
+        with self.waits.limit(self._lookup_seconds, "link", busy=inode):
+            target = await self.workspace.link_target(inode)
+        if target is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return target.encode(errors="surrogateescape")
+
+    @answers_errors
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """Return a handle on a directory, also on one that was removed meanwhile."""
+        return self._open_directory(inode, b"")
+
+    @answers_errors
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """Answer entries from offset ``start_id``, with their attributes as they are now."""
+        directory = self._directories[fh]
+        tree = self.workspace.tree
+        if directory.listing is None or start_id == 0:
+            directory.changes = tree.changes
+            with self.waits.limit(self._lookup_seconds, "directory", busy=directory.number):
+                found = await tree.list(directory.number)
+            directory.listing = Listing(self.snapshot, [_row(name, entry, self._presenter) for name, entry in found])
+        refresh = None if directory.changes == tree.changes else partial(self._refresh, directory.number)
+        current = directory.listing.snapshot is self.snapshot
+        directory.reply(start_id, token, self.inodes, self._presenter, current=current, refresh=refresh)
+
+    def _refresh(self, parent: int, row: bytes) -> bytes | None:
+        """Return a row of a listing as it has to be now; None when it went, or may have."""
+        tree = self.workspace.tree
+        encoded = row[ROW.size :]
+        name = encoded.decode()
+        directory = tree.nodes.get(parent)
+        number = None
+        if directory is not None:
+            number = directory.children.get(name)
+            if number is None and name in directory.hidden:
+                return None
+        if number is None:
+            number = tree.inodes.find(parent, encoded)
+        node = tree.nodes.get(number) if number is not None else None
+        return row if node is None else _row(name, node, self._presenter)
+
+    async def _attributes(self, inode: int) -> dict[str, bytes]:
+        with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):
+            return presented(await self.workspace.user_attributes(inode))
+
+    @answers_errors
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """Tell of the store's disk, less what is staged and will be needed once more for the commit."""
+        disk = await trio.to_thread.run_sync(os.statvfs, self.workspace.directory)
+        needed = -(-self.workspace.uncommitted_bytes // disk.f_frsize)
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize, answer.f_frsize = disk.f_bsize, disk.f_frsize
+        answer.f_blocks = disk.f_blocks
+        answer.f_bfree = max(0, disk.f_bfree - needed)
+        answer.f_bavail = max(0, disk.f_bavail - needed)
+        answer.f_files, answer.f_ffree, answer.f_favail = disk.f_files, disk.f_ffree, disk.f_favail
+        answer.f_namemax = names.MAX_NAME_BYTES
+        return answer
+
+    # Open files
+
+    @answers_errors
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """Open a file. The kernel keeps its pages: whatever changed it went through the kernel, or it was told."""
+        writing = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
+        with self.waits.limit(self._lookup_seconds, "opening", busy=inode):
+            content = await self.workspace.open(inode, writing=writing)
+            if content is None:
+                return await super().open(inode, flags, ctx)
+            if flags & os.O_TRUNC:
+                try:
+                    await self.workspace.set_attributes(inode, size=0)
+                except BaseException:
+                    self.workspace.released(inode)
+                    raise
+        keep = self.inodes[inode].content != NO_CONTENT
+        node = self.workspace.tree.nodes[inode]
+        self.inodes.set_content(
+            inode, _STAGED_CONTENT if content.is_dirty else content_number(self.drive.key, node.stat)
+        )
+        return pyfuse3.FileInfo(fh=await self._handle(inode), keep_cache=keep)
+
+    @answers_errors
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Make a file and open it."""
+        node = await self._make(parent_inode, name, st.S_IFREG | st.S_IMODE(mode), ctx)
+        self.workspace.opened(node.number)
+        self.inodes.set_content(node.number, _STAGED_CONTENT)
+        handle = await self._handle(node.number)
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True), self._answer_made(node)
+
+    @answers_errors
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """Return bytes of an open file, staged ones included."""
+        handle = self.files[fh]
+        content = self.workspace.content(handle.number)
+        if content is None:
+            return await self.files.read(handle, off, size)
+        below = content.below
+        if isinstance(below, OpenFile) and not content.is_dirty:
+            if handle.file is not below:
+                handle.adopt(below)
+            return await self.files.read(handle, off, size)
+        with self.waits.limit(self._reading_seconds, handle.name, busy=handle.number):
+            return await content.read(off, size)
+
+    @answers_errors
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Write to an open file."""
+        self.workspace.write(self.files[fh].number, off, buf)
+        return len(buf)
+
+    @answers_errors
+    async def flush(self, fh: int) -> None:
+        """A descriptor was closed: what was written to it outlives this process from now on."""
+        handle = self.files[fh]
+        handle.demote()
+        self.workspace.log_content(handle.number)
+
+    @answers_errors
+    async def release(self, fh: int) -> None:
+        """Close a file. What was written through a mapping comes between flush and this."""
+        number = self.files[fh].number
+        self.files.release(fh)
+        if self.workspace.content(number) is not None:
+            try:
+                self.workspace.log_content(number)
+            finally:
+                self.workspace.released(number)
+
+    @answers_errors
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """Make a file durable. It is not committed by that: a database's syncs would append it each time."""
+        await self.workspace.sync(self.files[fh].number)
+
+    @answers_errors
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Make all that is staged durable."""
+        await self.workspace.sync()
+
+    # Changing
+
+    @answers_errors
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+        return self._answer_made(await self._make(parent_inode, name, st.S_IFDIR | st.S_IMODE(mode), ctx))
+
+    @answers_errors
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a file, FIFO or socket. EPERM for a device: the format keeps no number for it."""
+        if st.S_IFMT(mode) not in _FILES:
+            raise pyfuse3.FUSEError(errno.EPERM)
+        return self._answer_made(await self._make(parent_inode, name, mode, ctx))
+
+    @answers_errors
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a symbolic link."""
+        linkname = target.decode(errors="surrogateescape")
+        return self._answer_made(await self._make(parent_inode, name, st.S_IFLNK | 0o777, ctx, linkname))
+
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Refuse a hard link, as link(2) says of a file system that has none; tools then copy."""
+        raise pyfuse3.FUSEError(errno.EPERM)
+
+    @answers_errors
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove anything but a directory."""
+        with self.waits.limit(self._lookup_seconds, "unlinking", busy=parent_inode):
+            await self.workspace.unlink(parent_inode, _text(name))
+
+    @answers_errors
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove an empty directory."""
+        with self.waits.limit(self._lookup_seconds, "removing", busy=parent_inode):
+            await self.workspace.remove_directory(parent_inode, _text(name))
+
+    @answers_errors
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """Rename anything, as the flags say. EINVAL for those that make a whiteout."""
+        how = _RENAME_FLAGS.get(flags)
+        if how is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        with self.waits.limit(self._lookup_seconds, "renaming", busy=parent_inode_old):
+            await self.workspace.rename(parent_inode_old, _text(name_old), parent_inode_new, _text(name_new), how)
+
+    @answers_errors
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Change attributes. A drive keeps no time of access: it is shown for as long as the mount remembers it."""
+        with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):
+            changed = await self.workspace.set_attributes(
+                inode,
+                mode=attr.st_mode if fields.update_mode else None,
+                uid=attr.st_uid if fields.update_uid else None,
+                gid=attr.st_gid if fields.update_gid else None,
+                mtime=attr.st_mtime_ns if fields.update_mtime else None,
+                size=attr.st_size if fields.update_size else None,
+            )
+        if fields.update_atime:
+            self._atimes[inode] = max(0, attr.st_atime_ns)
+            while len(self._atimes) > _KEPT_ATIMES:
+                self._atimes.popitem(last=False)
+        return self._answer(inode, changed)
+
+    @answers_errors
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Set an extended attribute of the user's. EOPNOTSUPP for other namespaces."""
+        await self._set_attribute(inode, name, value)
+
+    @answers_errors
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove an extended attribute."""
+        await self._set_attribute(inode, name, None)
+
+    async def _set_attribute(self, inode: int, name: bytes, value: bytes | None) -> None:
+        text = name.decode(errors="surrogateescape")
+        if not text.startswith(USER):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):
+            there = await self.workspace.user_attributes(inode)
+            if text not in there and text.removeprefix(USER) in there:
+                text = text.removeprefix(USER)  # the reference's writers know no namespaces
+            await self.workspace.set_user_attribute(inode, text, value)
+
+    async def _make(
+        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, linkname: str | None = None
+    ) -> Node:
+        with self.waits.limit(self._lookup_seconds, "making", busy=parent):
+            return await self.workspace.make(parent, _text(name), mode, uid=ctx.uid, gid=ctx.gid, linkname=linkname)
+
+    async def _handle(self, inode: int) -> int:
+        content = self.workspace.content(inode)
+        below = content.below if content is not None else None
+        if not isinstance(below, OpenFile):
+            below = OpenFile(await self.drive.content(), Run(range(0), 0, 0))
+        try:
+            name = self.workspace.tree.path(inode)
+        except PathError:
+            name = "an unlinked file"
+        return self.files.open(inode, below, name)
+
+    def _answer_found(self, found: Found, parent: int, name: bytes) -> pyfuse3.EntryAttributes:
+        attributes = found.attributes
+        if found.node is not None:
+            number = found.node.number
+            self.workspace.inodes.looked_up(number)
+            return self._answer(number, attributes)
+        assert found.entry is not None
+        number = self.inodes.remember(parent, name, kind_of(attributes.mode))
+        return self._answer(number, attributes, lasting_seconds(found.entry))
+
+    def _answer_made(self, node: Node) -> pyfuse3.EntryAttributes:
+        self.workspace.inodes.looked_up(node.number)
+        return self._answer(node.number, node.attributes_now())
+
+    def _answer(self, number: int, attributes: Attributes, seconds: float = LIVE_SECONDS) -> pyfuse3.EntryAttributes:
+        answer = self._presenter.of_attributes(number, attributes, seconds)
+        atime = self._atimes.get(number)
+        if atime is not None:
+            answer.st_atime_ns = atime
+        return answer
+
+
+def _text(name: bytes) -> str:
+    if len(name) > names.MAX_NAME_BYTES:
+        raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+    return name.decode(errors="surrogateescape")
+
+
+def _row(name: str, entry: Node | Entry, presenter: Presenter) -> bytes:
+    if isinstance(entry, Node):
+        attributes, seconds = entry.attributes_now(), LIVE_SECONDS
+    else:
+        attributes, seconds = attributes_of(stat_of(entry)), lasting_seconds(entry)
+    mode, uid, gid = presenter.owner_and_mode(attributes)
+    mtime, ctime = min(attributes.mtime, LATEST_NS), min(attributes.ctime, LATEST_NS)
+    return ROW.pack(mode, uid, gid, attributes.size, mtime, ctime, seconds) + name.encode()

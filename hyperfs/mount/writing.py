@@ -1,0 +1,76 @@
+"""What makes a mount writable: a workspace, what commits it, and the operations over it, put together.
+
+The rule: before the folder can be used everything that an earlier process staged is staged again, and after it was
+unmounted everything is committed, or stays for the next process.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from hyperfs.drive.committer import Committer
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.stat import Stat
+from hyperfs.errors import HyperfsError, short
+from hyperfs.mount.options import MountOptions
+from hyperfs.mount.staging.committing import CommitMaker
+from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS, Flusher
+from hyperfs.mount.staging.recovery import recover
+from hyperfs.mount.staging.workspace import Workspace
+from hyperfs.mount.writable import WritableOperations
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a mount writes: commits go to ``committer``; ``directory`` holds what is staged, and is this drive's alone.
+
+    All that is staged is committed ``flush_seconds`` after the first change, or sooner.
+    """
+
+    committer: Committer
+    directory: Path
+    flush_seconds: float = DEFAULT_INTERVAL_SECONDS
+
+
+class Staged:
+    """The writable side of one mount. Made by `open`; `close` commits and lets go of the files."""
+
+    def __init__(self, drive: Drive, workspace: Workspace, writing: Writing) -> None:
+        self.workspace = workspace
+        self.maker = CommitMaker(workspace, drive, writing.committer, self._committed)
+        self.flusher = Flusher(self.maker, interval_seconds=writing.flush_seconds)
+        self._drive = drive
+        self._operations: WritableOperations | None = None
+
+    @classmethod
+    async def open(cls, drive: Drive, writing: Writing) -> "Staged":
+        """Take up what is staged in the directory. Raises OSError, and what reading the drive raises."""
+        workspace = Workspace(drive.snapshot(), writing.directory)
+        count = await recover(workspace)
+        if count:
+            logger.info("drive %s: %d changes of an earlier mount are staged again", short(drive.key), count)
+        return cls(drive, workspace, writing)
+
+    def operations(self, options: MountOptions, nursery: trio.Nursery) -> WritableOperations:
+        """Return the operations that FUSE calls."""
+        self._operations = WritableOperations(self._drive, options, nursery, self.workspace)
+        return self._operations
+
+    async def close(self) -> None:
+        """Commit what is staged; what cannot be committed now stays staged."""
+        try:
+            await self.flusher.flush()
+        except (HyperfsError, OSError) as error:
+            logger.warning(
+                "drive %s: what was written stays staged for the next mount: %s", short(self._drive.key), error
+            )
+        finally:
+            self.workspace.close()
+
+    def _committed(self, number: int, stat: Stat) -> None:
+        if self._operations is not None:
+            self._operations.committed(number, stat)
