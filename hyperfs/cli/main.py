@@ -62,7 +62,8 @@ class _Group(click.Group):
 
 @click.command(
     cls=_Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    # "color": what goes into a pipe keeps names as they are; without it click leaves control sequences out
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": True},
     epilog=examples(
         "hyperfs import ./photos                              make a drive; prints its key",
         "hyperfs serve KEY --listen 0.0.0.0:3282              offer it to others",

@@ -23,7 +23,7 @@ from hyperfs.drive.importer import Compare, Progress, ProgressCallback
 from hyperfs.drive.scan import Skipped
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
-from hyperfs.errors import HyperfsError, NotADrive, PathError, UnknownVersion
+from hyperfs.errors import HyperfsError, InvalidRun, NotADrive, PathError, UnknownVersion, short
 
 ENTRIES_AT_ONCE = 256
 SMALL_BYTES = 512 * 1024
@@ -52,9 +52,10 @@ async def export(
 ) -> ExportResult:
     """Copy what is below ``path`` (or the file at it) into the folder ``target``, which is made if need be.
 
-    Nothing in the target is deleted. What cannot be written, because something else is in the way or the file system
-    does not take it, is in the result's ``skipped``. Raises OSError for what concerns all (no space, no permission for
-    the target itself), `PathError` for ``path``, and `BlockNotAvailable`.
+    Nothing in the target is deleted. What cannot be written, because something else is in the way, the file system does
+    not take it, or the drive names blocks that it does not have, is in the result's ``skipped``. Raises OSError for
+    what concerns all (no space, no permission for the target itself), `PathError` for ``path``, and
+    `BlockNotAvailable`.
     """
     path = names.normalise(path)
     start = await snapshot.stat(path)
@@ -91,6 +92,7 @@ class _Exporting:
         self._on_progress = on_progress
         self._seen_files = 0
         self._seen_bytes = 0
+        self._updated: set[bytes] = set()
         self.files = 0
         self.byte_count = 0
         self.unchanged = 0
@@ -145,19 +147,28 @@ class _Exporting:
     async def _small(self, directory: str, items: list[_Wanted]) -> None:
         if not items:
             return
-        opened = [(item, await self._snapshot.open(item.entry) if item.stat.is_file else None) for item in items]
-        await _fetch_all([file for _, file in opened if file is not None])
-        filled = [
-            _Wanted(item.entry, item.stat, None if file is None else await file.read(0, file.size))
-            for item, file in opened
-        ]
+        opened: list[tuple[_Wanted, OpenFile]] = []
+        for item in items:
+            if item.stat.is_file:
+                file = await self._open(item)
+                if file is not None:
+                    opened.append((item, file))
+        await _fetch_all([file for _, file in opened])
+        filled = [item for item in items if not item.stat.is_file]
+        for item, file in opened:
+            try:
+                filled.append(_Wanted(item.entry, item.stat, await file.read(0, file.size)))
+            except InvalidRun as error:
+                self._skip(item.entry.path, error)
         if self._compare is Compare.CHECKSUM:
             filled = await trio.to_thread.run_sync(self._unequal, directory, filled)
         await trio.to_thread.run_sync(self._write_small, directory, filled)
         self._tell()
 
     async def _large(self, directory: str, item: _Wanted) -> None:
-        file = await self._snapshot.open(item.entry)
+        file = await self._open(item)
+        if file is None:
+            return
         if self._compare is Compare.CHECKSUM and await self._equal_large(directory, item, file):
             await trio.to_thread.run_sync(self._keep, directory, item)
             return
@@ -177,9 +188,30 @@ class _Exporting:
 
             await file.copy_to(write, start=start)
             await trio.to_thread.run_sync(self._finish_part, directory, part, item, identity)
+        except InvalidRun as error:
+            self._skip(entry.path, error)
+            await trio.to_thread.run_sync(self._drop_part, directory, entry.name, identity)
         finally:
             os.close(part)
         self._tell()
+
+    async def _open(self, item: _Wanted) -> OpenFile | None:
+        """Return what reads a file; skip it when it names blocks past the end: one lie must not hold up all the rest.
+
+        Of a content core of which nothing is known yet, the end is not known either.
+        """
+        file = await self._snapshot.open(item.entry)
+        core = file.core
+        if file.run.blocks.stop <= core.length:
+            return file
+        if core.key not in self._updated:
+            self._updated.add(core.key)
+            await core.update()
+        if file.run.blocks.stop <= core.length or core.length == 0:
+            return file
+        reason = f"its last block is {file.run.blocks.stop - 1}, where core {short(core.key)} has {core.length} blocks"
+        self.skipped.append(Skipped(item.entry.path, reason))
+        return None
 
     async def _equal_large(self, directory: str, item: _Wanted, file: OpenFile) -> bool:
         local = await trio.to_thread.run_sync(self._digest, directory, item)
@@ -298,6 +330,10 @@ class _Exporting:
                 start = 0
             os.lseek(part, start, os.SEEK_SET)
             return part, start
+
+    def _drop_part(self, directory: str, name: str, identity: bytes) -> None:
+        with self._below.directory(directory) as descriptor:
+            os.unlink(beneath.part_name(name, identity), dir_fd=descriptor)
 
     def _finish_part(self, directory: str, part: int, item: _Wanted, identity: bytes) -> None:
         try:
