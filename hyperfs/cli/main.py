@@ -4,6 +4,7 @@ The rule: whatever goes wrong below ends here, as one line and an exit status.
 """
 
 import importlib
+import io
 import sys
 from typing import Any
 
@@ -91,6 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
         argument == "--verbose" or (argument[:1] == "-" and argument[1:] and set(argument[1:]) == {"v"})
         for argument in (sys.argv[1:] if arguments is None else arguments)
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # links and attributes need not be UTF-8
     try:
         outcome: Any = cli.main(arguments, prog_name="hyperfs", standalone_mode=False)
         sys.stdout.flush()

@@ -16,12 +16,12 @@ import click
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(_valid(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_json_line(value: Any) -> None:
     """Print ``value`` as JSON on one line, for outputs that come bit by bit."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(_valid(json.dumps(value, ensure_ascii=False)))
 
 
 def shown(name: str) -> str:
@@ -93,3 +93,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     Console().print(table)
+
+
+def _valid(text: str) -> str:
+    """Return JSON as text that UTF-8 can hold: a byte of a name that is none stays, as an escape such as \\udcff."""
+    return text.encode(errors="backslashreplace").decode()

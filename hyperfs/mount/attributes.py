@@ -22,7 +22,8 @@ _NOBODY = 65534
 _NO_ID = 0xFFFF_FFFF
 _SECTOR_BYTES = 512
 _READ_BYTES = 128 * 1024
-LATEST_NS = ((1 << 63) - 1) // 1000 * MILLISECOND_NS
+LATEST_NS = ((1 << 64) - 1) // MILLISECOND_NS * MILLISECOND_NS
+"""The last time that 64 bits hold, in the year 2554; a drive may claim a later one."""
 _LARGEST = (1 << 63) - 1
 _KNOWN_KINDS = frozenset((st.S_IFREG, st.S_IFDIR, st.S_IFLNK, st.S_IFIFO, st.S_IFSOCK, st.S_IFCHR, st.S_IFBLK))
 

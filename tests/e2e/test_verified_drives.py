@@ -1,5 +1,6 @@
 """A drive whose author is hostile: what cannot be shown is left out, and nothing leads anywhere else."""
 
+import json
 import os
 import re
 import stat
@@ -17,7 +18,20 @@ from hyperfs.trie import Put
 from ..support.commands import Hyperfs, hyperfs_in
 
 UNFIT = ["..", ".", "nul\0name", "n" * 256, "ö" * 128, "no-stat"]
-FIT = ["both", "device", "good", "huge", "line\nbreak", "other-bytes", "out", "self", "set-id", "\x1b[31mred"]
+FIT = [
+    "both",
+    "device",
+    "far-future",
+    "good",
+    "huge",
+    "line\nbreak",
+    "other-bytes",
+    "out",
+    "raw-link",
+    "self",
+    "set-id",
+    "\x1b[31mred",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,8 @@ async def make_hostile(store_path: Path, outside: Path) -> tuple[str, int]:
                 put("huge", Stat(0o100644, size=1 << 60, blocks=1)),
                 put("other-bytes", Stat(0o100644, size=3, blocks=1, offset=0, byte_offset=1)),
                 put("a/beyond", Stat(0o100644, size=4, blocks=1, offset=1 << 40, byte_offset=1 << 50)),
+                put("far-future", Stat(0o100644, mtime=1 << 62, ctime=1 << 63)),
+                put("raw-link", link("\udcff")),
                 put("both", good),
                 put("both/child", good),
                 put("out", link(str(outside))),
@@ -138,6 +154,15 @@ def test_a_record_that_lies_about_its_bytes_is_an_error(hostile: Hostile, name: 
 def test_a_device_leads_to_no_device(hostile: Hostile) -> None:
     with pytest.raises(PermissionError):
         (hostile.folder / "device").open("rb").close()
+
+
+def test_a_link_to_what_is_not_utf_8_keeps_its_bytes(hostile: Hostile) -> None:
+    assert os.readlink(os.fsencode(hostile.folder / "raw-link")) == b"\xff"
+    strict = {**hostile.reader.environment, "PYTHONIOENCODING": "utf-8:strict"}
+    listing = hostile.reader.run("ls", "-l", hostile.key, env=strict)
+    assert b"raw-link -> \xff\n" in listing.stdout
+    told = hostile.reader.run("stat", "--json", hostile.key, "raw-link", env=strict)
+    assert json.loads(told.stdout)["target"] == "\udcff"
 
 
 def test_an_export_stays_inside_its_target(hostile: Hostile, tmp_path: Path) -> None:

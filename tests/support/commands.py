@@ -35,8 +35,8 @@ class Hyperfs:
     def start(self, *arguments: str | Path, wrapper: tuple[str, ...] = (), **more: Any) -> "subprocess.Popen[bytes]":
         """Start a command; its output comes through pipes."""
         command = [*wrapper, sys.executable, "-m", "hyperfs.cli.main", *map(str, arguments)]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        return subprocess.Popen(command, env=self.environment, cwd=self.store.parent, **pipes)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, **{"env": self.environment, "cwd": self.store.parent, **pipes, **more})
 
     def run(self, *arguments: str | Path, **more: Any) -> "subprocess.CompletedProcess[bytes]":
         """Run a command to its end."""
