@@ -124,8 +124,7 @@ def import_small(workspace: Workspace) -> Iterator[Sides]:
 def import_large(workspace: Workspace) -> Iterator[Sides]:
     """Import one file of 1 GiB: the whole command, against the reference's writing alone.
 
-    hyperfs returns when the file is durable, the reference when the kernel has it. The limit is what the disk can do:
-    a plain copy that is synced.
+    Both return when the kernel has the file. The limit is what the disk can do: a plain copy that is synced.
     """
     source = workspace.new_directory("large")
     source.mkdir()

@@ -15,7 +15,7 @@ import trio
 from hyperfs import flat_tree
 from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.files import CoreFiles, open_files
-from hyperfs.core.format import HYPERCORE_9, CoreFormat
+from hyperfs.core.format import HYPERCORE_9, CoreFormat, Hashes
 from hyperfs.core.growth import Growth, grow
 from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
@@ -49,6 +49,9 @@ from hyperfs.storage import Directory
 log = logging.getLogger(__name__)
 
 _THREAD_BYTES = 256 * 1024
+_LARGE_BLOCK_BYTES = 16 * 1024
+_WRITER_HASHES_ONE_OF = 3
+_MANY_BLOCKS = 256
 _MAX_NODES = 1 << 14
 _MAX_PENDING_SIGNATURES = 4096
 
@@ -266,9 +269,9 @@ class Core(LocalReader):
                 roots = await patiently(lambda: self._own_all(flat_tree.full_roots(start)))
             total = sum(sizes)
             if total >= _THREAD_BYTES:
-                growth = await self._grow_in_threads(roots, start, blocks)
+                growth = await self._grow_in_threads(roots, start, blocks, sizes)
             else:
-                growth = grow(self.format, roots, start, blocks)
+                growth = grow(self.format, roots, start, self.format.leaf_hashes(blocks), sizes)
                 self._write_blocks(blocks)
             self._write_growth(growth)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
@@ -511,22 +514,33 @@ class Core(LocalReader):
         for start, end in places:
             self._files.data.file.punch_hole(start, end - start)
 
-    async def _grow_in_threads(self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes]) -> Growth:
+    async def _grow_in_threads(
+        self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes], sizes: Sequence[int]
+    ) -> Growth:
         """Hash and write blocks side by side; nothing counts until `_take_over`."""
+        # Large blocks are hashed without the interpreter's lock: who writes can take over some of that.
+        share = len(blocks) // _WRITER_HASHES_ONE_OF if sum(sizes) // len(blocks) >= _LARGE_BLOCK_BYTES else 0
+        first: Hashes = []
         failures: list[OSError] = []
+
+        def write_and_hash() -> None:
+            self._write_blocks(blocks)
+            first.extend(self.format.leaf_hashes(blocks[:share]))
 
         async def write() -> None:
             try:
-                await trio.to_thread.run_sync(self._write_blocks, blocks)
+                await trio.to_thread.run_sync(write_and_hash)
             except OSError as error:
                 failures.append(error)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
-            growth = await trio.to_thread.run_sync(grow, self.format, roots, start, blocks)
+            rest = await trio.to_thread.run_sync(self.format.leaf_hashes, blocks[share:])
         if failures:
             raise failures[0]
-        return growth
+        if len(blocks) < _MANY_BLOCKS:
+            return grow(self.format, roots, start, first + rest, sizes)
+        return await trio.to_thread.run_sync(grow, self.format, roots, start, first + rest, sizes)
 
     def _write_blocks(self, blocks: Sequence[bytes]) -> None:
         data = self._files.data.file

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperfs import flat_tree
-from hyperfs.core.format import CoreFormat
+from hyperfs.core.format import CoreFormat, Hashes
 from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import NODE_BYTES
 
@@ -38,16 +38,20 @@ class Growth:
         return ranges
 
 
-def grow(core_format: CoreFormat, roots: Sequence[TreeNode], length: int, blocks: Sequence[bytes]) -> Growth:
-    """Return what appending ``blocks`` (at least one) to a tree of ``length`` blocks with ``roots`` adds."""
-    end = length + len(blocks)
+def grow(
+    core_format: CoreFormat, roots: Sequence[TreeNode], length: int, hashes: Hashes, sizes: Sequence[int]
+) -> Growth:
+    """Return what appending blocks (at least one) of these hashes and sizes to a tree of ``length`` blocks adds.
+
+    ``roots`` are the tree's until now.
+    """
+    end = length + len(hashes)
     base = 2 * length
-    region = bytearray(NODE_BYTES * (2 * len(blocks) - 1))
+    region = bytearray(NODE_BYTES * (2 * len(hashes) - 1))
     old_roots = {root.index: root for root in roots}
     tops = dict(old_roots)
     left: list[TreeNode] = []
-    hashes = core_format.leaf_hashes(blocks)
-    sizes = list(map(len, blocks))
+    hashes, sizes = list(hashes), list(sizes)
     depth = 0
     while hashes:
         first = length >> depth

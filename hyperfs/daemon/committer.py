@@ -15,6 +15,7 @@ import trio
 from hyperfs.core.reader import Run
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
+from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
 from hyperfs.errors import DaemonError
 from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
@@ -85,35 +86,67 @@ class DaemonLease:
         self._byte_length: int = granted["byte_length"]
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
-        self._under_way: deque[Pending] = deque()
+        self._under_way: deque[tuple[Pending, memoryview | None]] = deque()
+        self._spare: list[memoryview] = []
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
         """Append ``blocks`` and return where they will be. Raises what an earlier append failed of."""
         start, byte_offset = self._length, self._byte_length
         for block in blocks:
             if self._gathered and self._gathered_bytes + len(block) > FRAME_BYTES:
-                await self._send()
+                await self._send_gathered()
             self._gathered.append(block)
             self._gathered_bytes += len(block)
             self._length += 1
             self._byte_length += len(block)
             if self._gathered_bytes >= FRAME_BYTES or len(self._gathered) >= FRAME_BLOCKS:
-                await self._send()
+                await self._send_gathered()
         return Run(range(start, self._length), byte_offset, self._byte_length - byte_offset)
+
+    async def append_piece(self, read_into: ReadInto) -> Run:
+        """Append what ``read_into`` has. See `ContentLease.append_piece`; raises as `append`."""
+        if self._gathered:
+            await self._send_gathered()
+        await self._make_room()
+        buffer = self._spare.pop() if self._spare else memoryview(bytearray(PIECE_BYTES))
+        size = await trio.to_thread.run_sync(read_into, buffer)
+        blocks = chunks_of(buffer[:size])
+        start, byte_offset = self._length, self._byte_length
+        self._length += len(blocks)
+        self._byte_length += size
+        if blocks:
+            self._send(blocks, buffer)
+        else:
+            self._spare.append(buffer)
+        return Run(range(start, self._length), byte_offset, size)
 
     async def flush(self) -> None:
         """Return once everything appended stands in the content core. Raises what an append failed of."""
         if self._gathered:
-            await self._send()
+            await self._send_gathered()
         while self._under_way:
-            await self._under_way.popleft().wait()
+            await self._await_oldest()
 
-    async def _send(self) -> None:
-        while len(self._under_way) >= IN_FLIGHT or (self._under_way and self._under_way[0].done.is_set()):
-            await self._under_way.popleft().wait()
+    async def _send_gathered(self) -> None:
+        await self._make_room()
         blocks, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        self._send(blocks, None)
+
+    def _send(self, blocks: list[bytes], buffer: memoryview | None) -> None:
+        """Send a frame; ``buffer`` is what the blocks are views of, to be used again once it is answered."""
         sizes = [len(block) for block in blocks]
-        self._under_way.append(self._client.send("content.append", payload=blocks, lease=self._id, sizes=sizes))
+        pending = self._client.send("content.append", payload=blocks, lease=self._id, sizes=sizes)
+        self._under_way.append((pending, buffer))
+
+    async def _make_room(self) -> None:
+        while len(self._under_way) >= IN_FLIGHT or (self._under_way and self._under_way[0][0].done.is_set()):
+            await self._await_oldest()
+
+    async def _await_oldest(self) -> None:
+        pending, buffer = self._under_way.popleft()
+        await pending.wait()
+        if buffer is not None:
+            self._spare.append(buffer)
 
 
 def _encode(operation: Operation) -> list[Any]:

@@ -155,6 +155,7 @@ class Session:
                             await content.append(_blocks(append))
                         except Exception as error:  # noqa: BLE001  answered; what follows it must not be appended
                             broken = error
+                    self._connection.reuse(append.payload)
                     if broken is None:
                         self.reply(append.id)
                     else:

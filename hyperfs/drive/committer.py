@@ -4,9 +4,9 @@ The rules: a commit is visible when it returns, and durable soon after, or once 
 disk before the metadata that names it. A commit that expected another version than it finds changes nothing.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 import trio
 
@@ -19,11 +19,23 @@ from hyperfs.trie import NodeCache, Operation, Trie, encode_batch
 _NEWEST_NODES = 256
 
 
+CHUNK_BYTES = 512 * 1024
+"""How large the blocks of a file are, except for its last."""
+PIECE_BYTES = 8 * CHUNK_BYTES
+
+ReadInto = Callable[[memoryview], int]
+"""Called in a worker thread: fills a buffer and returns how much it put there, less than all of it only at the end."""
+
+
 class ContentLease(Protocol):
     """The right to append to a drive's content core, alone, so that what one appends is one run."""
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
         """Append ``blocks`` and return where they are. Runs of one lease follow one another without a gap."""
+        ...
+
+    async def append_piece(self, read_into: ReadInto) -> Run:
+        """Append what ``read_into`` has, at most `PIECE_BYTES`, in blocks of `CHUNK_BYTES`; return where it is."""
         ...
 
 
@@ -119,9 +131,23 @@ class LocalLease:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._buffer: memoryview | None = None
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
         """Append ``blocks`` and return where they are."""
         byte_offset = self._core.byte_length
         start = await self._core.append(blocks) if blocks else self._core.length
         return Run(range(start, start + len(blocks)), byte_offset, self._core.byte_length - byte_offset)
+
+    async def append_piece(self, read_into: ReadInto) -> Run:
+        """Append what ``read_into`` has. See `ContentLease.append_piece`."""
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(PIECE_BYTES))
+        size = await trio.to_thread.run_sync(read_into, self._buffer)
+        return await self.append(chunks_of(self._buffer[:size]))
+
+
+def chunks_of(content: memoryview) -> list[bytes]:
+    """Cut ``content`` into blocks of `CHUNK_BYTES`, without copying them."""
+    # What appends only hashes and writes them, for which a view is as good as bytes.
+    return [cast(bytes, content[start : start + CHUNK_BYTES]) for start in range(0, len(content), CHUNK_BYTES)]

@@ -18,10 +18,10 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive import names
-from hyperfs.drive.committer import Committer, ContentLease
+from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES, Committer, ContentLease
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
-from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
+from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, decode_stat, encode_stat
 from hyperfs.drive.writer import Clock, milliseconds_now
@@ -33,7 +33,6 @@ BYTES_IN_A_COMMIT = 256 * 1024 * 1024
 SMALL_BYTES = CHUNK_BYTES
 LOAD_BYTES = 4 * 1024 * 1024
 LOAD_FILES = 256
-LARGE_BLOCKS = 16
 _LOADS_UNDER_WAY = 2
 _SCANNED_AT_ONCE = 1000
 _LARGE_ATTEMPTS = 3
@@ -252,15 +251,6 @@ class _Load:
     skipped: list[Skipped]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Some blocks of a large file. With the last one comes its Stat, or why it was not whole."""
-
-    blocks: list[bytes]
-    is_first: bool
-    outcome: Found | Skipped | None
-
-
 class _Importing:
     """One import under way."""
 
@@ -278,21 +268,19 @@ class _Importing:
         self._files = 0
         self._bytes = 0
         self._total_bytes = plan.total_bytes
-        self._large: Run | None = None
 
     async def append_files(self, lease: ContentLease) -> None:
-        """Append all files: a task reads ahead in worker threads while this one appends."""
+        """Append all files: a task reads small ones ahead in worker threads while this one appends."""
         async with open_work() as nursery:
-            sender, receiver = trio.open_memory_channel[_Load | _Part](_LOADS_UNDER_WAY)
+            sender, receiver = trio.open_memory_channel[_Load | Found](_LOADS_UNDER_WAY)
             nursery.start_soon(_read_all, self._plan.source, self._plan.files, sender)
             async with receiver:
                 async for item in receiver:
-                    run = await lease.append(item.blocks)
                     if isinstance(item, _Load):
-                        await self._take_load(item, run)
+                        await self._take_load(item, await lease.append(item.blocks))
+                        self._tell()
                     else:
-                        await self._take_part(item, run)
-                    self._tell()
+                        await self._append_large(lease, item)
 
     async def _take_load(self, load: _Load, run: Run) -> None:
         block, byte_offset = run.blocks.start, run.byte_offset
@@ -303,20 +291,40 @@ class _Importing:
             byte_offset += size
         self._skipped += load.skipped
 
-    async def _take_part(self, part: _Part, run: Run) -> None:
-        self._bytes += run.size
-        before = self._large
-        if part.is_first or before is None:
-            self._large = run
-        else:
-            blocks = range(before.blocks.start, run.blocks.stop)
-            self._large = Run(blocks, before.byte_offset, before.size + run.size)
-        whole = self._large
-        if isinstance(part.outcome, Found):
-            self._bytes -= whole.size
-            await self._put_file(part.outcome, whole.blocks, whole.byte_offset, whole.size)
-        elif part.outcome is not None:
-            self._skipped.append(part.outcome)
+    async def _append_large(self, lease: ContentLease, found: Found) -> None:
+        """Append a file in pieces. If it changes meanwhile it is appended again; what went before is wasted."""
+        reason = "it changed each time it was read"
+        for _ in range(_LARGE_ATTEMPTS):
+            try:
+                file = await trio.to_thread.run_sync(ReadFile, self._plan.source, found)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                break
+            try:
+                run = await self._append_all_of(file, lease)
+                if file.failure is not None:
+                    reason = file.failure.strerror or str(file.failure)
+                    break
+                if file.stayed():
+                    await self._put_file(file.found, run.blocks, run.byte_offset, run.size)
+                    self._tell()
+                    return
+            finally:
+                file.close()
+        self._skipped.append(Skipped(found.path, reason))
+
+    async def _append_all_of(self, file: ReadFile, lease: ContentLease) -> Run:
+        file.read_ahead()
+        before = self._bytes
+        piece = whole = await lease.append_piece(file.read_into)
+        while piece.size == PIECE_BYTES:
+            self._bytes += piece.size
+            self._tell()
+            piece = await lease.append_piece(file.read_into)
+            blocks = range(whole.blocks.start, piece.blocks.stop)
+            whole = Run(blocks, whole.byte_offset, whole.size + piece.size)
+        self._bytes = before
+        return whole
 
     async def _put_file(self, found: Found, blocks: range, byte_offset: int, size: int) -> None:
         stat = replace(
@@ -362,14 +370,14 @@ class _Importing:
         )
 
 
-async def _read_all(folder: Path, files: Iterable[Found], sender: trio.MemorySendChannel[_Load | _Part]) -> None:
-    """Read ``files`` in worker threads and send what they hold; small ones many at a time."""
+async def _read_all(folder: Path, files: Iterable[Found], sender: trio.MemorySendChannel[_Load | Found]) -> None:
+    """Read small ``files`` in worker threads and send what they hold, many at a time; send large ones as they are."""
     async with sender:
         gathered: list[Found] = []
         size = 0
         for found in files:
             if found.stat.size > SMALL_BYTES:
-                await _read_large(folder, found, sender)
+                await sender.send(found)
                 continue
             gathered.append(found)
             size += found.stat.size
@@ -390,34 +398,6 @@ def _load(folder: Path, files: list[Found]) -> _Load:
             load.blocks.extend(contents.blocks)
             load.files.append((contents.found, len(contents.blocks)))
     return load
-
-
-async def _read_large(folder: Path, found: Found, sender: trio.MemorySendChannel[_Load | _Part]) -> None:
-    """Send a file in parts. If it changes meanwhile it is sent again from its start; what went before is wasted."""
-    for attempt in range(_LARGE_ATTEMPTS):
-        try:
-            file = await trio.to_thread.run_sync(ReadFile, folder, found)
-        except OSError as error:
-            await sender.send(_Part([], True, Skipped(found.path, error.strerror or str(error))))
-            return
-        try:
-            is_first = True
-            while True:
-                blocks = await trio.to_thread.run_sync(file.read_blocks, LARGE_BLOCKS)
-                if len(blocks) < LARGE_BLOCKS or len(blocks[-1]) < CHUNK_BYTES:
-                    break
-                await sender.send(_Part(blocks, is_first, None))
-                is_first = False
-            if file.stayed():
-                await sender.send(_Part(blocks, is_first, file.found))
-                return
-        except OSError as error:
-            await sender.send(_Part([], False, Skipped(found.path, error.strerror or str(error))))
-            return
-        finally:
-            file.close()
-        if attempt == _LARGE_ATTEMPTS - 1:
-            await sender.send(_Part([], False, Skipped(found.path, "it changed each time it was read")))
 
 
 def _digest_of_file(path: Path) -> bytes | None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hyperfs.drive import names
+from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.stat import Stat
 
-CHUNK_BYTES = 512 * 1024
 ATTRIBUTE_PREFIX = "user."
 _READ_ATTEMPTS = 3
 _NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENOENT, errno.EPERM, errno.EACCES)
@@ -119,7 +119,10 @@ def read_attributes(target: str | int) -> Mapping[str, bytes | None]:
 
 
 class ReadFile:
-    """One local file, read from its start, and whether it stayed as it was meanwhile. Close it."""
+    """One local file, read from its start, and whether it stayed as it was meanwhile. Close it.
+
+    ``failure`` is why `read_into` ended early, if it did.
+    """
 
     def __init__(self, folder: Path, found: Found) -> None:
         """Open it. Raises OSError; EINVAL when it is no regular file any more."""
@@ -133,6 +136,7 @@ class ReadFile:
             os.close(self._descriptor)
             raise
         self.size = 0
+        self.failure: OSError | None = None
 
     def _attributes(self, found: Found) -> Mapping[str, bytes | None]:
         """Return the attributes as they were found, or read them again when the file is another one since."""
@@ -157,6 +161,21 @@ class ReadFile:
             if len(block) < CHUNK_BYTES:
                 break
         return blocks
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` with the next bytes and return how many there are: fewer at the end, or after a failure."""
+        filled = 0
+        try:
+            while filled < len(buffer) and (count := os.readv(self._descriptor, (buffer[filled:],))):
+                filled += count
+        except OSError as error:
+            self.failure = error
+        self.size += filled
+        return filled
+
+    def read_ahead(self) -> None:
+        """Have the kernel read far ahead of us."""
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def stayed(self) -> bool:
         """Tell whether, from opening until now, nothing changed and everything was read."""

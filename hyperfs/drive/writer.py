@@ -15,7 +15,7 @@ import trio
 
 from hyperfs import varint
 from hyperfs.drive import names
-from hyperfs.drive.committer import Committer, ContentLease
+from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
 from hyperfs.drive.stat import (
@@ -32,7 +32,6 @@ from hyperfs.drive.stat import (
 from hyperfs.errors import NotWritable, PathError, UnknownVersion, short
 from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
-CHUNK_BYTES = 512 * 1024
 _BLOCKS_IN_AN_APPEND = 16
 
 Clock = Callable[[], int]

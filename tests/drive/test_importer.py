@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hyperfs.drive import importer as importer_module
+from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
-from hyperfs.drive.scan import CHUNK_BYTES, Found, ReadFile, Skipped, read_small, scan
+from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.stat import Stat
 from hyperfs.errors import ConflictingLength
 from hyperfs.trie import Operation
@@ -296,7 +297,7 @@ class TestChangingFiles:
         plan = await plan_import(own.drive.snapshot(), source)
         big = ImportPlan(source, "", 1, tuple(f for f in plan.files if f.path == "big"), (), (), 0, ())
         result = await run_import(big, own.committer)
-        assert (result.files, own.content.length) == (1, 16 + 21)
+        assert (result.files, own.content.length) == (1, 21 + 21)
         assert await contents(own) == {"big": content}
 
     async def test_a_large_one_that_always_changes_is_skipped(

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.stat import Stat, encode_stat
-from hyperfs.drive.writer import CHUNK_BYTES, DriveWriter, Owner
+from hyperfs.drive.writer import DriveWriter, Owner
 from hyperfs.errors import ConflictingLength, NotWritable, PathError, UnknownVersion
 from hyperfs.trie import Put
 from tests.support.drives import OwnDrive, new_drive

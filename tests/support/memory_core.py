@@ -96,7 +96,7 @@ class MemoryCore:
         if expected_length is not None and expected_length != self.length:
             raise ConflictingLength("somebody else appended")
         start = self.length
-        self.blocks.extend(blocks)
+        self.blocks.extend(map(bytes, blocks))
         self._sizes.extend(map(len, blocks))
         *_, self.byte_length = accumulate(map(len, blocks), initial=self.byte_length)
         self._grown.set()

@@ -14,11 +14,10 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive.changes import changes
-from hyperfs.drive.committer import Committer, ContentLease
+from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
-from hyperfs.drive.writer import CHUNK_BYTES
 from hyperfs.errors import ConflictingLength, DaemonError, PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Frozen
