@@ -14,7 +14,7 @@ import trio
 
 from hyperfs import flat_tree
 from hyperfs.core.audit import bad_blocks, check_tree
-from hyperfs.core.files import CoreFiles, open_files
+from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
 from hyperfs.core.format import HYPERCORE_9, CoreFormat, Hashes
 from hyperfs.core.growth import Growth, grow
 from hyperfs.core.intake import Intake
@@ -31,6 +31,7 @@ from hyperfs.core.proofs import (
     tree_covers,
 )
 from hyperfs.core.reader import Source
+from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, WouldWait
 from hyperfs.core.standing import ForkSeen, Standing, load_standing
@@ -40,6 +41,7 @@ from hyperfs.errors import (
     ConflictingLength,
     DamagedStore,
     Fork,
+    InvalidKey,
     InvalidProof,
     NotWritable,
     short,
@@ -95,6 +97,7 @@ class Core(LocalReader):
         self._signatures: dict[int, bytes] = {}
         self._listeners: list[CoreListener] = []
         self.standing = Standing(self, None)
+        self.reserve: Reserve | None = None
         self._write_lock = trio.Lock()
         self._sync_lock = trio.Lock()
         self._synced_first: Core | None = None
@@ -165,6 +168,22 @@ class Core(LocalReader):
         So whatever a crash leaves of this core, all of ``other`` that was there when it was appended is there, too.
         """
         self._synced_first = other
+
+    @property
+    def secret_key(self) -> bytes | None:
+        """The 64-byte secret key, None in a reader's core. Not to be logged or sent to anybody."""
+        return self._files.secret_key
+
+    async def adopt(self, secret_key: bytes) -> None:
+        """Make a reader's core writable: keep its secret key, on disk before this returns. Raises `InvalidKey`."""
+        if secret_key[len(self.key) :] != self.key:
+            raise InvalidKey(f"that is not the secret key of core {short(self.key)}")
+        if not self.writable:
+            await self.sync()
+            await trio.to_thread.run_sync(keep_secret_key, self._files.directory, secret_key)
+            self._files.secret_key = secret_key
+            self.durable_length = self.length
+            self.writable = True
 
     def add_listener(self, listener: CoreListener) -> None:
         """Have ``listener`` told from now on."""
@@ -613,7 +632,12 @@ class Core(LocalReader):
             # Only what is taken above is made durable: what is appended during this wait may name newer blocks.
             if self._synced_first is not None:
                 await self._synced_first.sync()
-            await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
+            try:
+                await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
+            except OSError as error:
+                if self.reserve is None or not await self.reserve.give_way(error):
+                    raise
+                await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
         except BaseException:
             self._bitfield.mark_dirty([number for number, _ in pages])
             raise

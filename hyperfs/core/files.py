@@ -164,6 +164,12 @@ def _write_whole(directory: Directory, name: str, content: bytes, permissions: i
         file.close()
 
 
+def keep_secret_key(directory: Directory, secret_key: bytes) -> None:
+    """Write the secret key of a core that had none. Waits for the disk."""
+    _write_whole(directory, "secret_key", secret_key, 0o600)
+    directory.sync()
+
+
 def _page_bytes(directory: Directory, file: RandomAccessFile) -> int:
     if _never_written(file):
         _write_header(file, header("bitfield", PAGE_BYTES))

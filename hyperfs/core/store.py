@@ -17,8 +17,9 @@ import trio
 from hyperfs import crypto, varint
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Source
+from hyperfs.core.reserve import Reserve
 from hyperfs.crypto import KeyPair
-from hyperfs.errors import DamagedStore, EncodingError, StoreLocked, short
+from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, StoreLocked, short
 from hyperfs.storage.disk import DiskDirectory, sync_directory
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Store:
         self.path = path
         self.private = path / ".hyperfs"
         self.source = source
+        self.reserve = Reserve(self.private / "reserve")
         self._maps = maps
         self._master_key = master_key
         self._lock = lock
@@ -120,6 +122,15 @@ class Store:
         """Return where it is noted what is known of a core of ours from elsewhere."""
         return self.private / "standing" / f"{crypto.discovery_key(key).hex()}.json"
 
+    async def adopt(self, secret_key: bytes) -> Core:
+        """Make the core of a 64-byte secret key writable here, for good. Raises `InvalidKey`, and as `core`."""
+        pair = crypto.key_pair(secret_key[: crypto.KEY_BYTES])
+        if pair.secret != secret_key:
+            raise InvalidKey("that is not a secret key: its two halves do not belong together")
+        core = await self.core(pair.public)
+        await core.adopt(secret_key)
+        return core
+
     async def close_core(self, key: bytes) -> None:
         """Close one core, if it is open; opening it again makes a new object."""
         async with self._opening.setdefault(key, trio.Lock()):
@@ -147,6 +158,8 @@ class Store:
                     log.error("core %s could not be made durable: %s", short(core.key), error)
                     self._note_dirty(core)
                     await trio.sleep(1)
+            if self.reserve.wanted:
+                await self.reserve.make()
 
     async def close(self) -> None:
         """Sync and close all cores and let go of the store; a second time does nothing."""
@@ -179,6 +192,7 @@ class Store:
                 keep_secret=False,
             )
             core.on_dirty = self._note_dirty
+            core.reserve = self.reserve
             self._cores[key] = core
             return core
 

@@ -12,6 +12,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.reader import CoreReader, Run
+from hyperfs.core.reserve import Reserve
 from hyperfs.drive.stat import decode_stat
 from hyperfs.errors import ConflictingLength, EncodingError, NotWritable, short
 from hyperfs.trie import NodeCache, Operation, Trie, encode_batch
@@ -67,7 +68,9 @@ class Committer(Protocol):
 class LocalCommitter:
     """A `Committer` on the cores of this process; one for each drive, shared by all its writers."""
 
-    def __init__(self, metadata: Core, content: Core, *, cache: NodeCache | None = None) -> None:
+    def __init__(
+        self, metadata: Core, content: Core, *, cache: NodeCache | None = None, reserve: Reserve | None = None
+    ) -> None:
         for core in (metadata, content):
             if not core.writable:
                 raise NotWritable(f"the secret key of {short(core.key)} is not in this store")
@@ -76,6 +79,7 @@ class LocalCommitter:
         self.content_core = content
         self._cache = cache or NodeCache()
         self._content_lock = trio.Lock()
+        self._reserve = reserve
         self._commit_lock = trio.Lock()
 
     @property
@@ -87,7 +91,7 @@ class LocalCommitter:
     async def content(self) -> AsyncIterator["LocalLease"]:
         """Hold the lease on the content core."""
         async with self._content_lock:
-            yield LocalLease(self.content_core)
+            yield LocalLease(self.content_core, self._reserve)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
         """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
@@ -101,8 +105,27 @@ class LocalCommitter:
                 return version
             blocks = await encode_batch(Trie(self.metadata, version, self._cache), operations)
             if blocks:
-                await self.metadata.append(blocks, expected_length=version)
+                try:
+                    await self.metadata.append(blocks, expected_length=version)
+                except OSError as error:
+                    if self._reserve is None or not await self._reserve.give_way(error):
+                        raise
+                    await self.metadata.append(blocks, expected_length=version)
             return self.metadata.length
+
+    async def clear(self, ranges: Sequence[range], *, expected_version: int) -> None:
+        """Forget blocks of content that the drive, as it was at ``expected_version``, can do without.
+
+        Nobody else has them, as far as is known here: it is for good. Raises `ConflictingLength`, and then nothing is
+        cleared, when the drive has another version by now.
+        """
+        async with self._commit_lock:
+            if self.metadata.length != expected_version:
+                raise ConflictingLength(
+                    f"drive {short(self.key)} is at version {self.metadata.length}, not at {expected_version}: it was "
+                    "written to meanwhile; look again at what can go"
+                )
+            await self.content_core.clear_all(ranges)
 
     async def sync(self) -> None:
         """Return once everything committed before is on disk."""
@@ -129,12 +152,15 @@ async def named_content(metadata: CoreReader) -> int:
 class LocalLease:
     """The lease of a `LocalCommitter`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, reserve: Reserve | None) -> None:
         self._core = core
+        self._reserve = reserve
         self._buffer: memoryview | None = None
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
-        """Append ``blocks`` and return where they are."""
+        """Append ``blocks`` and return where they are. Raises OSError (ENOSPC) when only the reserve is left."""
+        if self._reserve is not None:
+            await self._reserve.require()
         byte_offset = self._core.byte_length
         start = await self._core.append(blocks) if blocks else self._core.length
         return Run(range(start, start + len(blocks)), byte_offset, self._core.byte_length - byte_offset)

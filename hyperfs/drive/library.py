@@ -97,7 +97,9 @@ class OpenStore:
             content = await self.open_core(drive.volume.content_key)
             if not drive.writable:
                 raise NotWritable(f"drive {short(drive.key)} cannot be written to: its secret key is not in this store")
-            committer = self._committers.setdefault(drive.key, LocalCommitter(metadata, content, cache=self._nodes))
+            committer = self._committers.setdefault(
+                drive.key, LocalCommitter(metadata, content, cache=self._nodes, reserve=self.store.reserve)
+            )
         return committer
 
     async def writer(self, drive: Drive) -> DriveWriter:
