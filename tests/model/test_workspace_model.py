@@ -77,9 +77,9 @@ class Model:
 
     def rename(self, old: str, new: str, how: Renaming) -> None:
         self.parent(old)
+        self.parent(new)
         if old not in self.tree:
             raise FileNotFoundError(old)
-        self.parent(new)
         if new.startswith(f"{old}/"):
             raise OSError(errno.EINVAL, old)
         if new in self.tree and how is Renaming.NO_REPLACE:
