@@ -244,7 +244,7 @@ class Core(LocalReader):
         try:
             nodes = self._own_all(indices)
         except WouldWait:
-            nodes = await patiently(lambda: self._own_all(indices))
+            nodes = await patiently(self._own_all, indices)
         if length == 0:
             return Proof(nodes, None)
         signature = await self._signature(length - 1)
@@ -285,7 +285,7 @@ class Core(LocalReader):
                 return start
             roots = self._roots
             if roots is None:
-                roots = await patiently(lambda: self._own_all(flat_tree.full_roots(start)))
+                roots = await patiently(self._own_all, flat_tree.full_roots(start))
             total = sum(sizes)
             if total >= _THREAD_BYTES:
                 growth = await self._grow_in_threads(roots, start, blocks, sizes)
@@ -315,12 +315,12 @@ class Core(LocalReader):
             for item in items:
                 try:
                     if self.writable and item.index >= self.length:
-                        await patiently(lambda item=item: self._checker.check(item, self._own))  # type: ignore[misc]  # bound at once
+                        await patiently(self._checker.check, item, self._own)
                         raise InvalidProof(f"block {item.index} of core {short(self.key)} is past its {self.length}")
                     try:
                         intake.take(item)
                     except WouldWait:
-                        await patiently(lambda item=item: intake.take(item))  # type: ignore[misc]  # bound at once
+                        await patiently(intake.take, item)
                 except InvalidProof as error:
                     failure = error
                     break
@@ -347,7 +347,7 @@ class Core(LocalReader):
         try:
             nodes, head = self._checker.check(item, lambda tree_index: None)
             assert head is not None  # without a node to trust nothing else ends the check
-            bad = await patiently(lambda: self._contradiction(nodes))
+            bad = await patiently(self._contradiction, nodes)
             if bad is not None:
                 await self.standing.note_fork(ForkSeen(head.length, bad, head.signature.hex(), name))
                 raise Fork(
@@ -395,7 +395,7 @@ class Core(LocalReader):
         try:
             async with self._sync_lock:
                 ranges = [blocks for wanted in cleared for blocks in self.present(wanted.start, wanted.stop)]
-                places = [await patiently(lambda blocks=blocks: self._place(blocks)) for blocks in ranges]  # type: ignore[misc]  # bound at once
+                places = [await patiently(self._place, blocks) for blocks in ranges]
                 if not ranges:
                     return
                 with trio.CancelScope(shield=True):
@@ -440,7 +440,7 @@ class Core(LocalReader):
         for blocks in self.present(0, self.length):
             for first in range(blocks.start, blocks.stop, 256):
                 part = range(first, min(first + 256, blocks.stop))
-                placed = await patiently(lambda part=part: self._placed_leaves(part))  # type: ignore[misc]  # bound at once
+                placed = await patiently(self._placed_leaves, part)
                 bad += sorted(set(part) - {leaf.index // 2 for leaf, _ in placed})
                 bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
         for index in bad:
@@ -513,7 +513,7 @@ class Core(LocalReader):
         try:
             return self._files.signatures.signature(index)
         except WouldWait:
-            return await patiently(lambda: self._files.signatures.signature(index))
+            return await patiently(self._files.signatures.signature, index)
 
     def _place(self, blocks: range) -> tuple[int, int]:
         """Return the bytes [start, end) of a run of blocks that are here."""

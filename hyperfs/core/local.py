@@ -5,7 +5,7 @@ of the source instead. So a reader never returns the zeros of a block that was c
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -20,15 +20,16 @@ _MAX_RUNS = 4096
 _MAX_READ_BYTES = 1 << 20
 _MAX_ROUNDS = 64
 _Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
 
 
-async def patiently(work: Callable[[], _Result]) -> _Result:
-    """Return ``work()``, done again after each read that would have waited was made in a thread."""
+async def patiently(work: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+    """Return ``work(*arguments)``, done again after each read that would have waited was made in a thread."""
     waited: set[PatientFile] = set()
     try:
         while True:
             try:
-                return work()
+                return work(*arguments)
             except WouldWait as wait:
                 waited.add(wait.file)
                 await wait.file.load(wait.offset, wait.size)
@@ -95,7 +96,7 @@ class LocalReader:
                 try:
                     block = self._get_now(index)
                 except WouldWait:
-                    block = await patiently(lambda: self._get_now(index))
+                    block = await patiently(self._get_now, index)
                 if block is not None:
                     return block
             else:
@@ -169,10 +170,10 @@ class LocalReader:
         if not 0 <= byte_offset <= self.byte_length:
             raise ValueError(f"byte {byte_offset} is not within the {self.byte_length} of core {short(self.key)}")
         for _ in range(_MAX_ROUNDS):
-            found = await patiently(lambda: self.seek_local(byte_offset))
+            found = await patiently(self.seek_local, byte_offset)
             if found is not None:
                 return found
-            blocks, _start = await patiently(lambda: self._locate(byte_offset))
+            blocks, _start = await patiently(self._locate, byte_offset)
             if self.source is None:
                 break
             await self.source.seek(self, byte_offset, blocks, priority)
@@ -206,8 +207,8 @@ class LocalReader:
         blocks = run.blocks
         generation = self._bits.generation
         if blocks and self._bits.has(blocks.start, blocks.stop):
-            first = await patiently(lambda: self._offsets.of(blocks.start))
-            last = await patiently(lambda: self._offsets.of(blocks.stop - 1))
+            first = await patiently(self._offsets.of, blocks.start)
+            last = await patiently(self._offsets.of, blocks.stop - 1)
             if self._bits.generation != generation:
                 return False
             if first[0] != run.byte_offset or sum(last) != run.byte_offset + run.size:
@@ -235,7 +236,7 @@ class LocalReader:
         if byte_offset >= self.byte_length:
             found, start = range(self.length, MAX_LENGTH), self.byte_length  # a head that we have not heard of yet
         else:
-            found, start = await patiently(lambda: self._locate(byte_offset))
+            found, start = await patiently(self._locate, byte_offset)
         low, high = max(found.start, blocks.start), min(found.stop, blocks.stop)
         if low >= high:
             raise InvalidRun(
@@ -247,7 +248,7 @@ class LocalReader:
                 await self.fetch([self._guess(run, low, low, high, byte_offset, end)], priority=priority)
                 return None
             # The walk down may have met a node that a crash left half written; from the block up, all is verified.
-            place, size = await patiently(lambda: self._offsets.of(low))
+            place, size = await patiently(self._offsets.of, low)
             if not place <= byte_offset < place + size:
                 raise DamagedStore(f"{self._tree.name}: its nodes do not agree on where block {low} lies")
             return low

@@ -120,7 +120,7 @@ class Exchange:
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``."""
         tried: set[tuple[Peer, int]] = set()
-        while await patiently(lambda: self.core.seek_local(byte_offset)) is None:
+        while await patiently(self.core.seek_local, byte_offset) is None:
             flight = None
             for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
                 if peer.remote_uploading and (peer, peer.news) not in tried:

@@ -108,7 +108,7 @@ class Uploads:
         whole = request.hash_only and not digest and not request.byte_offset
         if request.byte_offset:
             byte_offset = request.byte_offset
-            found = await patiently(lambda: self._core.seek_local(byte_offset))
+            found = await patiently(self._core.seek_local, byte_offset)
             if found is not None and found[0] < self._core.length:
                 if request.byte_offset == self._last_seek:
                     return 1
