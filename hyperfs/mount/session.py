@@ -103,6 +103,8 @@ async def _serve(
         finally:
             with trio.CancelScope(shield=True):
                 await session.end()
+                if staged is not None:
+                    await staged.close()  # here, where a signal still finds somebody who knows
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
     return session.ending

@@ -44,6 +44,7 @@ class Staged:
         self.maker = CommitMaker(workspace, drive, writing.committer, self._committed)
         self.flusher = Flusher(self.maker, interval_seconds=writing.flush_seconds)
         self._drive = drive
+        self._closed = False
         self._operations: WritableOperations | None = None
 
     @classmethod
@@ -61,7 +62,10 @@ class Staged:
         return self._operations
 
     async def close(self) -> None:
-        """Commit what is staged; what cannot be committed now stays staged."""
+        """Commit what is staged, once; what cannot be committed now stays staged."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             await self.flusher.flush()
         except (HyperfsError, OSError) as error:

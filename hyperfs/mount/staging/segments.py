@@ -83,15 +83,15 @@ class Segments:
         for path in directory.glob("*.data"):
             self._next = max(self._next, int(path.stem) + 1)
 
-    def __getitem__(self, number: int) -> Segment:
-        """Return a segment of an earlier process. Raises `DamagedStore` when it is not there."""
+    def find(self, number: int) -> Segment | None:
+        """Return a segment of an earlier process; None when it is gone, everything in it having been replaced."""
         segment = self._all.get(number)
         if segment is None:
             path = self._directory / f"{number}.data"
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError as error:
-                raise DamagedStore(f"{path} is gone; it held what was written and not committed") from error
+            except FileNotFoundError:
+                return None
             segment = self._all[number] = Segment(path, number, fd, os.fstat(fd).st_size)
         return segment
 

@@ -33,6 +33,7 @@ MAX_FILE_BYTES = 1 << 43
 MAX_ATTRIBUTES_BYTES = 256 * 1024
 """The names and values of one file's extended attributes together: they all lie in one node."""
 USER = "user."
+_ENTRY_BYTES = 4096
 
 Clock = Callable[[], int]
 
@@ -188,7 +189,7 @@ class Workspace:
         assert content is not None  # it is open
         if position + len(data) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self.segments.check_room(len(data), self.uncommitted_bytes)
+        self._check_room(len(data))
         before = content.uncommitted_bytes
         content.write(position, data, self.segments)
         self.uncommitted_bytes += content.uncommitted_bytes - before
@@ -248,7 +249,7 @@ class Workspace:
             _check_name(name)
             if await self.tree.child(parent, name) is not None:
                 raise PathError(errno.EEXIST, name, "it exists")
-            self._check_room()
+            self._check_room(_ENTRY_BYTES)
             if directory.mode & st.S_ISGID:
                 gid = directory.gid
                 if st.S_ISDIR(mode):
@@ -396,7 +397,7 @@ class Workspace:
         if size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if size > node.size:
-            self.segments.check_room(size - node.size, self.uncommitted_bytes)
+            self._check_room(size - node.size)
         if size == 0 and node.content is None:
             node.content = Content(await self.tree.open_run(node.stat), node.stat.size)
         content = await self.tree.content_of(node)
@@ -462,7 +463,11 @@ class Workspace:
     def restore_content(self, node: Node, content: Content, below: OpenFile | None, fields: Record) -> None:
         """Do again what a record says was written to a file."""
         size, limit, low, _, places, mtime = fields
-        extents = [Extent(start, end, self.segments[number], place) for start, end, number, place in places]
+        extents = [
+            Extent(start, end, segment, place)
+            for start, end, number, place in places
+            if (segment := self.segments.find(number)) is not None
+        ]
         if below is not None:
             content.below = below
         else:
@@ -506,8 +511,15 @@ class Workspace:
         self._unlogged[node.number] = node
         self._mark(node)
 
-    def _check_room(self) -> None:
-        self.segments.check_room(4096, self.uncommitted_bytes)
+    def _check_room(self, size: int) -> None:
+        try:
+            self.segments.check_room(size, self.uncommitted_bytes)
+        except OSError:
+            # What was unlinked since the last commit can go, once it is durable that it was.
+            self.journal.sync()
+            self.segments.begin_anew()
+            self.segments.collect()
+            self.segments.check_room(size, self.uncommitted_bytes)
 
     def _now(self) -> int:
         if self._replayed_time is not None:

@@ -1,0 +1,252 @@
+"""A drive mounted to be written to: through the kernel, the real daemon, and their deaths."""
+
+import ctypes
+import errno
+import mmap
+import os
+import stat as st
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import eventually, hyperfs_in
+from tests.support.writable import WritableMount, writable_mount
+
+NO_REPLACE, EXCHANGE = 1, 2
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[WritableMount]:
+    with writable_mount(tmp_path, "--flush-interval", "0.5") as mounted:
+        yield mounted
+
+
+def renameat2(old: Path, new: Path, flags: int) -> int:
+    """Return 0 or the errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags)
+    return ctypes.get_errno() if failed else 0
+
+
+def errno_of(action: Callable[[], object]) -> int:
+    """Return the errno that an action fails with; 0 when it does not."""
+    try:
+        action()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def fill(path: Path, mebibytes: int) -> None:
+    with path.open("wb", buffering=0) as file:
+        for _ in range(mebibytes):
+            file.write(bytes(1 << 20))
+
+
+def test_what_is_written_is_a_version_within_the_flush_interval(drive: WritableMount) -> None:
+    (drive.folder / "d").mkdir()
+    (drive.folder / "d/f").write_bytes(b"hello")
+    assert (drive.folder / "d/f").read_bytes() == b"hello"
+    eventually(lambda: drive.cat("d/f") == b"hello", seconds=5)
+
+
+def test_nothing_written_is_no_version(drive: WritableMount) -> None:
+    (drive.folder / "f").write_bytes(b"1")
+    eventually(lambda: drive.cat("f") == b"1")
+    version = drive.version()
+    assert (drive.folder / "f").read_bytes() == b"1"
+    os.listdir(drive.folder)
+    drive.unmount()
+    assert drive.version() == version
+
+
+def test_unmounting_commits_everything(tmp_path: Path) -> None:
+    with writable_mount(tmp_path, "--flush-interval", "3600") as drive, (drive.folder / "f").open("wb") as file:
+        file.write(b"x" * 100_000)
+        file.close()
+        drive.unmount()
+        assert drive.cat("f") == b"x" * 100_000
+
+
+def test_writes_through_a_mapping_arrive(drive: WritableMount) -> None:
+    with (drive.folder / "m").open("wb+") as file:
+        file.truncate(3 * 4096)
+        with mmap.mmap(file.fileno(), 3 * 4096) as mapping:
+            mapping[5000:5005] = b"hello"
+    expected = bytes(5000) + b"hello" + bytes(3 * 4096 - 5005)
+    assert (drive.folder / "m").read_bytes() == expected
+    drive.unmount()
+    assert drive.cat("m") == expected
+
+
+def test_an_unlinked_file_lives_on_for_who_has_it_open(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.write_bytes(b"before")
+    with path.open("rb+") as file:
+        path.unlink()
+        file.seek(0, os.SEEK_END)
+        file.write(b" and after")
+        file.flush()
+        file.seek(0)
+        assert file.read() == b"before and after"
+        assert os.fstat(file.fileno()).st_nlink == 0
+    assert not path.exists()
+
+
+def test_a_reader_of_the_old_file_keeps_it_when_another_is_renamed_over_it(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        (drive.folder / "f.new").write_bytes(b"new")
+        (drive.folder / "f.new").rename(path)
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_renames_exchange_and_refuse(drive: WritableMount) -> None:
+    a, b = drive.folder / "a", drive.folder / "b"
+    a.write_bytes(b"a")
+    b.write_bytes(b"b")
+    assert renameat2(a, b, NO_REPLACE) == errno.EEXIST
+    assert renameat2(a, b, EXCHANGE) == 0
+    assert (a.read_bytes(), b.read_bytes()) == (b"b", b"a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [(st.S_IFIFO, None), (st.S_IFSOCK, None), (st.S_IFCHR, errno.EPERM)],
+    ids=["fifo", "socket", "device"],
+)
+def test_special_files_are_made_except_devices(drive: WritableMount, kind: int, wanted: int | None) -> None:
+    path = drive.folder / "special"
+    if wanted is None:
+        os.mknod(path, kind | 0o600)
+        assert st.S_IFMT(path.stat().st_mode) == kind
+        return
+    assert errno_of(lambda: os.mknod(path, kind | 0o600, os.makedev(1, 3))) == wanted
+
+
+def test_a_hard_link_is_not_permitted(drive: WritableMount) -> None:
+    (drive.folder / "f").touch()
+    with pytest.raises(PermissionError):
+        os.link(drive.folder / "f", drive.folder / "g")
+
+
+def test_times_are_kept_to_the_nanosecond_and_permissions_whole(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.touch()
+    os.utime(path, ns=(1, 1_234_567_890_123_456_789))
+    path.chmod(0o2751)
+    drive.unmount()
+    drive.mount("--read-only")
+    assert path.stat().st_mtime_ns == 1_234_567_890_123_456_789
+    assert st.S_IMODE(path.stat().st_mode) == 0o2751
+
+
+def test_extended_attributes_are_set_and_removed(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.touch()
+    os.setxattr(path, "user.one", b"1")
+    os.setxattr(path, "user.two", b"")
+    with pytest.raises(FileExistsError):
+        os.setxattr(path, "user.one", b"2", os.XATTR_CREATE)
+    os.removexattr(path, "user.one")
+    assert os.listxattr(path) == ["user.two"]
+    assert errno_of(lambda: os.setxattr(path, "trusted.one", b"1")) == errno.EOPNOTSUPP
+
+
+def test_a_directory_of_thousands_is_renamed_at_once(drive: WritableMount) -> None:
+    old = drive.folder / "old"
+    old.mkdir()
+    for number in range(1000):
+        (old / f"{number}").write_bytes(b"%d" % number)
+    eventually(lambda: drive.cat("old/999") == b"999")
+    version = drive.version()
+    old.rename(drive.folder / "new")
+    assert (drive.folder / "new/77").read_bytes() == b"77"
+    eventually(lambda: drive.cat("new/999") == b"999")
+    assert drive.version() <= version + 1002
+    assert drive.cat("old/999") == b""
+
+
+def test_what_was_fsynced_outlives_the_mount_process(tmp_path: Path) -> None:
+    with writable_mount(tmp_path, "--flush-interval", "3600") as drive:
+        for round_number in range(4):
+            path = drive.folder / f"f{round_number}"
+            file = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(file, b"%d" % round_number * 70_000)
+            os.fsync(file)
+            drive.kill()
+            with suppress(OSError):  # what it was open on is gone
+                os.close(file)
+            eventually(lambda path=path: path.exists())
+            assert path.read_bytes() == b"%d" % round_number * 70_000
+        drive.unmount()
+        assert drive.cat("f3") == b"3" * 70_000
+
+
+def test_the_death_of_the_daemon_loses_nothing(tmp_path: Path) -> None:
+    with writable_mount(tmp_path, "--flush-interval", "0.3") as drive:
+        for round_number in range(3):
+            (drive.folder / f"before{round_number}").write_bytes(b"before")
+            drive.hyperfs.kill_daemon()
+            (drive.folder / f"after{round_number}").write_bytes(b"after")
+            drive.hyperfs("status")
+            eventually(lambda number=round_number: drive.cat(f"after{number}") == b"after")
+            assert drive.cat(f"before{round_number}") == b"before"
+
+
+def test_a_second_writable_mount_is_refused_and_a_read_only_one_is_not(drive: WritableMount, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    assert "--read-only" in drive.hyperfs.fails("mount", drive.key, second, status=2)
+    drive.hyperfs("mount", drive.key, second, "--read-only")
+    (drive.folder / "f").write_bytes(b"1")
+    eventually(lambda: (second / "f").exists() and (second / "f").read_bytes() == b"1")
+    assert errno_of(lambda: (second / "g").touch()) == errno.EROFS
+
+
+def test_an_old_version_is_mounted_beside_and_cannot_be_written_to(drive: WritableMount, tmp_path: Path) -> None:
+    (drive.folder / "f").write_bytes(b"1")
+    eventually(lambda: drive.cat("f") == b"1")
+    version = drive.version()
+    (drive.folder / "f").write_bytes(b"2")
+    old = tmp_path / "old"
+    old.mkdir()
+    drive.hyperfs("mount", f"{drive.key}+{version}", old)
+    assert (old / "f").read_bytes() == b"1"
+    assert errno_of(lambda: (old / "g").touch()) == errno.EROFS
+
+
+def test_an_import_beside_the_mount_is_seen_in_it(drive: WritableMount, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "imported").write_bytes(b"from elsewhere")
+    (drive.folder / "mine").write_bytes(b"mine")
+    drive.hyperfs("import", source, drive.key)
+    eventually(lambda: (drive.folder / "imported").exists())
+    assert (drive.folder / "imported").read_bytes() == b"from elsewhere"
+    eventually(lambda: drive.cat("mine") == b"mine")
+
+
+def test_a_full_disk_is_told_to_the_writer_and_spoils_nothing(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
+    try:
+        with hyperfs_in(small) as hyperfs:
+            drive = WritableMount(hyperfs, tmp_path / "mnt", "--flush-interval", "0.2")
+            (drive.folder / "kept").write_bytes(b"k" * 1_000_000)
+            eventually(lambda: drive.cat("kept") == b"k" * 1_000_000)
+            assert errno_of(lambda: fill(drive.folder / "big", 64)) == errno.ENOSPC
+            (drive.folder / "big").unlink()
+            (drive.folder / "small").write_bytes(b"fits again")
+            drive.unmount()
+            assert drive.cat("kept") == b"k" * 1_000_000
+            assert drive.cat("small") == b"fits again"
+            hyperfs("check", drive.key)
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
