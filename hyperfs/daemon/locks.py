@@ -7,9 +7,12 @@ is only told to people.
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from hyperfs.storage.disk import lock_holder
 
 
 class LockFile:
@@ -35,9 +38,10 @@ class LockFile:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 return False
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._descriptor = descriptor
+        with suppress(OSError):  # a full disk: the kernel knows the holder, too
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         return True
 
     def release(self) -> None:
@@ -47,9 +51,11 @@ class LockFile:
             self._descriptor = None
 
     def holder(self) -> int | None:
-        """Return the pid that the holder wrote, or None when nothing readable stands there."""
+        """Return the pid that the holder wrote, or whom the kernel names; None when neither tells."""
         try:
-            return int(self.path.read_bytes())
+            with self.path.open("rb") as file:
+                text = file.read()
+                return int(text) if text.strip() else lock_holder(file.fileno())
         except (OSError, ValueError):
             return None
 

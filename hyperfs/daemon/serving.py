@@ -65,7 +65,11 @@ class Serving:
         cores = _Cores(self._registry, offer.user)
         length = 0
         while True:
-            core = await cores.open_core(key)
+            try:
+                core = await cores.open_core(key)
+            except (HyperfsError, OSError) as error:
+                _log.error("cannot serve %s: %s", short(key), error)
+                return
             try:
                 drive = await Drive.open(cores, key)
                 async with aclosing(drive.watch()) as snapshots:

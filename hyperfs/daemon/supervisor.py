@@ -142,7 +142,10 @@ class Supervisor:
         pause = _FIRST_RETRY_SECONDS
         try:
             while not mount.stop.is_set():
-                await self._run_child(mount)
+                try:
+                    await self._run_child(mount)
+                except OSError as error:  # no memory, no descriptors, no disk: for this mount, not for the daemon
+                    mount.failure = error
                 if mount.ended_by_user or mount.stop.is_set():
                     break
                 if mount.state is MountState.READY:

@@ -1,0 +1,111 @@
+"""A disk that is full while something is fetched: it is told, what is here goes on, and space that is made is used."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from hyperfs.core.store import open_store
+
+from ..support.commands import Hyperfs, eventually, hyperfs_in
+from ..support.patterns import pattern
+
+BIG = 9_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A store on a disk of 4 MiB, that has mounted a drive with a file of more than that at ``folder``."""
+
+    reader: Hyperfs
+    key: str
+    address: str
+    folder: Path
+    disk: Path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Small]:
+    source, folder, disk = (tmp_path / name for name in ("source", "mnt", "disk"))
+    for directory in (source, folder, disk):
+        directory.mkdir()
+    (source / "small").write_bytes(pattern("small", 100_000))
+    (source / "big").write_bytes(pattern("big", BIG))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=True)
+    try:
+        with hyperfs_in(tmp_path, "writer") as writer, hyperfs_in(disk) as reader:
+            key = writer.imported(source)
+            (address,) = writer.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
+            reader("mount", key, folder, "--peer", address, "--timeout", "5")
+            assert (folder / "small").read_bytes() == pattern("small", 100_000)
+            yield Small(reader, key, address, folder, disk)
+            reader("stop")
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def read_big(small: Small) -> bytes:
+    return (small.folder / "big").read_bytes()
+
+
+def test_a_read_that_fills_the_disk_is_an_error_and_the_rest_goes_on(small: Small) -> None:
+    pid = small.reader.daemon_pid
+    with pytest.raises(OSError, match=r"Input/output error|No space left on device"):
+        read_big(small)
+    assert "No space left on device" in small.reader.log
+    assert (small.folder / "small").read_bytes() == pattern("small", 100_000)
+    assert small.reader.run("cat", small.key, "small").stdout == pattern("small", 100_000)
+    assert small.reader.daemon_pid == pid
+    assert "Traceback" not in small.reader.log
+
+
+def test_a_command_that_fills_the_disk_says_so(small: Small) -> None:
+    assert "No space left on device" in small.reader.fails("cat", small.key, "big", "--timeout", "10")
+
+
+def test_a_mount_on_a_full_disk_is_told_and_the_daemon_goes_on(small: Small, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(OSError, match=r"error|space"):
+        read_big(small)
+    fill(small.disk)
+    assert "No space left on device" in small.reader.fails("mount", small.key, other)
+    assert (small.folder / "small").read_bytes() == pattern("small", 100_000)
+    assert "Traceback" not in small.reader.log
+
+
+def test_once_there_is_space_reading_goes_on(small: Small) -> None:
+    with pytest.raises(OSError, match=r"error|space"):
+        read_big(small)
+    subprocess.run(["mount", "-o", "remount,size=40m", small.disk], check=True)
+    eventually(lambda: readable(small), seconds=60)
+    assert read_big(small) == pattern("big", BIG)
+    small.reader("umount", small.folder)
+    small.reader("stop")
+    assert trio.run(audit, small.reader.store) == [[], []]
+
+
+def fill(disk: Path) -> None:
+    """Take all that is left."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+def readable(small: Small) -> bool:
+    try:
+        read_big(small)
+    except OSError:
+        return False
+    return True
+
+
+async def audit(path: Path) -> list[list[int]]:
+    async with open_store(path) as store:
+        return [await (await store.core(key)).audit() for key in list(store.keys())]
