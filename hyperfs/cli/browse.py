@@ -172,12 +172,14 @@ def info(common: Common, address: "DriveAddress") -> None:
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive, tags_of
+        from hyperfs.cli.secrets import standing_lines
         from hyperfs.drive.usage import usage
 
         drive = await open_drive(client, common, address)
         use = await usage(drive.snapshot())
         tags = await tags_of(drive)
         writable = drive.metadata.writable
+        standing = await client.standing(drive.key) if writable else []
         cores = {"metadata": use.metadata, "content": use.content}
         if common.json:
             print_json(
@@ -205,6 +207,7 @@ def info(common: Common, address: "DriveAddress") -> None:
                         "bytes_here": use.files.local_size,
                     },
                     "tags": tags,
+                    "standing": standing,
                 }
             )
             return
@@ -212,6 +215,8 @@ def info(common: Common, address: "DriveAddress") -> None:
         newest = "" if use.version == drive.metadata.length else f" (the newest is {drive.metadata.length})"
         click.echo(f"version    {use.version}{newest}")
         click.echo(f"writable   {'yes: its secret key is in this store' if writable else 'no'}")
+        for line in standing_lines(standing):
+            click.echo(line)
         if use.files is None:
             click.echo("files      not counted: some of the drive's metadata is not here")
         else:

@@ -176,6 +176,15 @@ def run_with_running_daemon(common: Common, function: Callable[["DaemonClient"],
     return trio.run(run)
 
 
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if the user agrees, or has said ``--yes``. Raises `click.Abort`; `UsageError` when nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is here to be asked (standard input is no terminal): say --yes if you are sure")
+    click.confirm(question, abort=True, err=True)
+
+
 def set_up_logging(common: Common) -> None:
     """Send log lines to standard error: warnings, with ``-v`` more."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(common.verbosity, 2)]

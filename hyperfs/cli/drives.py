@@ -11,7 +11,7 @@ import trio
 from hyperfs.core.reader import CoreReader
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.drive.drive import Drive
-from hyperfs.errors import BlockNotAvailable, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, NotWritable, UnknownVersion, short
 
 if TYPE_CHECKING:
     from hyperfs.cli.common import Common
@@ -32,6 +32,8 @@ async def open_drive(client: DaemonClient, common: "Common", address: "DriveAddr
     core = await client.open_core(address.key)
     if not core.writable and not (address.version is not None and core.length >= address.version):
         await refresh(client, common, core)
+    if core.length == 0 and core.writable:
+        await client.prepare_to_write(address.key)  # its secret key was brought here, and nothing else yet
     if core.length == 0 and not core.writable:
         raise BlockNotAvailable(await _why_nothing(client, common, address.key))
     if address.version is not None and core.length and address.version > core.length:
@@ -42,6 +44,18 @@ async def open_drive(client: DaemonClient, common: "Common", address: "DriveAddr
     if address.tag is not None:
         version = await drive.snapshot().tagged_version(address.tag)
         drive = await Drive.open(client, address.key, version=version)
+    return drive
+
+
+async def open_to_write(client: DaemonClient, common: "Common", address: "DriveAddress") -> Drive:
+    """Open a drive to change it, after its peers were asked whether they have more of it. See `open_drive`.
+
+    Raises `NotWritable` when it is not ours.
+    """
+    drive = await open_drive(client, common, address)
+    if not drive.metadata.writable:
+        raise NotWritable(f"drive {short(drive.key)} is not yours to change: its secret key is not in this store")
+    await client.prepare_to_write(drive.key)
     return drive
 
 

@@ -123,6 +123,7 @@ def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool)
             return
         if not drive.metadata.writable:
             raise NotWritable(f"drive {short(drive.key)} is not yours to tag: its secret key is not in this store")
+        await client.prepare_to_write(drive.key)
         live = Drive(drive.volume, None)
         writer = DriveWriter(live, DaemonCommitter(client, drive.key))
         if delete:

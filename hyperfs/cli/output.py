@@ -5,6 +5,7 @@ unchanged.
 """
 
 import json
+import re
 import stat
 import sys
 import time
@@ -41,6 +42,12 @@ def size_text(size: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes that ``text`` names, as ``500M``, ``1.5G`` or ``2TiB`` (by 1024), None when it names none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGTP]?)(?:I?B)?", text.strip().upper())
+    return int(float(found[1]) * 1024 ** " KMGTP".index(found[2] or " ")) if found else None
 
 
 def time_text(milliseconds: int) -> str:

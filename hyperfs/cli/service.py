@@ -94,8 +94,12 @@ def _print_remembered(common: Common) -> None:
 
 
 def _print_status(found: dict[str, Any]) -> None:
+    from hyperfs.cli.secrets import standing_lines
+
     click.echo(f"daemon     process {found['pid']}, hyperfs {found['hyperfs']}, store {found['store']}")
     click.echo(f"listening  {', '.join(found['listening']) or 'no'}")
+    for line in standing_lines(found["standing"]):
+        click.echo(line)
     if found["serving"]:
         _section("serving")
         drives = [

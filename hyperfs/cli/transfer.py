@@ -55,11 +55,10 @@ def import_command(
     folder = source.resolve()
 
     async def run(client: "DaemonClient") -> int:
-        from hyperfs.cli.drives import open_drive
+        from hyperfs.cli.drives import open_to_write
         from hyperfs.daemon.committer import DaemonCommitter
         from hyperfs.drive.drive import Drive
         from hyperfs.drive.importer import Compare, plan_import, run_import
-        from hyperfs.errors import NotWritable, short
 
         if address is None and dry_run:
             raise click.UsageError("a dry run needs the KEY of a drive to compare with")
@@ -67,9 +66,7 @@ def import_command(
             key = await client.create_drive()
             drive = await Drive.open(client, key)
         else:
-            drive = await open_drive(client, common, address)
-        if not drive.writable:
-            raise NotWritable(f"drive {short(drive.key)} is not yours to change: its secret key is not in this store")
+            drive = await open_to_write(client, common, address)
         directory = into or (address.path if address else "")
         compare = Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME
         plan = await plan_import(

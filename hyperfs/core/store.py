@@ -4,6 +4,7 @@ The rule: one process owns a store at a time, and in it there is one `Core` a ke
 cores". hyperfs's own files live in `.hyperfs`, which the reference never looks at.
 """
 
+import itertools
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -122,6 +123,21 @@ class Store:
         """Return where it is noted what is known of a core of ours from elsewhere."""
         return self.private / "standing" / f"{crypto.discovery_key(key).hex()}.json"
 
+    async def set_aside(self, key: bytes) -> Path:
+        """Move what is here of a core into `.hyperfs/set-aside`, and return where; the core begins anew, as empty.
+
+        If it was writable it still is, and knows how long the history was that contradicted it. It must not be in use.
+        """
+        core = await self.core(key)
+        fork, secret = core.standing.fork, core.secret_key
+        await self.close_core(key)
+        aside = await trio.to_thread.run_sync(self._move_aside, key)
+        self.standing_path(key).unlink(missing_ok=True)
+        fresh = await self.core(key) if secret is None else await self.adopt(secret)
+        if fork is not None:
+            await fresh.standing.expect(fork.length)
+        return aside
+
     async def adopt(self, secret_key: bytes) -> Core:
         """Make the core of a 64-byte secret key writable here, for good. Raises `InvalidKey`, and as `core`."""
         pair = crypto.key_pair(secret_key[: crypto.KEY_BYTES])
@@ -195,6 +211,18 @@ class Store:
             core.reserve = self.reserve
             self._cores[key] = core
             return core
+
+    def _move_aside(self, key: bytes) -> Path:
+        directory = self.core_directory(key)
+        for number in itertools.count(1):
+            aside = self.private / "set-aside" / f"{directory.name}.{number}"
+            if not aside.exists():
+                break
+        aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.rename(aside)
+        sync_directory(aside.parent)
+        sync_directory(directory.parent)
+        return aside
 
     def _prepare(self, directory: Path, key: bytes, name: bytes | None) -> KeyPair | None:
         """Return the key pair of the core in ``directory`` if it has a name, and give it ``name`` if it is new."""

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 LEAST_ANSWER_SECONDS: Final = 2.0
 """A daemon gets this long for its first words, however little patience a command has with peers."""
+_RANGES_AT_ONCE: Final = 4096
 
 
 class Start(Enum):
@@ -164,6 +165,47 @@ class DaemonClient:
     async def unserve(self, key: bytes) -> None:
         """Offer a drive no more. Raises `UsageError` when it was not offered."""
         await self.request("unserve", key=key)
+
+    # What a drive keeps, and its keys
+
+    async def prepare_to_write(self, key: bytes) -> None:
+        """Ask the peers whether they have more of a drive of ours, and fetch it, within a short time."""
+        await self.request("drive.lead", key=key)
+
+    async def clear_content(self, key: bytes, ranges: Sequence[range], *, expected_version: int | None) -> None:
+        """Forget blocks of a drive's content; of a drive of ours only as it was at ``expected_version``.
+
+        Raises:
+            ConflictingLength: the drive has another version by now; some of it may be cleared.
+            NotWritable: it is ours, and no version was given.
+        """
+        for start in range(0, len(ranges), _RANGES_AT_ONCE):
+            part = [(blocks.start, blocks.stop) for blocks in ranges[start : start + _RANGES_AT_ONCE]]
+            await self.request("content.clear", key=key, ranges=part, expected_version=expected_version)
+
+    async def standing(self, key: bytes) -> list[dict[str, Any]]:
+        """Return what is known of the cores of drive ``key`` from elsewhere: which are behind, or forked."""
+        return list(await self.request("drive.standing", key=key, repeatable=True))
+
+    async def accept_fork(self, key: bytes) -> None:
+        """Go on with the history of drive ``key`` that is here."""
+        await self.request("drive.accept_fork", key=key)
+
+    async def secret_keys(self, key: bytes) -> dict[str, Any]:
+        """Return the secret keys of drive ``key``, of its ``drive`` and ``content`` core, and their lengths."""
+        return dict(await self.request("drive.secrets", key=key))
+
+    async def adopt_drive(self, drive_secret: bytes, content_secret: bytes, lengths: tuple[int, int]) -> None:
+        """Make a drive writable in this store, by its secret keys."""
+        await self.request("drive.adopt", secrets=(drive_secret, content_secret), lengths=lengths)
+
+    async def cache(self) -> dict[str, Any]:
+        """Return the ``limit`` in bytes for copies of others' content (None: none), and the ``drives`` kept."""
+        return dict(await self.request("cache.show", repeatable=True))
+
+    async def limit_cache(self, limit: int | None) -> None:
+        """Keep at most ``limit`` bytes of copies of others' content, now and after each start."""
+        await self.request("cache.limit", limit=limit)
 
     # Mounts
 

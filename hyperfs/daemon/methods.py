@@ -13,12 +13,14 @@ from typing import Any
 from hyperfs import __version__
 from hyperfs.core.reader import Hint, Priority
 from hyperfs.daemon.addresses import format_address, parse_address
+from hyperfs.daemon.keeping import METHODS as KEEPING_METHODS
+from hyperfs.daemon.keeping import refuse_pruned, standings
 from hyperfs.daemon.places import refuse_overlap
 from hyperfs.daemon.registry import checked_key
 from hyperfs.daemon.session import Handler, Session, head_of
 from hyperfs.daemon.state import MountRecord, Served
 from hyperfs.daemon.supervisor import MountState
-from hyperfs.errors import UsageError
+from hyperfs.errors import DaemonError, UsageError
 from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 Arguments = Mapping[str, Any]
@@ -47,6 +49,7 @@ async def core_fetch(session: Session, arguments: Arguments) -> None:
     ranges = [range(start, end) for start, end in arguments["ranges"]]
     if all(core.has(blocks.start, blocks.stop) for blocks in ranges):
         return
+    refuse_pruned(session.daemon, core, ranges)
     session.daemon.refuse_without_peers(core)
     extension, payload = arguments.get("hint") or (None, b"")
     hint = None if extension is None else Hint(extension, payload)
@@ -83,10 +86,22 @@ async def drive_create(session: Session, arguments: Arguments) -> bytes:
     return await session.daemon.create_drive()
 
 
+async def drive_gather(session: Session, arguments: Arguments) -> None:
+    """Take in a part of a commit that is too large for one frame; ``gathered`` operations came before it."""
+    if not arguments["gathered"]:
+        session.gathered.clear()
+    _refuse_if_incomplete(session, arguments)
+    session.gathered += [_operation(fields) for fields in arguments["operations"]]
+
+
 async def drive_commit(session: Session, arguments: Arguments) -> int:
-    """Append operations to a drive's metadata in one batch; returns the version after them."""
+    """Append operations, after those that were gathered, to a drive's metadata in one batch; returns the version."""
     committer = await session.daemon.committer(_key(arguments))
     operations = [_operation(fields) for fields in arguments["operations"]]
+    if arguments["gathered"]:
+        _refuse_if_incomplete(session, arguments)
+        operations = [*session.gathered, *operations]
+        session.gathered.clear()
     return await committer.commit(operations, expected_version=arguments["expected_version"])
 
 
@@ -281,6 +296,7 @@ async def status(session: Session, arguments: Arguments) -> dict[str, Any]:
             }
             for peer in replication.peers
         ],
+        "standing": standings(daemon.store.opened()),
         "fetching": [
             {"core": core.key.hex(), "waiting": core.demands, "in_flight": core.in_flight, "peers": core.peers}
             for core in replication.cores
@@ -295,6 +311,7 @@ async def stop(session: Session, arguments: Arguments) -> None:
 
 
 METHODS: Mapping[str, Handler] = {
+    **KEEPING_METHODS,
     "core.open": core_open,
     "core.head": core_head,
     "core.fetch": core_fetch,
@@ -303,6 +320,7 @@ METHODS: Mapping[str, Handler] = {
     "core.audit": core_audit,
     "drive.create": drive_create,
     "drive.commit": drive_commit,
+    "drive.gather": drive_gather,
     "drive.sync": drive_sync,
     "content.release": content_release,
     "peers.use": peers_use,
@@ -325,6 +343,12 @@ METHODS: Mapping[str, Handler] = {
 
 def _key(arguments: Arguments) -> bytes:
     return checked_key(arguments["key"])
+
+
+def _refuse_if_incomplete(session: Session, arguments: Arguments) -> None:
+    """Raise when not all of a commit's parts were sent over this connection: an earlier daemon may have had them."""
+    if len(session.gathered) != arguments["gathered"]:
+        raise DaemonError("the parts of a commit did not all reach the same daemon")
 
 
 def _operation(fields: list[Any]) -> Operation:

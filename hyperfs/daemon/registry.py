@@ -53,6 +53,7 @@ class CoreRegistry:
         self._cores: dict[bytes, Core] = {}
         self._shared: dict[bytes, bool] = {}
         self._content_keys: dict[bytes, bytes] = {}
+        self.on_new: Callable[[Core], None] | None = None
 
     async def open(self, key: bytes, user: User) -> Core:
         """Return the core of ``key``, which stays in use until ``user`` is released.
@@ -64,6 +65,8 @@ class CoreRegistry:
         if key not in self._cores:
             self._cores[key] = core
             core.add_listener(self)
+            if self.on_new is not None:
+                self.on_new(core)
         self._users.setdefault(key, set()).add(user)
         self._share_or_not(core)
         return core
@@ -78,6 +81,13 @@ class CoreRegistry:
                 self._share_or_not(self._cores[key])
         elif left:
             self._nursery.start_soon(self._leave_later, left)
+
+    def adopted(self, core: Core) -> None:
+        """Take note that ``core``, until now somebody else's, is ours."""
+        if self._shared.pop(core.key, None) is not None:
+            self._replicator.remove_core(core)
+        if core.key in self._users:
+            self._share_or_not(core)
 
     def open_cores(self) -> list[Core]:
         """Return every core that was opened."""

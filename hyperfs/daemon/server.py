@@ -17,6 +17,7 @@ from hyperfs import __version__
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.daemon.addresses import parse_address
+from hyperfs.daemon.cache import Cache
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.methods import METHODS
 from hyperfs.daemon.peers import PeerBook
@@ -53,6 +54,7 @@ class Daemon:
         self.swarm = Swarm(replicator, nursery)
         self.peers = PeerBook(self.swarm, replicator, nursery)
         self.registry = CoreRegistry(store, replicator, nursery)
+        self.cache = Cache(store, self.registry)
         self.serving = Serving(self.registry, nursery)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self._writing = User(writes=True)
@@ -65,6 +67,7 @@ class Daemon:
     async def restore(self) -> None:
         """Begin again what the state says: peers, addresses, drives, mounts. What fails of it is logged, and kept."""
         state = self.state.state
+        self.cache.set_limit(state.cache_limit)
         for address in state.listen:
             try:
                 await self.swarm.listen(*parse_address(address))
@@ -104,7 +107,11 @@ class Daemon:
             if known is None:
                 metadata = await self.registry.open(key, self._writing)
                 if metadata.writable and not metadata.length:
-                    await self._ask_peers(metadata)  # only its secret key is here
+                    await self._ask_peers(metadata)
+                    if not metadata.length:
+                        raise BlockNotAvailable(
+                            f"only the secret key of drive {short(key)} is here: connect to a peer that has the drive"
+                        )
                 content_key = self.registry.content_key(metadata)
                 if content_key is None and metadata.length:
                     await metadata.get(0)
@@ -112,7 +119,8 @@ class Daemon:
                 if content_key is None:
                     raise NotADrive(f"{short(key)} is not a drive of this store")
                 content = await self.registry.open(content_key, self._writing)
-                known = LocalCommitter(metadata, content)
+                known = LocalCommitter(metadata, content, reserve=self.store.reserve)
+                await self.store.reserve.make()
                 await content.standing.expect(await named_content(metadata))
                 await self._ask_peers(metadata, content)
                 self._committers[key] = known
@@ -224,6 +232,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
                 daemon = Daemon(places, store, replicator, nursery)
                 nursery.start_soon(store.flush_forever)
                 nursery.start_soon(daemon.accept, listener)
+                nursery.start_soon(daemon.cache.run)
                 write_announcement(places, announcement)
                 try:
                     await daemon.restore()

@@ -46,6 +46,8 @@ class State:
     mounts: tuple[MountRecord, ...] = ()
     peers: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
+    cache_limit: int | None = None
+    """How many bytes of others' content are kept; None: any amount."""
 
 
 class StateFile:
@@ -97,6 +99,7 @@ def _load(path: Path) -> State:
             mounts=tuple(MountRecord(**{**mount, "peers": tuple(mount["peers"])}) for mount in fields["mounts"]),
             peers=tuple(fields["peers"]),
             listen=tuple(fields["listen"]),
+            cache_limit=None if fields.get("cache_limit") is None else int(fields["cache_limit"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedStore(

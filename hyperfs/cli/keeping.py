@@ -1,0 +1,198 @@
+"""``prune``, ``clear``, ``cache``: what is kept on this disk, and what is not."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperfs.cli.common import (
+    DRIVE,
+    VERSIONED_DRIVE,
+    Common,
+    common_options,
+    confirm,
+    examples,
+    run_with_daemon,
+)
+from hyperfs.cli.output import count_text, parse_size, print_json, print_table, size_text
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.drive.prune import PrunePlan
+    from hyperfs.drive.snapshot import Snapshot
+    from hyperfs.keys import DriveAddress
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs prune KEY --keep 10                    the newest ten versions",
+        "hyperfs prune KEY --keep 30d --keep tags       the last 30 days, and what has a tag",
+        "hyperfs prune KEY --keep 1y --dry-run          only say what would go",
+    )
+)
+@click.option(
+    "--keep",
+    metavar="WHAT",
+    multiple=True,
+    required=True,
+    help="What to keep: a number of versions (10), an age (12h, 30d, 8w, 1y), or `tags`. Can be given several times.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common_options()
+@click.argument("address", metavar="KEY", type=DRIVE)
+def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Free the space of files that only old versions of a drive show.
+
+    What the newest version shows is always kept, and so is what is mounted now; drives mounted inside are not touched.
+    The versions themselves stay, with their listings; files of which the content went cannot be read any more.
+
+    Of a drive of yours that is for good, unless somebody has a copy. Of somebody else's, peers can bring it again.
+    """
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_drive
+        from hyperfs.drive.prune import Keep, plan_prune
+
+        wanted = Keep.parse(keep)
+        drive = await open_drive(client, common, address)
+        mounted = [mount["version"] for mount in await client.mounts() if mount["key"] == drive.key.hex()]
+        also = [version for version in mounted if version is not None]
+        plan = await plan_prune(drive.snapshot(), wanted, now=time.time_ns() // 1_000_000, also=also)
+        ours = drive.metadata.writable
+        if not common.json:
+            for line in _plan_lines(plan, ours=ours):
+                click.echo(line)
+        if plan.cleared and not dry_run:
+            confirm("Clear it for good?" if ours else "Clear it?", yes=yes)
+            await client.clear_content(drive.key, plan.cleared, expected_version=plan.version if ours else None)
+        if common.json:
+            print_json(
+                {
+                    "key": plan.key.hex(),
+                    "version": plan.version,
+                    "kept": [[versions.start, versions.stop - 1] for versions in plan.kept],
+                    "lost_versions": plan.lost_versions if plan.cleared else 0,
+                    "files": plan.files,
+                    "blocks": plan.blocks,
+                    "bytes": plan.byte_count,
+                    "cleared": bool(plan.cleared) and not dry_run,
+                }
+            )
+        elif plan.cleared and not dry_run:
+            click.echo(f"cleared {size_text(plan.byte_count)}")
+
+    run_with_daemon(common, run)
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs clear KEY                      all content of the drive",
+        "hyperfs clear KEY films                what is below films in the newest version",
+        "hyperfs clear --force KEY old.iso      of a drive of yours: for good",
+    )
+)
+@click.option("-f", "--force", is_flag=True, help="Clear even what is yours, of which this may be the only copy.")
+@click.option("-y", "--yes", is_flag=True, help="With --force: do not ask.")
+@common_options()
+@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("path", metavar="[PATH]", default="")
+def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: bool) -> None:
+    """Free the space that a drive's content, or what it holds at PATH, takes here.
+
+    Whatever is read again is fetched from peers again. A drive of yours is not touched without --force.
+    """
+
+    async def run(client: "DaemonClient") -> None:
+        from hyperfs.cli.drives import open_drive
+        from hyperfs.drive.names import join, normalise
+        from hyperfs.errors import NotWritable, short
+
+        drive = await open_drive(client, common, address)
+        ours = drive.metadata.writable
+        if ours and not force:
+            raise NotWritable(
+                f"drive {short(drive.key)} is yours, and this may be the only copy of what is in it; --force clears it "
+                "all the same, `hyperfs prune` only what old versions show"
+            )
+        content = await drive.content()
+        snapshot = drive.snapshot()
+        where = normalise(path)
+        where = join(normalise(address.path), where) if where else normalise(address.path)
+        ranges = await _content_below(snapshot, where) if where else [range(content.length)]
+        here = sum(content.count(blocks.start, blocks.stop) for blocks in ranges)
+        byte_count = content.byte_length * here // content.length if content.length else 0
+        if here and ours:
+            confirm(f"Clear about {size_text(byte_count)} of a drive of yours, for good?", yes=yes)
+        if here:
+            expected = drive.metadata.length if ours else None
+            await client.clear_content(drive.key, ranges, expected_version=expected)
+        if common.json:
+            print_json({"key": drive.key.hex(), "version": snapshot.version, "blocks": here, "bytes": byte_count})
+        else:
+            click.echo(f"cleared {count_text(here, 'block')}, about {size_text(byte_count)}")
+
+    run_with_daemon(common, run)
+
+
+@click.command(
+    epilog=examples(
+        "hyperfs cache                     what is here, and the limit",
+        "hyperfs cache --limit 20G         no more than that, from now on",
+        "hyperfs cache --limit none        as much as comes",
+    )
+)
+@click.option("--limit", metavar="SIZE", help="Keep no more than this (500M, 20G, 1T), or `none`.")
+@common_options(network=False)
+def cache(common: Common, limit: str | None) -> None:
+    """Show how much of others' drives is kept here, or limit it, for all of them together.
+
+    Past the limit what came first goes first; what came within the last seconds stays until it is read. Drives of yours
+    do not count, and are never touched.
+    """
+    size = None if limit in (None, "none") else parse_size(limit or "")
+    if limit not in (None, "none") and size is None:
+        raise click.UsageError(f"{limit!r} is not a size: write 500M, 20G, 1T, or none")
+
+    async def run(client: "DaemonClient") -> dict[str, Any]:
+        if limit is not None:
+            await client.limit_cache(size)
+        return await client.cache()
+
+    found = run_with_daemon(common, run)
+    used = sum(drive["bytes"] for drive in found["drives"])
+    if common.json:
+        print_json({"limit": found["limit"], "bytes": used, "drives": found["drives"]})
+        return
+    print_table(("drive", "here"), [(drive["key"], size_text(drive["bytes"])) for drive in found["drives"]], right=[1])
+    click.echo(f"{size_text(used)} in all; limit: {'none' if found['limit'] is None else size_text(found['limit'])}")
+
+
+def _plan_lines(plan: "PrunePlan", *, ours: bool) -> list[str]:
+    kept = ", ".join(
+        str(versions.start) if len(versions) == 1 else f"{versions.start} to {versions.stop - 1}"
+        for versions in reversed(plan.kept)
+    )
+    lines = [f"kept: all that is in {count_text(sum(map(len, plan.kept)), 'version')} ({kept})"]
+    if not plan.cleared:
+        return [*lines, "nothing else is here"]
+    versions = count_text(plan.lost_versions, "other version")
+    if plan.files is None:
+        what = f"about {size_text(plan.byte_count)} that only other versions show"
+    else:
+        what = f"{count_text(plan.files, 'file')} ({size_text(plan.byte_count)}) that only the {versions} show"
+    lines.append(f"goes: {what}")
+    if ours:
+        lines.append("it is yours: once it is cleared nobody may have it any more")
+    return lines
+
+
+async def _content_below(snapshot: "Snapshot", path: str) -> list[range]:
+    """Return the blocks of all files at and below ``path``, but not of drives mounted there."""
+    start = await snapshot.stat(path)
+    entries = [start] if not start.is_directory else [entry async for entry in snapshot.walk(path)]
+    return [
+        range(entry.stat.offset, entry.stat.offset + entry.stat.blocks)
+        for entry in entries
+        if entry.volume.key == snapshot.key and entry.stat.is_file and entry.stat.mount is None
+    ]

@@ -1,0 +1,187 @@
+"""How much of others' content is kept here: a limit in bytes for the whole store.
+
+The rule: only copies of others' content go, never metadata and nothing that is ours, and last what came last. What
+arrived within `FRESH_SECONDS` stays even past the limit: somebody is about to read it.
+"""
+
+import logging
+import math
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from hyperfs.core.core import Core
+from hyperfs.core.store import Store
+from hyperfs.daemon.registry import CoreRegistry
+from hyperfs.errors import EncodingError, HyperfsError, short
+from hyperfs.trie import Header
+
+_log = logging.getLogger(__name__)
+
+FRESH_SECONDS: Final = 10.0
+CHECK_SECONDS: Final = 1.0
+_LEFT: Final = 0.9
+"""The share of the limit that clearing goes down to, so that it does not begin again at once."""
+_SEGMENT_BLOCKS: Final = 64
+_MAX_SEGMENTS: Final = 1 << 17
+
+
+class Cache:
+    """Owns the limit. Is a `CoreListener` of every core that the registry opens."""
+
+    def __init__(self, store: Store, registry: CoreRegistry) -> None:
+        self.limit: int | None = None
+        self._store = store
+        self._last_arrival: dict[bytes, float] = {}
+        self._arrived: OrderedDict[tuple[bytes, int], float] = OrderedDict()
+        self._wake = trio.Event()
+        self._tidying = trio.Lock()
+        registry.on_new = self._watch
+
+    def set_limit(self, limit: int | None) -> None:
+        """Keep at most ``limit`` bytes from now on; None: any amount."""
+        self.limit = limit
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Clear whenever there is too much, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            try:
+                settled = self.limit is None or await self.tidy(self.limit)
+            except (HyperfsError, OSError) as error:
+                _log.error("the cache could not be kept within its limit: %s", error)
+                settled = True
+            await trio.sleep(CHECK_SECONDS if settled else FRESH_SECONDS)
+            if not settled:
+                self._wake.set()
+
+    async def drives(self) -> list[dict[str, Any]]:
+        """Return, for each drive of others that is here, its key and how many bytes its content takes."""
+        told = []
+        for key in await trio.to_thread.run_sync(self._store.keys):
+            core = await self._store.core(key)
+            content = await _header_content(core)
+            if content is not None and not core.writable:
+                told.append({"key": key.hex(), "bytes": await trio.to_thread.run_sync(self._allocated, content)})
+        return told
+
+    async def tidy(self, limit: int) -> bool:
+        """Clear until at most ``limit`` bytes are here; False when fresh content keeps more than that here."""
+        async with self._tidying:
+            return await self._tidy(limit)
+
+    async def _tidy(self, limit: int) -> bool:
+        sizes = await trio.to_thread.run_sync(self._sizes)
+        used = sum(sizes.values())
+        if used <= limit:
+            return True
+        copies: dict[bytes, Core] = {}
+        for key in sizes:
+            core = await self._store.core(key)
+            if core.writable or await _header_content(core) is not None:
+                used -= sizes[key]
+            else:
+                copies[key] = core
+        if used <= limit:
+            return True
+        excess = used - math.floor(limit * _LEFT)
+        now = trio.current_time()
+        for key in sorted(copies, key=lambda key: self._last_arrival.get(key, -math.inf)):
+            excess -= await self._clear(copies[key], excess, self._old_blocks(copies[key]))
+        for (key, segment), arrived in list(self._arrived.items()):
+            if excess <= 0 or now - arrived < FRESH_SECONDS:
+                break
+            del self._arrived[key, segment]
+            if key in copies:
+                blocks = range(segment * _SEGMENT_BLOCKS, (segment + 1) * _SEGMENT_BLOCKS)
+                excess -= await self._clear(copies[key], excess, [blocks])
+        return excess <= 0
+
+    async def _clear(self, core: Core, excess: int, candidates: list[range]) -> int:
+        """Clear blocks of ``candidates``, the first ones first, for ``excess`` bytes; return how many are free now."""
+        if excess <= 0 or not core.length:
+            return 0
+        block_bytes = max(1, core.byte_length // core.length)
+        enough = -(-excess // block_bytes)
+        chosen = []
+        count = 0
+        for blocks in candidates:
+            for here in core.present(blocks.start, min(blocks.stop, core.length)):
+                here = here[: enough - count]
+                chosen.append(here)
+                count += len(here)
+                if count >= enough:
+                    break
+            if count >= enough:
+                break
+        if not chosen:
+            return 0
+        before = core.allocated()
+        await core.clear_all(chosen)
+        freed = before - core.allocated()
+        _log.info("cleared %d blocks (%d bytes) of core %s from the cache", count, freed, short(core.key))
+        return freed
+
+    def _old_blocks(self, core: Core) -> list[range]:
+        """Return the blocks of which it is not known when they came: before this daemon, or long ago."""
+        fresh = sorted(segment for key, segment in self._arrived if key == core.key)
+        ranges = []
+        start = 0
+        for segment in fresh:
+            ranges.append(range(start, segment * _SEGMENT_BLOCKS))
+            start = (segment + 1) * _SEGMENT_BLOCKS
+        ranges.append(range(start, max(start, core.length)))
+        return ranges
+
+    def _sizes(self) -> dict[bytes, int]:
+        """Return how many bytes each core's blocks take. Waits for the disk."""
+        keys = self._store.keys()
+        return {key: size for key in keys if (size := self._allocated(key))}
+
+    def _allocated(self, key: bytes) -> int:
+        try:
+            return os.stat(Path(self._store.core_directory(key)) / "data").st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+    # What cores tell
+
+    def _watch(self, core: Core) -> None:
+        core.add_listener(self)
+        self._wake.set()
+
+    def extended(self, core: Core, old_length: int, new_length: int) -> None:
+        """Nothing: a head takes no space."""
+
+    def stored(self, core: Core, start: int, end: int, origin: object) -> None:
+        """Note what came, and when."""
+        if core.writable or self.limit is None:
+            return
+        now = self._last_arrival[core.key] = trio.current_time()
+        for segment in range(start // _SEGMENT_BLOCKS, (end - 1) // _SEGMENT_BLOCKS + 1):
+            self._arrived[core.key, segment] = now
+            self._arrived.move_to_end((core.key, segment))
+        while len(self._arrived) > _MAX_SEGMENTS:
+            self._arrived.popitem(last=False)
+        self._wake.set()
+
+    def cleared(self, core: Core, start: int, end: int) -> None:
+        """Nothing: what is gone is looked for on the disk."""
+
+    def durable(self, core: Core, length: int) -> None:
+        """Nothing: that concerns peers."""
+
+
+async def _header_content(core: Core) -> bytes | None:
+    """Return the content core's key that ``core`` names when it is a drive's metadata."""
+    if not core.has(0, 1):
+        return None
+    try:
+        return Header.decode(await core.get(0)).metadata
+    except EncodingError:
+        return None
