@@ -13,10 +13,11 @@ from typing import Self
 import trio
 
 from hyperfs import flat_tree
+from hyperfs.core.appending import punch, write_growth
 from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
-from hyperfs.core.format import HYPERCORE_9, CoreFormat, Hashes
-from hyperfs.core.growth import Growth, grow
+from hyperfs.core.format import HYPERCORE_9, CoreFormat
+from hyperfs.core.growth import Growth
 from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader, patiently
@@ -33,7 +34,7 @@ from hyperfs.core.proofs import (
 from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import SharedMapWriter
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, WouldWait
+from hyperfs.core.sleep import WouldWait
 from hyperfs.core.standing import ForkSeen, Standing, load_standing
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
@@ -51,9 +52,6 @@ from hyperfs.storage import Directory
 log = logging.getLogger(__name__)
 
 _THREAD_BYTES = 256 * 1024
-_LARGE_BLOCK_BYTES = 16 * 1024
-_WRITER_HASHES_ONE_OF = 3
-_MANY_BLOCKS = 256
 _MAX_NODES = 1 << 14
 _MAX_PENDING_SIGNATURES = 4096
 
@@ -101,7 +99,6 @@ class Core(LocalReader):
         self._write_lock = trio.Lock()
         self._sync_lock = trio.Lock()
         self._synced_first: Core | None = None
-        self._named = False
         self._closed = False
 
     @classmethod
@@ -287,12 +284,7 @@ class Core(LocalReader):
             if roots is None:
                 roots = await patiently(self._own_all, flat_tree.full_roots(start))
             total = sum(sizes)
-            if total >= _THREAD_BYTES:
-                growth = await self._grow_in_threads(roots, start, blocks, sizes)
-            else:
-                growth = grow(self.format, roots, start, self.format.leaf_hashes(blocks), sizes)
-                self._write_blocks(blocks)
-            self._write_growth(growth)
+            growth = await write_growth(self._files, self.byte_length, roots, start, blocks, sizes)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
             self._take_over(growth, signature, total)
         finally:
@@ -408,7 +400,7 @@ class Core(LocalReader):
                             listener.cleared(self, blocks.start, blocks.stop)
                     # The bits go from the disk before the bytes do, or a crash would leave zeros that count as blocks.
                     await self._flush()
-                    await trio.to_thread.run_sync(self._punch, places)
+                    await trio.to_thread.run_sync(punch, self._files.data.file, places)
         finally:
             self._write_lock.release()
 
@@ -529,51 +521,6 @@ class Core(LocalReader):
                 placed.append((leaf, start))
         return placed
 
-    def _punch(self, places: Sequence[tuple[int, int]]) -> None:
-        for start, end in places:
-            self._files.data.file.punch_hole(start, end - start)
-
-    async def _grow_in_threads(
-        self, roots: Sequence[TreeNode], start: int, blocks: Sequence[bytes], sizes: Sequence[int]
-    ) -> Growth:
-        """Hash and write blocks side by side; nothing counts until `_take_over`."""
-        # Large blocks are hashed without the interpreter's lock: who writes can take over some of that.
-        share = len(blocks) // _WRITER_HASHES_ONE_OF if sum(sizes) // len(blocks) >= _LARGE_BLOCK_BYTES else 0
-        first: Hashes = []
-        failures: list[OSError] = []
-
-        def write_and_hash() -> None:
-            self._write_blocks(blocks)
-            first.extend(self.format.leaf_hashes(blocks[:share]))
-
-        async def write() -> None:
-            try:
-                await trio.to_thread.run_sync(write_and_hash)
-            except OSError as error:
-                failures.append(error)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(write)
-            rest = await trio.to_thread.run_sync(self.format.leaf_hashes, blocks[share:])
-        if failures:
-            raise failures[0]
-        if len(blocks) < _MANY_BLOCKS:
-            return grow(self.format, roots, start, first + rest, sizes)
-        return await trio.to_thread.run_sync(grow, self.format, roots, start, first + rest, sizes)
-
-    def _write_blocks(self, blocks: Sequence[bytes]) -> None:
-        data = self._files.data.file
-        if len(blocks) == 1:
-            data.write(self.byte_length, blocks[0])
-        elif sum(map(len, blocks)) < _THREAD_BYTES:
-            data.write(self.byte_length, b"".join(blocks))
-        else:
-            data.write_all(self.byte_length, blocks)
-
-    def _write_growth(self, growth: Growth) -> None:
-        self._tree.write_nodes({node.index: node for node in growth.left})
-        self._tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * growth.start, growth.region)
-
     def _take_over(self, growth: Growth, signature: bytes, byte_count: int) -> None:
         start, end = growth.start, growth.end
         for low, high in growth.node_ranges():
@@ -633,11 +580,11 @@ class Core(LocalReader):
             if self._synced_first is not None:
                 await self._synced_first.sync()
             try:
-                await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
+                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
             except OSError as error:
                 if self.reserve is None or not await self.reserve.give_way(error):
                     raise
-                await trio.to_thread.run_sync(self._flush_in_thread, signatures, pages)
+                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
         except BaseException:
             self._bitfield.mark_dirty([number for number, _ in pages])
             raise
@@ -648,17 +595,3 @@ class Core(LocalReader):
             self.durable_length = length
             for listener in tuple(self._listeners):
                 listener.durable(self, length)
-
-    def _flush_in_thread(self, signatures: dict[int, bytes], pages: list[tuple[int, bytes]]) -> None:
-        files = self._files
-        files.data.file.sync()
-        files.tree.file.sync()
-        if not self._named:
-            files.directory.sync()
-            self._named = True
-        if signatures:
-            for index, signature in signatures.items():
-                files.signatures.write(index, signature)
-            files.signatures.file.sync()
-        files.write_pages(pages)
-        files.bitfield_file.sync()

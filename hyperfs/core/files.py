@@ -6,7 +6,7 @@ See docs/formats.md, "A core's files".
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hyperfs import flat_tree
@@ -51,11 +51,27 @@ class CoreFiles:
     bitfield: Bitfield
     roots: tuple[TreeNode, ...] = ()
     length: int = 0
+    named: bool = False
+    """Whether the names of the files are durable."""
 
     def close(self) -> None:
         """Close all files and so let go of the lock."""
         for file in (self.tree.file, self.data.file, self.signatures.file, self.bitfield_file):
             file.close()
+
+    def flush(self, signatures: Mapping[int, bytes], pages: list[tuple[int, bytes]]) -> None:
+        """Make everything durable in the order that a crash may cut off anywhere: data and tree, then what says so."""
+        self.data.file.sync()
+        self.tree.file.sync()
+        if not self.named:
+            self.directory.sync()
+            self.named = True
+        if signatures:
+            for index, signature in signatures.items():
+                self.signatures.write(index, signature)
+            self.signatures.file.sync()
+        self.write_pages(pages)
+        self.bitfield_file.sync()
 
     def write_pages(self, pages: list[tuple[int, bytes]]) -> None:
         """Write pages of the bitfield, neighbours together."""
