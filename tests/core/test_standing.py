@@ -1,5 +1,6 @@
 """A writer and those who have more of its core than it has, or something else."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received, tree_covers
 from hyperfs.core.store import Store, open_store
-from hyperfs.errors import DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked
+from hyperfs.errors import DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked, errno_of
 
 from ..support.cores import bring, reader, writer
 
@@ -50,6 +51,11 @@ async def test_a_writer_that_caught_up_appends_what_others_can_verify() -> None:
     await bring(newer, target, [36])
     await bring(old, target, [37])
     assert target.get_local(37) == b"next"
+
+
+def test_a_program_may_try_again_when_a_writer_is_behind_and_not_when_it_is_forked() -> None:
+    assert errno_of(WriterBehind("")) == errno.EAGAIN
+    assert errno_of(WriterForked("")) == errno.EROFS
 
 
 async def test_what_no_peer_has_may_be_left_out() -> None:

@@ -161,6 +161,19 @@ async def test_a_reader_of_a_writer_is_no_fork() -> None:
         assert await core.append([b"next"]) == 25
 
 
+async def test_peers_hear_what_was_cleared() -> None:
+    core = await writer(20)
+    one, two = serving(core), Replicator()
+    copy = await reader(two)
+    async with nursery_to_cancel() as nursery:
+        join(nursery, two, one)
+        await copy.fetch([range(1)])
+        await core.clear_all([range(2, 5), range(10, 12)])
+        (peer,) = two.exchanges[0].open_peers
+        await eventually(lambda: not peer.availability.has(11))
+        assert [index for index in range(20) if not peer.availability.has(index)] == [2, 3, 4, 10, 11]
+
+
 async def test_a_core_that_is_only_asked_about_gives_nothing() -> None:
     core = await writer(5)
     one, two = leading(core, giving=False), Replicator()
