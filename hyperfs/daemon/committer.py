@@ -22,6 +22,8 @@ from hyperfs.trie import Delete, DeleteTree, Operation, Put
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until a frame holds this much."""
 FRAME_BLOCKS: Final = 8192
+OPERATIONS_IN_A_FRAME: Final = 8192
+"""A commit of more operations is sent in several frames, and made as one."""
 IN_FLIGHT: Final = 3
 """Frames under way; the next one waits for the oldest."""
 
@@ -59,9 +61,18 @@ class DaemonCommitter:
         if self._lease is not None:
             await self._lease.flush()
         encoded = [_encode(operation) for operation in operations]
+        gathered = 0
+        while len(encoded) - gathered > OPERATIONS_IN_A_FRAME:
+            piece = encoded[gathered : gathered + OPERATIONS_IN_A_FRAME]
+            await self._client.request("drive.gather", key=self._key, operations=piece, gathered=gathered)
+            gathered += len(piece)
         return int(
             await self._client.request(
-                "drive.commit", key=self._key, operations=encoded, expected_version=expected_version
+                "drive.commit",
+                key=self._key,
+                operations=encoded[gathered:],
+                gathered=gathered,
+                expected_version=expected_version,
             )
         )
 

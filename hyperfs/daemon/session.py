@@ -28,6 +28,7 @@ from hyperfs.daemon.wire import (
     encode,
 )
 from hyperfs.errors import ConflictingLength, DaemonError, EncodingError, HyperfsError
+from hyperfs.trie import Operation
 
 if TYPE_CHECKING:
     from hyperfs.daemon.server import Daemon
@@ -56,6 +57,8 @@ class Session:
         self.daemon = daemon
         self.user = User(on_head=self._head_moved)
         self.leases: dict[int, Lease] = {}
+        self.gathered: list[Operation] = []
+        """The parts of a commit that came so far, when it is too large for one frame."""
         self.mount_id: str | None = None
         self._connection = connection
         self._methods = methods

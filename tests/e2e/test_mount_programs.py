@@ -178,4 +178,4 @@ def test_fio_verifies_what_it_wrote(drive: WritableMount, pattern: str) -> None:
     there = drive.folder / f"fio-{pattern}"
     there.mkdir()
     job = ("--name=job", f"--rw={pattern}", "--bs=4k", "--size=8m", "--verify=crc32c", "--do_verify=1")
-    run("fio", *job, f"--directory={there}", "--fallocate=none")
+    run("fio", *job, f"--directory={there}", "--fallocate=none", cwd=drive.folder.parent)

@@ -3,7 +3,7 @@
 The rules: a commit is of one instant. Bytes are appended before the nodes that name them, each file as one run; a file
 that only grew at the end of the content core gets its new bytes appended, one that shrank gets none. Bytes are read
 once, in pieces, and what was read is what is hashed. A commit that nobody answered is looked for before it is sent
-again. Until it stands, the journals that it makes needless stay.
+again. Until it stands on the disk, the journals that it makes needless stay.
 """
 
 import logging
@@ -92,9 +92,7 @@ class CommitMaker:
             plan.journal = workspace.journal.begin()
             freeze(plan)
             workspace.segments.begin_anew()
-            for number in held:
-                if number in workspace.tree.dirty:
-                    workspace.log_whole(workspace.tree.dirty[number])
+            workspace.log_held(held)
         runs: dict[int, Run] = {}
         appended = 0
         try:
@@ -140,6 +138,7 @@ class CommitMaker:
         workspace = self.workspace
         content = await self._drive.content() if runs else None
         async with workspace.exclusively():
+            workspace.is_settling = True
             tree = workspace.tree
             tree.snapshot = snapshot
             for node in plan.displaced:
@@ -166,8 +165,15 @@ class CommitMaker:
                 "version %d is not durable yet, so what was staged for it is kept: %s", outcome.version, error
             )
             return outcome
+        if not plan.is_empty:
+            try:
+                await self._committer.sync()
+            except (DaemonError, OSError) as error:
+                logger.info("version %d may not be on the disk yet: %s; its journals stay", outcome.version, error)
+                return outcome
         workspace.journal.delete_through(plan.journal)
         async with workspace.syncing():
+            workspace.is_settling = False
             workspace.segments.collect()
         return outcome
 

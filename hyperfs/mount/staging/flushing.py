@@ -74,10 +74,7 @@ class Flusher:
                 self._wake = trio.Event()
                 await self._wake.wait()
             now = trio.current_time()
-            latest = self._first_change + self._interval_seconds
-            due = latest
-            if not self._is_being_written():
-                due = min(latest, self._last_change + min(QUIET_SECONDS, self._interval_seconds))
+            due = self._due()
             if now >= due:
                 return
             await trio.sleep_until(min(due, now + _LOG_SECONDS))
@@ -85,6 +82,18 @@ class Flusher:
                 self._workspace.log_contents()
             except OSError as error:
                 logger.warning("what was written is not in the journal yet: %s", error)
+
+    def _due(self) -> float:
+        """Return when the next commit is due, as far as can be told now."""
+        assert self._first_change is not None
+        held = self._held()
+        tree = self._workspace.tree
+        if held and not (tree.dirty.keys() - held or tree.displaced.keys() - held):
+            return min(rest.until for number in held if (rest := self._rests.get(number)) is not None)
+        latest = self._first_change + self._interval_seconds
+        if self._is_being_written():
+            return latest
+        return min(latest, self._last_change + min(QUIET_SECONDS, self._interval_seconds))
 
     def _is_being_written(self) -> bool:
         opened = self._workspace.tree.opened
@@ -106,9 +115,7 @@ class Flusher:
             logger.debug("version %d, %d bytes appended", outcome.version, outcome.appended_bytes)
         self._rest(outcome)
         if held and self._first_change is None:
-            soonest = min(rest.until for number in held if (rest := self._rests.get(number)) is not None)
-            self._first_change = max(trio.current_time(), soonest) - self._interval_seconds
-            self._last_change = self._first_change
+            self._first_change = trio.current_time()
 
     def _rest(self, outcome: Outcome) -> None:
         now = trio.current_time()
@@ -133,12 +140,21 @@ class Flusher:
         if not held:
             return frozenset()
         stems = {(dirty[number].parent, f"{dirty[number].name}-") for number in held}
-        for number, node in dirty.items():
-            if _may_wait(node) and any(node.parent == parent and node.name.startswith(stem) for parent, stem in stems):
-                held.add(number)
+        tree = self._workspace.tree
+        for number, node in [*dirty.items(), *tree.displaced.items()]:
+            place = node.base if number in tree.displaced else node.place
+            if _is_companion(node) and place is not None:
+                parent, name = place
+                if any(parent == above and name.startswith(stem) for above, stem in stems):
+                    held.add(number)
         return frozenset(held)
 
 
 def _may_wait(node: Node) -> bool:
     """Only what stands where the drive has it, and differs in its content, may be left out of a commit."""
     return node.base is not None and node.base == node.place and node.content is not None and node.content.is_dirty
+
+
+def _is_companion(node: Node) -> bool:
+    """What stands beside a file that waits may wait with it: also when it is new, or was deleted."""
+    return _may_wait(node) or (node.is_file and (node.base is None or node.place is None))

@@ -60,7 +60,9 @@ async def gather(tree: Tree, journal: int, held: frozenset[int]) -> Plan:
         plan.puts.append(PlannedNode(node, node.place, tree.path(number), node.stat, node.generation))
     put_paths = {put.path for put in plan.puts}
     outermost = _Displaced(tree)
-    for node in tree.displaced.values():
+    for number, node in tree.displaced.items():
+        if number in held:
+            continue
         plan.displaced.append(node)
         base = tree.base_path(node.number)
         if base is None:

@@ -64,6 +64,8 @@ class Workspace:
         self.segments = Segments(directory)
         self.journal = Journal(directory)
         self.uncommitted_bytes = 0
+        self.is_settling = False
+        """Whether there is a commit that stands, and may not be on the disk yet: its segments are still needed."""
         self.changed: Callable[[], None] = _nobody
         self._clock = clock
         self._replayed_time: int | None = None
@@ -517,8 +519,9 @@ class Workspace:
         except OSError:
             # What was unlinked since the last commit can go, once it is durable that it was.
             self.journal.sync()
-            self.segments.begin_anew()
-            self.segments.collect()
+            if not self.is_settling:
+                self.segments.begin_anew()
+                self.segments.collect()
             self.segments.check_room(size, self.uncommitted_bytes)
 
     def _now(self) -> int:
@@ -540,8 +543,18 @@ class Workspace:
         low, extents = content.take_log(whole=whole)
         self._log("c", self.tree.path(node.number), *_content_fields(content, low, extents), node.mtime)
 
-    def log_whole(self, node: Node) -> None:
-        """Write down all of a staged node, for a journal that begins without what the ones before it say."""
+    def log_held(self, held: frozenset[int]) -> None:
+        """Write down all of what a commit leaves out, for the journal that begins without the ones before it."""
+        for number in held:
+            node = self.tree.displaced.get(number)
+            if node is not None and node.base is not None:
+                self._log("u", names.join(self.tree.path(node.base[0]), node.base[1]))
+        for number in held:
+            node = self.tree.dirty.get(number)
+            if node is not None:
+                self._log_whole(node)
+
+    def _log_whole(self, node: Node) -> None:
         path = self.tree.path(node.number)
         self._log("s", path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items()))
         if node.is_file and node.content is not None:

@@ -1,0 +1,110 @@
+"""When what is staged becomes a version."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.mount.staging.flushing import SMALL_BYTES, Flusher
+from hyperfs.mount.staging.recovery import recover
+from tests.support.workspaces import Paths
+
+BIG = 4 * SMALL_BYTES
+
+
+@pytest.fixture
+def clock(mock_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    """A clock that jumps to the next deadline once nothing has happened for long enough for a sync in a thread."""
+    mock_clock.autojump_threshold = 0.1
+    return mock_clock
+
+
+@asynccontextmanager
+async def flushing(directory: Path, interval_seconds: float = 5.0) -> AsyncIterator[Paths]:
+    paths = await Paths.open(directory)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Flusher(paths.maker, interval_seconds=interval_seconds).run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield paths
+        nursery.cancel_scope.cancel()
+
+
+async def hold_open(paths: Paths, path: str) -> int:
+    number = await paths.number(path)
+    await paths.workspace.open(number, writing=True)
+    return number
+
+
+async def test_what_was_closed_is_committed_soon(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f", b"1")
+        await trio.sleep(1.2)
+        assert await paths.drive_tree() == {"f": b"1"}
+
+
+async def test_what_is_open_is_committed_within_the_interval(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f", b"1")
+        await hold_open(paths, "f")
+        await trio.sleep(3)
+        assert await paths.drive_tree() == {}
+        await trio.sleep(2.5)
+        assert await paths.drive_tree() == {"f": b"1"}
+
+
+async def test_changes_are_gathered_into_one_version(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        version = paths.own.drive.version
+        for number in range(10):
+            await paths.put("f", b"%d" % number)
+            await trio.sleep(0.3)
+        await trio.sleep(2)
+        assert paths.own.drive.version == version + 1
+
+
+async def test_a_big_file_that_is_rewritten_all_the_time_is_committed_seldom(
+    tmp_path: Path, clock: trio.testing.MockClock
+) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f", bytes(BIG))
+        number = await hold_open(paths, "f")
+        for step in range(64):
+            paths.workspace.write(number, step, b"x")
+            await trio.sleep(10)
+        assert paths.own.content.byte_length <= 10 * BIG
+
+
+async def test_what_stands_beside_a_waiting_file_waits_with_it(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f.db", bytes(BIG))
+        await paths.put("f.db-journal", b"old")
+        await trio.sleep(2)
+        before = await paths.drive_tree()
+        await paths.write("f.db", b"new")
+        await paths.unlink("f.db-journal")
+        await paths.put("f.db-journal", b"new")
+        await paths.put("f.db-wal", b"new")
+        await paths.put("other", b"other")
+        await trio.sleep(2)
+        assert await paths.drive_tree() == {**before, "other": b"other"}
+        copy = shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+        again = await Paths.open(copy, paths.own)
+        assert await again.tree() == await paths.tree()
+        await trio.sleep(10)
+        assert await paths.drive_tree() == await paths.tree()
+
+
+async def test_what_an_earlier_process_staged_is_committed(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+    died = await Paths.open(tmp_path)
+    await died.put("f", b"staged")
+    paths = Paths(died.own, tmp_path)
+    await recover(paths.workspace)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Flusher(paths.maker).run)
+        await trio.sleep(2)
+        assert await paths.drive_tree() == {"f": b"staged"}
+        nursery.cancel_scope.cancel()
