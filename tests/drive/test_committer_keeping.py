@@ -81,7 +81,7 @@ async def test_content_never_uses_the_reserve(
 async def test_content_is_cleared_at_the_version_that_was_looked_at(committer: LocalCommitter) -> None:
     await add_file(committer, "a")
     await add_file(committer, "b")
-    await committer.clear([range(0, 1)], expected_version=3)
+    await committer.clear([range(1)], expected_version=3)
     assert not committer.content_core.has(0, 1)
     assert committer.content_core.has(1, 2)
 
@@ -89,7 +89,7 @@ async def test_content_is_cleared_at_the_version_that_was_looked_at(committer: L
 async def test_nothing_is_cleared_when_the_drive_was_written_to_meanwhile(committer: LocalCommitter) -> None:
     await add_file(committer, "a")
     with pytest.raises(ConflictingLength, match="written to meanwhile"):
-        await committer.clear([range(0, 1)], expected_version=1)
+        await committer.clear([range(1)], expected_version=1)
     assert committer.content_core.has(0, 1)
 
 

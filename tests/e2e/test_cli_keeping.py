@@ -95,6 +95,24 @@ def test_prune_keeps_tagged_versions(own: Hyperfs, pruned: str) -> None:
     assert len(own.run("cat", f"{pruned}+v1", "going").stdout) == 3 * MIB
 
 
+def test_prune_keeps_what_is_mounted(own: Hyperfs, pruned: str, tmp_path: Path) -> None:
+    (tmp_path / "mounted").mkdir()
+    own("mount", f"{pruned}+v1", tmp_path / "mounted")
+    assert own.json("prune", pruned, "--keep", "1", "--yes")["files"] == 0
+    assert len((tmp_path / "mounted/going").read_bytes()) == 3 * MIB
+    own("umount", tmp_path / "mounted")
+
+
+def test_what_was_pruned_under_a_mount_fails_and_the_rest_stays(own: Hyperfs, pruned: str, tmp_path: Path) -> None:
+    (tmp_path / "mounted").mkdir()
+    own("mount", f"{pruned}+v1", tmp_path / "mounted", "--timeout", "2")
+    own("clear", "--force", "--yes", pruned + "+v1", "going")
+    with pytest.raises(OSError, match="Input/output error"):
+        (tmp_path / "mounted/going").read_bytes()
+    assert len((tmp_path / "mounted/kept").read_bytes()) == MIB
+    assert "pruned from this store" in own.log
+
+
 def test_what_was_pruned_says_so_when_it_is_read(own: Hyperfs, pruned: str) -> None:
     own("prune", pruned, "--keep", "1", "--yes")
     assert "pruned from this store" in own.fails("cat", f"{pruned}+v1", "going")
