@@ -4,6 +4,7 @@ The rule: what was opened first is closed last. While it ends, the mounts go fir
 them, and the store goes last, in order on the disk.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -40,17 +41,21 @@ FIRST_WORD_SECONDS: Final = 2.0
 """How long the first append to a drive waits for what its peers have of it."""
 
 _BACKLOG: Final = 128
+_FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED)
+_ACCEPT_PAUSE_SECONDS: Final = 0.1
 
 
 class Daemon:
     """Everything that a running daemon consists of. Made by `open_daemon`."""
 
-    def __init__(self, places: Places, store: Store, replicator: Replicator, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, places: Places, store: Store, state: StateFile, replicator: Replicator, nursery: trio.Nursery
+    ) -> None:
         self.places = places
         self.store = store
         self.replicator = replicator
         self.nursery = nursery
-        self.state = StateFile(places.state)
+        self.state = state
         self.swarm = Swarm(replicator, nursery)
         self.peers = PeerBook(self.swarm, replicator, nursery)
         self.registry = CoreRegistry(store, replicator, nursery)
@@ -90,7 +95,14 @@ class Daemon:
     async def accept(self, listener: trio.socket.SocketType) -> None:
         """Answer every client that connects, until cancelled."""
         while True:
-            stream, _ = await listener.accept()
+            try:
+                stream, _ = await listener.accept()
+            except OSError as error:
+                if error.errno not in _FOR_NOW:
+                    raise
+                _log.error("cannot accept a control connection: %s", error)
+                await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+                continue
             self.nursery.start_soon(self._converse, Connection(stream))
 
     async def committer(self, key: bytes) -> LocalCommitter:
@@ -225,21 +237,25 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
     places.maps.mkdir(mode=0o700, exist_ok=True)
     store = await Store.open(places.store, maps=places.maps, source=replicator)
     try:
+        state = StateFile(places.state)
         failure: Exception | None = None
         with _bound_socket(places) as listener:
             announcement = Announcement(os.getpid(), listener.getsockname(), __version__, ending=False)
             async with trio.open_nursery() as nursery:
-                daemon = Daemon(places, store, replicator, nursery)
+                daemon = Daemon(places, store, state, replicator, nursery)
                 nursery.start_soon(store.flush_forever)
                 nursery.start_soon(daemon.accept, listener)
                 nursery.start_soon(daemon.cache.run)
-                write_announcement(places, announcement)
                 try:
+                    write_announcement(places, announcement)
                     await daemon.restore()
                     yield daemon
                 except Exception as error:  # noqa: BLE001  raised again below, outside the nursery that would wrap it
                     failure = error
-                write_announcement(places, Announcement(os.getpid(), announcement.socket, __version__, ending=True))
+                try:
+                    write_announcement(places, Announcement(os.getpid(), announcement.socket, __version__, ending=True))
+                except OSError as error:  # a full disk is no reason to leave mounts behind
+                    _log.warning("cannot announce that the daemon ends: %s", error)
                 await daemon.supervisor.end_all()
                 nursery.cancel_scope.cancel()
         if failure is not None:
