@@ -199,6 +199,10 @@ class LocalReader:
     async def _ask(self, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
         if self.source is None:
             first = ranges[0].start
+            if self.writable and first < self.length:
+                raise BlockNotAvailable(
+                    f"block {first} of core {short(self.key)} was pruned from this store, where it was made"
+                )
             raise BlockNotAvailable(f"block {first} of core {short(self.key)} is not here, and there is nobody to ask")
         await self.source.fetch(self, ranges, priority, hint)
 

@@ -8,7 +8,7 @@ import pytest
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received, tree_covers
 from hyperfs.core.store import Store, open_store
-from hyperfs.errors import DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked, errno_of
+from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked, errno_of
 
 from ..support.cores import bring, reader, writer
 
@@ -158,3 +158,10 @@ async def test_a_damaged_note_is_not_taken_for_none(tmp_path: Path) -> None:
 def test_a_whole_proof_of_the_last_block_or_the_next_covers_an_older_tree(older: int) -> None:
     assert all(tree_covers(older - 1, length, older) for length in range(older, 40))
     assert all(tree_covers(older, length, older) for length in range(older + 1, 40))
+
+
+async def test_what_was_cleared_of_a_core_of_ours_is_said_to_be_pruned() -> None:
+    core = await writer(BLOCKS)
+    await core.clear(3, 5)
+    with pytest.raises(BlockNotAvailable, match=r"block 4 of core .* was pruned from this store"):
+        await core.get(4)
