@@ -140,6 +140,21 @@ class LocalReader:
                 return data
         raise BlockNotAvailable(f"blocks {run.blocks} of core {short(self.key)} go away as fast as they come")
 
+    def read_now(self, run: Run, position: int, size: int) -> bytes | None:
+        """See `CoreReader.read_now`. What is odd is left to `read`."""
+        size = min(size, run.size - position)
+        if size <= 0 or position < 0:
+            return b""
+        generation = self._bits.generation
+        if self._whole_runs.get(run) != generation:
+            try:
+                if not self._is_whole(run):
+                    return None
+            except (WouldWait, InvalidRun, DamagedStore):
+                return None
+        data = self._data.file.read_nowait(run.byte_offset + position, size) if size <= _MAX_READ_BYTES else None
+        return data if data is not None and len(data) == size and self._bits.generation == generation else None
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         """See `CoreReader.ahead`. Which blocks hold the bytes is estimated: nothing waits for it to be exact."""
         if position >= run.size or size <= 0 or self._whole_runs.get(run) == self._bits.generation:
@@ -209,21 +224,8 @@ class LocalReader:
     async def _ready(self, run: Run, start: int, size: int, priority: Priority) -> bool:
         """Bring the blocks that hold ``size`` bytes at ``start``; tell whether all are here, and in place."""
         blocks = run.blocks
-        generation = self._bits.generation
         if blocks and self._bits.has(blocks.start, blocks.stop):
-            first = await patiently(self._offsets.of, blocks.start)
-            last = await patiently(self._offsets.of, blocks.stop - 1)
-            if self._bits.generation != generation:
-                return False
-            if first[0] != run.byte_offset or sum(last) != run.byte_offset + run.size:
-                raise InvalidRun(
-                    f"core {short(self.key)}: blocks {blocks.start} to {blocks.stop - 1} hold bytes {first[0]} to "
-                    f"{sum(last)}, where {run.byte_offset} to {run.byte_offset + run.size} are claimed"
-                )
-            if len(self._whole_runs) >= _MAX_RUNS:
-                self._whole_runs.clear()
-            self._whole_runs[run] = generation
-            return True
+            return await patiently(self._is_whole, run)
         first_block = await self._hold(run, start, range(blocks.start, blocks.stop), priority, start + size)
         if first_block is None:
             return False
@@ -233,6 +235,27 @@ class LocalReader:
         if not self._bits.has(first_block, last_block + 1):
             await self.fetch([range(first_block, last_block + 1)], priority=priority)
             return False
+        return True
+
+    def _is_whole(self, run: Run) -> bool:
+        """Tell whether all of a run is here, and in place, and remember it. Raises `WouldWait`, `InvalidRun`."""
+        blocks = run.blocks
+        generation = self._bits.generation
+        if not blocks or not self._bits.has(blocks.start, blocks.stop):
+            return False
+        first = self._offsets.of(blocks.start)
+        last = self._offsets.of(blocks.stop - 1) if len(blocks) > 1 else first
+        if self._bits.generation != generation:
+            return False
+        # A file that was cut off keeps its blocks, so the run may end before they do, but not behind them.
+        if first[0] != run.byte_offset or sum(last) < run.byte_offset + run.size:
+            raise InvalidRun(
+                f"core {short(self.key)}: blocks {blocks.start} to {blocks.stop - 1} hold bytes {first[0]} to "
+                f"{sum(last)}, where {run.byte_offset} to {run.byte_offset + run.size} are claimed"
+            )
+        if len(self._whole_runs) >= _MAX_RUNS:
+            self._whole_runs.clear()
+        self._whole_runs[run] = generation
         return True
 
     async def _hold(self, run: Run, byte_offset: int, blocks: range, priority: Priority, end: int) -> int | None:

@@ -88,6 +88,10 @@ class CoreReader(Protocol):
         """
         ...
 
+    def read_now(self, run: Run, position: int, size: int) -> bytes | None:
+        """Return what `read` would, when all of ``run`` is here and reading it does not wait; None otherwise."""
+        ...
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         """Fetch what such a `read` would need, at the priority of readahead, without reading it."""
         ...

@@ -34,14 +34,27 @@ async def newest_at(trie: Trie, path: str, *, hidden: bool = False) -> Node | No
     """
     target = Path.of(path, trie.cache.hashing, hidden=hidden)
     loader = Loader(trie.core, trie.cache)
-    hint = None if hidden or not path else get_question(trie.head_seq, target.key)
+    asked = hidden or not path
     while True:
         try:
             return find_prefix(loader, trie.head_seq, target)
         except MissingNodes as missing:
             seqs = missing.seqs
-        await loader.fetch(seqs, hint)
-        hint = None
+        await loader.fetch(seqs, None if asked else get_question(trie.head_seq, target.key))
+        asked = True
+
+
+def newest_now(trie: Trie, path: str) -> Node | None:
+    """Return what `newest_at` would, of what is here. Raises `MissingNodes`, otherwise as it does."""
+    return find_prefix(Loader(trie.core, trie.cache), trie.head_seq, Path.of(path, trie.cache.hashing))
+
+
+def own_now(trie: Trie, newest: Node, part_count: int) -> Node | None:
+    """Return what `own_node` would, of what is here. Raises `MissingNodes`, otherwise as it does."""
+    seq = _own_seq(newest, part_count)
+    if seq in (0, newest.seq):
+        return newest if seq else None
+    return _checked(Loader(trie.core, trie.cache).node(seq), newest, part_count)
 
 
 async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:

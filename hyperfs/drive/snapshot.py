@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
-from hyperfs.drive.descent import children, newest_at, own_node
+from hyperfs.drive.descent import children, newest_at, newest_now, own_node, own_now
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.stat import (
     DEFAULT_DIRECTORY_MODE,
     MOUNT_FLAG,
     MountTarget,
-    decode_mode,
+    Stat,
     decode_mount_record,
     decode_stat,
 )
 from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
-from hyperfs.errors import BlockNotAvailable, EncodingError, PathError, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, EncodingError, HyperfsError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,10 @@ class OpenFile:
     def size(self) -> int:
         """The size in bytes."""
         return self.run.size
+
+    def read_now(self, position: int, size: int) -> bytes | None:
+        """Return what `read` would, or None when that would take waiting, or raise."""
+        return self.core.read_now(self.run, position, size)
 
     async def read(self, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
         """Return ``size`` bytes from ``position``, fewer at the end. Raises `BlockNotAvailable`."""
@@ -126,6 +130,31 @@ class Snapshot:
         snapshot, inner_path = await self.locate(path)
         return await snapshot._stat_own(inner_path, path)
 
+    def stat_now(self, path: str) -> Entry | None:
+        """Return what `stat` would, when that takes no waiting and nothing unusual is in the way; None otherwise.
+
+        For the one who asks a thousand times a second: None says nothing about ``path``.
+        """
+        table = self._mounts
+        directory, _, name = path.rpartition("/")
+        if (
+            table is None
+            or table.targets
+            or (directory and directory not in self._directories)
+            or not names.is_presentable(name)
+            or names.is_too_long(path)
+        ):
+            return None
+        try:
+            newest = newest_now(self.trie, path)
+            node = newest and own_now(self.trie, newest, _part_count(path))
+        except HyperfsError:
+            return None
+        if newest is None or (node is not None and node.value is not None and _MOUNT_FIELD in node.value):
+            return None
+        row = self._row(name, newest, node)
+        return Entry(path, path, row.seq, self, row.value, row.implied, mode=row.mode)
+
     async def list(self, path: str = "", *, raw: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the entries of a directory, each name once, in the trie's order.
 
@@ -171,6 +200,13 @@ class Snapshot:
                 await core.update()
             return OpenFile(core, Run(range(core.length), 0, core.byte_length))
         core = await entry.volume.volume.content()
+        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+
+    def open_now(self, entry: Entry, stat: Stat) -> OpenFile | None:
+        """Return what `open` would for ``entry``, of which ``stat`` is the Stat; None when it would wait or raise."""
+        core = entry.volume.volume.content_now
+        if core is None or stat.mount is not None or not stat.is_file:
+            return None
         return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
 
     async def read(self, entry: Entry, position: int, size: int) -> bytes:
@@ -339,7 +375,7 @@ class Snapshot:
         if own is None:
             return Row(name, newest.seq, True, newest.value, DEFAULT_DIRECTORY_MODE)
         try:
-            mode: int | None = decode_mode(own.value)
+            mode: int | None = decode_stat(own.value).mode
         except EncodingError:
             mode = None
         return Row(name, own.seq, False, own.value, mode)
@@ -401,6 +437,6 @@ def _part_count(path: str) -> int:
 
 def _is_directory(node: Node) -> bool:
     try:
-        return st.S_ISDIR(decode_mode(node.value))
+        return st.S_ISDIR(decode_stat(node.value).mode)
     except EncodingError:
         return False

@@ -7,6 +7,7 @@ The rule: encoding what was decoded gives the same bytes, whichever implementati
 import stat as st
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +20,7 @@ DEFAULT_DIRECTORY_MODE = st.S_IFDIR | 0o755
 DEFAULT_LINK_MODE = st.S_IFLNK | 0o777
 MOUNT_FLAG = 1
 _MAX_NUMBER = (1 << 63) - 1
+_KEPT_STATS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,12 @@ def encode_stat(stat: Stat) -> bytes:
     return message.SerializeToString()
 
 
+@lru_cache(_KEPT_STATS)
 def decode_stat(value: bytes | None) -> Stat:
-    """Return the `Stat` in a trie node's value; raise `EncodingError` when it is none or claims the impossible."""
+    """Return the `Stat` in a trie node's value; raise `EncodingError` when it is none or claims the impossible.
+
+    The last ones are kept: who looks at a file mostly looks again, to open it.
+    """
     message = _checked_message(value)
     return Stat(
         message.mode,
@@ -126,11 +132,6 @@ def decode_stat(value: bytes | None) -> Stat:
         if message.metadata
         else {},
     )
-
-
-def decode_mode(value: bytes | None) -> int:
-    """Return the mode of a Stat and no more. Raises `EncodingError` exactly when `decode_stat` does."""
-    return _checked_message(value).mode
 
 
 def _checked_message(value: bytes | None) -> messages.Stat:

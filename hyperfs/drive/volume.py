@@ -99,6 +99,11 @@ class Volume:
                     self._content = await self.pool.cores.open_core(self.content_key)
         return self._content
 
+    @property
+    def content_now(self) -> CoreReader | None:
+        """The content core, None before the first call of `content`."""
+        return self._content
+
     def keep_mount_table(self, seq: int, table: MountTable) -> None:
         """Remember the table that stands while the newest mount's node is block ``seq``."""
         self.mount_tables[seq] = table

@@ -92,6 +92,9 @@ class OpenFiles:
         if position >= file.size:
             return b""
         size = min(size, file.size - position)
+        data = file.read_now(position, size)
+        if data is not None:
+            return data
         if not handle.complete:
             blocks = file.run.blocks
             handle.blocks_here = file.core.count(blocks.start, blocks.stop)

@@ -132,9 +132,12 @@ class DriveOperations(pyfuse3.Operations):
         snapshot = self.snapshot
         path = self._path(inode)
         entry = await self._stat(snapshot, path, busy=inode)
-        with self.waits.limit(self._lookup_seconds, entry.path, busy=inode):
-            file = await snapshot.open(entry)
-        content = content_of(entry, entry.stat)
+        stat = entry.stat
+        file = snapshot.open_now(entry, stat)
+        if file is None:
+            with self.waits.limit(self._lookup_seconds, entry.path, busy=inode):
+                file = await snapshot.open(entry)
+        content = content_of(entry, stat)
         keep = self.inodes[inode].content == content
         self.inodes.set_content(inode, content)
         return pyfuse3.FileInfo(fh=self.files.open(inode, file, entry.path), keep_cache=keep)
@@ -218,8 +221,10 @@ class DriveOperations(pyfuse3.Operations):
             text = path.decode()
         except UnicodeDecodeError:
             raise PathError(errno.ENOENT, repr(path), "names are UTF-8") from None
-        with self.waits.limit(self._lookup_seconds, text or "/", busy=busy):
-            entry = await snapshot.stat(text)
+        entry = snapshot.stat_now(text)
+        if entry is None:
+            with self.waits.limit(self._lookup_seconds, text or "/", busy=busy):
+                entry = await snapshot.stat(text)
         if snapshot is self._recent_of:
             if len(self._recent) >= _MAX_RECENT:
                 self._recent.clear()

@@ -42,6 +42,7 @@ _RENAME_FLAGS = {0: Renaming.REPLACE, 1: Renaming.NO_REPLACE, 2: Renaming.EXCHAN
 _FILES = st.S_IFREG, st.S_IFIFO, st.S_IFSOCK
 _STAGED_CONTENT = 1
 _KEPT_ATIMES = 4096
+_MAX_LOOKED_UP = 64
 
 
 class WritableOperations(DriveOperations):
@@ -53,6 +54,8 @@ class WritableOperations(DriveOperations):
         self.inodes = workspace.inodes
         self._reading_seconds = options.timeout_seconds
         self._atimes: OrderedDict[int, int] = OrderedDict()
+        self._looked_up: dict[int, Entry] = {}
+        self._untouched: dict[int, Snapshot] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -79,8 +82,10 @@ class WritableOperations(DriveOperations):
             text = name.decode()
         except UnicodeDecodeError:
             return self._presenter.absent(LIVE_SECONDS)
-        with self.waits.limit(self._lookup_seconds, text, busy=parent_inode):
-            found = await self.workspace.find(parent_inode, text)
+        found = self.workspace.tree.child_now(parent_inode, text)
+        if found is None:
+            with self.waits.limit(self._lookup_seconds, text, busy=parent_inode):
+                found = await self.workspace.find(parent_inode, text)
         if found is None:
             return self._presenter.absent(LIVE_SECONDS)
         return self._answer_found(found, parent_inode, name)
@@ -163,6 +168,9 @@ class WritableOperations(DriveOperations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Open a file. The kernel keeps its pages: whatever changed it went through the kernel, or it was told."""
         writing = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
+        opened = None if writing else self._open_untouched(inode)
+        if opened is not None:
+            return opened
         with self.waits.limit(self._lookup_seconds, "opening", busy=inode):
             content = await self.workspace.open(inode, writing=writing)
             if content is None:
@@ -180,6 +188,37 @@ class WritableOperations(DriveOperations):
         )
         return pyfuse3.FileInfo(fh=await self._handle(inode), keep_cache=keep)
 
+    def _open_untouched(self, inode: int) -> pyfuse3.FileInfo | None:
+        """Open a file that was just looked up, and that nothing is staged of, without a word to the workspace."""
+        entry = self._looked_up.get(inode)
+        if entry is None or entry.volume is not self.snapshot or inode in self.workspace.tree.nodes:
+            return None
+        stat = stat_of(entry)
+        file = self.snapshot.open_now(entry, stat)
+        if file is None:
+            return None
+        keep = self.inodes[inode].content != NO_CONTENT
+        self.inodes.set_content(inode, content_number(self.drive.key, stat))
+        handle = self.files.open(inode, file, entry.path)
+        self._untouched[handle] = self.snapshot
+        return pyfuse3.FileInfo(fh=handle, keep_cache=keep)
+
+    async def _take_up(self, fh: int) -> None:
+        """Have the workspace know of a handle, once there is another version, or something is staged of its file."""
+        number = self.files[fh].number
+        seen = self._untouched[fh]
+        if seen is self.snapshot and number not in self.workspace.tree.nodes:
+            return
+        del self._untouched[fh]
+        try:
+            with self.waits.limit(self._lookup_seconds, "opening", busy=number):
+                await self.workspace.open(number, writing=False)
+        except PathError:
+            self._untouched[fh] = self.snapshot  # it is gone: who has it open keeps what there was
+        except BaseException:
+            self._untouched[fh] = seen
+            raise
+
     @answers_errors
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
@@ -195,6 +234,8 @@ class WritableOperations(DriveOperations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return bytes of an open file, staged ones included."""
         handle = self.files[fh]
+        if fh in self._untouched:
+            await self._take_up(fh)
         content = self.workspace.content(handle.number)
         if content is None:
             return await self.files.read(handle, off, size)
@@ -224,6 +265,8 @@ class WritableOperations(DriveOperations):
         """Close a file. What was written through a mapping comes between flush and this."""
         number = self.files[fh].number
         self.files.release(fh)
+        if self._untouched.pop(fh, None) is not None:
+            return
         if self.workspace.content(number) is not None:
             try:
                 self.workspace.log_content(number)
@@ -371,6 +414,9 @@ class WritableOperations(DriveOperations):
             return self._answer(number, attributes)
         assert found.entry is not None
         number = self.inodes.remember(parent, name, kind_of(attributes.mode))
+        if len(self._looked_up) >= _MAX_LOOKED_UP:
+            self._looked_up.clear()
+        self._looked_up[number] = found.entry
         return self._answer(number, attributes, lasting_seconds(found.entry))
 
     def _answer_made(self, node: Node) -> pyfuse3.EntryAttributes:

@@ -43,6 +43,34 @@ async def test_any_part_of_a_run_is_read(blocks: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("blocks", [EVEN, UNEVEN], ids=["even", "uneven"])
+async def test_what_is_here_is_read_without_waiting(blocks: list[bytes]) -> None:
+    core = await writer(blocks)
+    run = run_of(blocks, 0, len(blocks))
+    content = b"".join(blocks)
+    for position in range(0, len(content) + 50, 37):
+        assert core.read_now(run, position, 100) == content[position : position + 100]
+
+
+async def test_nothing_is_read_without_waiting_of_a_run_that_lacks_a_block() -> None:
+    target, source = await sparse(EVEN)
+    await bring(source.origin, target, range(1, 8))
+    assert target.read_now(run_of(EVEN, 0, 8), 150, 10) is None
+
+
+async def test_nothing_is_read_without_waiting_once_a_block_was_cleared() -> None:
+    core = await writer(EVEN)
+    run = run_of(EVEN, 0, 8)
+    assert core.read_now(run, 0, 10) is not None
+    await core.clear(5, 6)
+    assert core.read_now(run, 0, 10) is None
+
+
+async def test_a_run_that_is_not_where_its_blocks_are_is_left_to_the_patient_read() -> None:
+    core = await writer(EVEN)
+    assert core.read_now(Run(range(1, 3), 7, 20), 0, 10) is None
+
+
+@pytest.mark.parametrize("blocks", [EVEN, UNEVEN], ids=["even", "uneven"])
 async def test_any_part_of_a_run_is_brought_and_read(blocks: list[bytes]) -> None:
     chance = random.Random(2)
     for _ in range(60):

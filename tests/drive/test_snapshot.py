@@ -77,6 +77,33 @@ async def test_stat_and_list_tell_the_same() -> None:
         assert await snapshot.stat(entry.path) == entry
 
 
+async def test_what_is_here_is_told_without_waiting() -> None:
+    own = await drive_of("a/b/c", "a/b/d", "a/e", "f", "g/h/i/j")
+    await own.writer.make_directory("a/b")
+    snapshot = own.drive.snapshot()
+    for entry in [entry async for entry in snapshot.walk()]:
+        await snapshot.stat(entry.path)
+        assert snapshot.stat_now(entry.path) == entry
+
+
+@pytest.mark.parametrize("path", ["f/below", "a/..", "a/none", "none", "", "g/h/none/x"])
+async def test_nothing_is_told_without_waiting_of_what_is_not_there(path: str) -> None:
+    own = await drive_of("a/b/c", "f", "g/h/i/j")
+    snapshot = own.drive.snapshot()
+    for known in ("a/b/c", "g/h/i/j"):
+        await snapshot.stat(known)
+    assert snapshot.stat_now(path) is None
+
+
+async def test_a_file_is_opened_without_waiting_once_its_content_was() -> None:
+    own = await new_drive()
+    await own.writer.put_file("f", b"hello")
+    snapshot = own.drive.snapshot()
+    entry = await snapshot.stat("f")
+    assert snapshot.open_now(entry, entry.stat) is None
+    assert await snapshot.open(entry) == snapshot.open_now(entry, entry.stat)
+
+
 async def test_a_directory_with_a_node_of_its_own_is_shown_by_it() -> None:
     own = await drive_of("a/b", "a/c")
     await own.writer.make_directory("a", mode=0o700)

@@ -106,6 +106,39 @@ def test_a_reader_of_the_old_file_keeps_it_when_another_is_renamed_over_it(drive
     assert path.read_bytes() == b"new"
 
 
+def test_who_opened_a_file_to_read_it_sees_what_others_then_do_to_it(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.write_bytes(b"first")
+    drive.unmount()
+    drive.mount("--flush-interval", "0.5")
+    with path.open("rb", buffering=0) as reader:
+        assert reader.read() == b"first"
+        with path.open("rb+", buffering=0) as writer:
+            writer.write(b"other and longer")
+            reader.seek(0)
+            assert reader.read() == b"other and longer"
+        eventually(lambda: drive.cat("f") == b"other and longer", seconds=5)
+        path.rename(drive.folder / "g")
+        (drive.folder / "g").unlink()
+        os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        reader.seek(0)
+        assert reader.read() == b"other and longer"
+    assert os.listdir(drive.folder) == []
+
+
+def test_who_has_a_file_open_sees_its_next_version(drive: WritableMount, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "f").write_bytes(b"one")
+    drive.hyperfs("import", source, drive.key)
+    eventually(lambda: (drive.folder / "f").exists())
+    with (drive.folder / "f").open("rb", buffering=0) as reader:
+        assert reader.read() == b"one"
+        (source / "f").write_bytes(b"two, of the next version")
+        drive.hyperfs("import", source, drive.key)
+        eventually(lambda: os.pread(reader.fileno(), 100, 0) == b"two, of the next version", seconds=5)
+
+
 def test_renames_exchange_and_refuse(drive: WritableMount) -> None:
     a, b = drive.folder / "a", drive.folder / "b"
     a.write_bytes(b"a")

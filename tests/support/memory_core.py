@@ -82,6 +82,9 @@ class MemoryCore:
         assert start == run.byte_offset or not run.size
         return b"".join(blocks)[: run.size][position : position + size]
 
+    def read_now(self, run: Run, position: int, size: int) -> bytes | None:
+        return None
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         pass
 

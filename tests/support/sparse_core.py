@@ -76,6 +76,9 @@ class SparseCore:
         content = b"".join([await self.get(index, priority=priority) for index in run.blocks])
         return content[: run.size][position : position + size]
 
+    def read_now(self, run: Run, position: int, size: int) -> bytes | None:
+        return None
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         await self.fetch([run.blocks], priority=Priority.AHEAD)
 

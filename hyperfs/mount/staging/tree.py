@@ -103,6 +103,18 @@ class Tree:
             raise PathError(errno.ESTALE, f"inode {number}", "it is gone")
         return await self.snapshot.stat(path)
 
+    def child_now(self, parent: int, name: str) -> Found | None:
+        """Return what `child` would of what nothing is staged of; None when there is more to it, or to wait for."""
+        node = self.nodes.get(parent)
+        if node is not None and (name in node.children or name in node.hidden or not node.is_directory):
+            return None
+        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
+        if number is not None and number in self.nodes:
+            return None
+        above = self.base_path(parent)
+        entry = None if above is None else self.snapshot.stat_now(names.join(above, name))
+        return None if entry is None else Found((parent, name), None, entry)
+
     async def child(self, parent: int, name: str) -> Found | None:
         """Return what ``name`` in a directory is, or None. Raises `PathError`, not for a name that is absent."""
         node = self.nodes.get(parent)
