@@ -14,6 +14,7 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive.changes import changes
+from hyperfs.drive.commits import Operation, stands, value_of
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
@@ -24,7 +25,6 @@ from hyperfs.mount.staging.extents import Frozen
 from hyperfs.mount.staging.nodes import Node, stat_of
 from hyperfs.mount.staging.planning import Plan, PlannedNode, freeze, gather
 from hyperfs.mount.staging.workspace import Workspace
-from hyperfs.trie import Operation, Put
 
 logger = logging.getLogger(__name__)
 
@@ -316,20 +316,4 @@ async def _pieces(frozen: Frozen, position: int) -> AsyncIterator[bytes]:
 
 def probe_of(plan: Plan, operation: Operation) -> list[object]:
     """Return the record by which the next process finds out whether a commit stands."""
-    value = operation.value if isinstance(operation, Put) else None
-    is_put = isinstance(operation, Put)
-    return ["p", 0, plan.journal, plan.version, is_put, operation.path, value]
-
-
-async def stands(snapshot: Snapshot, version: int, operation: Operation) -> bool:
-    """Tell whether a commit that was to follow ``version``, ``operation`` being one of it, was made."""
-    if snapshot.version <= version:
-        return False
-    if isinstance(operation, Put):
-        node = await snapshot.trie.get(operation.path)
-        return node is not None and node.value == operation.value and node.seq >= version
-    try:
-        await snapshot.stat(operation.path)
-    except PathError:
-        return True
-    return False
+    return ["p", 0, plan.journal, plan.version, operation.path, value_of(operation)]

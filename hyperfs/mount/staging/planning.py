@@ -8,12 +8,12 @@ a file that is put again is not deleted before.
 from dataclasses import dataclass, field, replace
 
 from hyperfs.drive import names
-from hyperfs.drive.stat import MOUNT_FLAG, Stat, encode_stat
+from hyperfs.drive.commits import Operation, copies_below, deletion, entry
+from hyperfs.drive.stat import Stat
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Frozen
 from hyperfs.mount.staging.nodes import Node, Place
 from hyperfs.mount.staging.tree import Tree
-from hyperfs.trie import DeleteTree, Operation, Put
 
 
 @dataclass(slots=True)
@@ -36,8 +36,8 @@ class Plan:
     version: int
     journal: int
     puts: list[PlannedNode] = field(default_factory=list)
-    copies: list[Put] = field(default_factory=list)
-    deletes: list[DeleteTree] = field(default_factory=list)
+    copies: list[Operation] = field(default_factory=list)
+    deletes: list[Operation] = field(default_factory=list)
     displaced: list[Node] = field(default_factory=list)
 
     @property
@@ -47,7 +47,7 @@ class Plan:
 
     def operations(self) -> list[Operation]:
         """Return what is to be committed, once every content stands in the drive."""
-        puts = [Put(put.path, encode_stat(put.stat), flags=_flags(put.stat)) for put in self.puts]
+        puts = [entry(put.path, put.stat) for put in self.puts]
         return [*self.deletes, *puts, *self.copies]
 
 
@@ -68,7 +68,7 @@ async def gather(tree: Tree, journal: int, held: frozenset[int]) -> Plan:
         if base is None:
             continue
         if not outermost.is_covered(base) and (node.is_directory or base not in put_paths):
-            plan.deletes.append(DeleteTree(base))
+            plan.deletes.append(deletion(base))
         if node.place is not None and node.is_directory:
             plan.copies += await _copies(tree, node, base, outermost, put_paths)
     return plan
@@ -117,19 +117,10 @@ class _Displaced:
         return False
 
 
-async def _copies(tree: Tree, node: Node, base: str, displaced: _Displaced, put_paths: set[str]) -> list[Put]:
+async def _copies(tree: Tree, node: Node, base: str, displaced: _Displaced, put_paths: set[str]) -> list[Operation]:
     """Return what puts everything below a moved directory at its new place, less what is put or was moved itself."""
-    target = tree.path(node.number)
-    found = []
-    async for entry in tree.snapshot.trie.iterate(base):
-        path = names.normalise(entry.key)
-        if path == base or displaced.is_covered_within(path, base):
-            continue
-        moved = target + path[len(base) :]
-        if moved not in put_paths:
-            found.append(Put(moved, entry.value, flags=entry.flags))
+    found: list[Operation] = []
+    async for path, copy in copies_below(tree.snapshot, base, tree.path(node.number)):
+        if not displaced.is_covered_within(path, base) and copy.path not in put_paths:
+            found.append(copy)
     return found
-
-
-def _flags(stat: Stat) -> int:
-    return MOUNT_FLAG if stat.mount is not None and not stat.mount.is_core else 0

@@ -7,14 +7,13 @@ record says and the drive does not allow any more, somebody else having changed 
 import logging
 
 from hyperfs.core.reader import Run
+from hyperfs.drive.commits import operation_of, stands
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import HyperfsError, PathError
 from hyperfs.mount.inodes import ROOT
-from hyperfs.mount.staging.committing import stands
 from hyperfs.mount.staging.journal import Record
 from hyperfs.mount.staging.nodes import Node
 from hyperfs.mount.staging.workspace import Renaming, Workspace
-from hyperfs.trie import DeleteTree, Put
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +55,8 @@ async def _committed_through(snapshot: Snapshot, files: dict[int, list[Record]])
         for record in records:
             if record[0] != "p":
                 continue
-            _, _, journal, version, is_put, path, value = record
-            if await stands(snapshot, version, Put(path, value) if is_put else DeleteTree(path)):
+            _, _, journal, version, path, value = record
+            if await stands(snapshot, version, operation_of(path, value)):
                 done = max(done, journal)
     return done
 

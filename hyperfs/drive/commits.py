@@ -1,0 +1,58 @@
+"""What a commit of a drive is made of, for who stages changes and knows nothing of tries.
+
+The rule: an operation made here can be told apart later: whether the commit that it was part of stands is answered by
+looking at the drive alone.
+"""
+
+from collections.abc import AsyncGenerator
+
+from hyperfs.drive import names
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.stat import MOUNT_FLAG, Stat, encode_stat
+from hyperfs.errors import PathError
+from hyperfs.trie import DeleteTree, Operation, Put
+
+__all__ = ["Operation", "copies_below", "deletion", "entry", "operation_of", "stands", "value_of"]
+
+
+def entry(path: str, stat: Stat) -> Operation:
+    """Return what puts ``stat`` at ``path``."""
+    flags = MOUNT_FLAG if stat.mount is not None and not stat.mount.is_core else 0
+    return Put(path, encode_stat(stat), flags=flags)
+
+
+def deletion(path: str) -> Operation:
+    """Return what deletes ``path`` and everything below it, with one node."""
+    return DeleteTree(path)
+
+
+async def copies_below(snapshot: Snapshot, path: str, target: str) -> AsyncGenerator[tuple[str, Operation], None]:
+    """Yield, for each entry below ``path``, its path, and what puts it at the same place below ``target``."""
+    async for node in snapshot.trie.iterate(path):
+        below = names.normalise(node.key)
+        if below != path:
+            yield below, Put(target + below[len(path) :], node.value, flags=node.flags)
+
+
+def value_of(operation: Operation) -> bytes | None:
+    """Return what an operation puts; None for a deletion."""
+    return operation.value if isinstance(operation, Put) else None
+
+
+def operation_of(path: str, value: bytes | None) -> Operation:
+    """Return the operation on ``path`` of which `value_of` said this."""
+    return DeleteTree(path) if value is None else Put(path, value)
+
+
+async def stands(snapshot: Snapshot, version: int, operation: Operation) -> bool:
+    """Tell whether a commit that was to follow ``version``, ``operation`` being one of it, was made."""
+    if snapshot.version <= version:
+        return False
+    if isinstance(operation, Put):
+        node = await snapshot.trie.get(operation.path)
+        return node is not None and node.value == operation.value and node.seq >= version
+    try:
+        await snapshot.stat(operation.path)
+    except PathError:
+        return True
+    return False
