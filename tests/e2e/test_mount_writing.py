@@ -82,6 +82,19 @@ def test_writes_through_a_mapping_arrive(drive: WritableMount) -> None:
     assert drive.cat("m") == expected
 
 
+def test_a_file_that_was_cut_off_reads_the_same_in_every_mount(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    path.write_bytes(b"0123456789" * 200_000)
+    eventually(lambda: drive.cat("f") == b"0123456789" * 200_000)
+    before = drive.hyperfs.json("info", drive.key)["content"]["bytes"]
+    os.truncate(path, 700_001)
+    drive.unmount()
+    assert drive.cat("f") == (b"0123456789" * 70_001)[:700_001]
+    assert drive.hyperfs.json("info", drive.key)["content"]["bytes"] == before
+    drive.mount("--read-only")
+    assert path.read_bytes() == (b"0123456789" * 70_001)[:700_001]
+
+
 def test_an_unlinked_file_lives_on_for_who_has_it_open(drive: WritableMount) -> None:
     path = drive.folder / "f"
     path.write_bytes(b"before")

@@ -4,10 +4,11 @@ import errno
 import os
 import stat as st
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hyperfs.errors import PathError
+from hyperfs.errors import DaemonError, PathError
 from hyperfs.mount.staging.workspace import Renaming
 from tests.support.workspaces import Paths
 
@@ -210,3 +211,50 @@ async def test_staging_leaves_no_file_behind(tmp_path: Path) -> None:
     await paths.commit()
     paths.workspace.close()
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_made_twice(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    committer = paths.own.committer
+    commit = committer.commit
+
+    async def lose_the_answer(*arguments: Any, **keywords: Any) -> int:
+        await commit(*arguments, **keywords)
+        raise DaemonError("the daemon went away")
+
+    committer.commit = lose_the_answer  # type: ignore[method-assign]
+    version = (await paths.commit()).version
+    committer.commit = commit  # type: ignore[method-assign]
+    assert (await paths.commit()).version == version
+    assert await paths.drive_tree() == {"f": b"hello"}
+
+
+async def test_a_commit_that_stands_is_not_made_again_by_the_next_process(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/f", b"hello")
+    paths.workspace.journal.delete_through = lambda number: None  # type: ignore[method-assign]  # it dies before
+    version = (await paths.commit()).version
+    again = await Paths.open(tmp_path, paths.own)
+    assert (await again.commit()).version == version
+    assert await again.tree() == {"d": None, "d/f": b"hello"}
+
+
+async def test_a_failed_commit_leaves_everything_staged_and_the_next_one_makes_it(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    committer = paths.own.committer
+    commit = committer.commit
+
+    async def refuse(*arguments: Any, **keywords: Any) -> int:
+        await paths.write("f", b"HELLO", 5)
+        raise OSError(errno.ENOSPC, "full")
+
+    committer.commit = refuse  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="full"):
+        await paths.commit()
+    committer.commit = commit  # type: ignore[method-assign]
+    assert await paths.tree() == {"f": b"helloHELLO"}
+    await paths.commit()
+    assert await paths.drive_tree() == {"f": b"helloHELLO"}
