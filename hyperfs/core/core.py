@@ -304,6 +304,8 @@ class Core(LocalReader):
         try:
             intake = Intake(self._checker, self._own)
             failure: InvalidProof | None = None
+            if sum(len(item.value or b"") for item in items) >= _THREAD_BYTES:
+                await trio.to_thread.run_sync(self._checker.hash_values, items)
             for item in items:
                 try:
                     if self.writable and item.index >= self.length:
@@ -323,6 +325,7 @@ class Core(LocalReader):
                 intake.write(self._files)
             self._take_in(intake, origin)
         finally:
+            self._checker.hash_values(())
             self._write_lock.release()
         if failure is not None:
             raise failure

@@ -4,7 +4,7 @@ The rule: nothing is taken over from a proof unless every node of it leads to a 
 roots that the core's key signed. See docs/formats.md, "Proofs".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hyperfs import flat_tree
@@ -212,6 +212,13 @@ class ProofChecker:
         self._format = core_format
         self._key = key
         self._heads: dict[tuple[bytes, int, bytes], None] = {}
+        self._hashed: dict[int, tuple[bytes, bytes]] = {}
+
+    def hash_values(self, items: Sequence[Received]) -> None:
+        """Hash the blocks of ``items``, which are checked next, in whatever thread; until the next call."""
+        self._hashed = {
+            item.index: (item.value, self._format.leaf_hash(item.value)) for item in items if item.value is not None
+        }
 
     def check(self, item: Received, own: Callable[[int], TreeNode | None]) -> tuple[list[TreeNode], Head | None]:
         """Return (verified nodes, own ones among them; the head that proves them, if it took a signature).
@@ -229,7 +236,8 @@ class ProofChecker:
             size = len(value)
             if size > MAX_BLOCK_BYTES:
                 raise self._invalid(index, f"{size} bytes, where {MAX_BLOCK_BYTES} are allowed")
-            top = TreeNode(2 * index, self._format.leaf_hash(value), size)
+            hashed, digest = self._hashed.get(index, (None, b""))
+            top = TreeNode(2 * index, digest if hashed is value else self._format.leaf_hash(value), size)
         else:
             if not nodes or nodes[0].index != 2 * index:
                 raise self._invalid(index, "the hash itself is missing")

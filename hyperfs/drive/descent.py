@@ -5,7 +5,7 @@ with a prefix is reached is the newest of them, and its links name the prefix's 
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hyperfs.errors import DamagedTrie
 from hyperfs.trie import Node, Trie
@@ -18,8 +18,7 @@ from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 _ASKED_AT_ONCE = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """One name in a directory: the newest node at or below it, and its own node, if it has one."""
 
     name: str

@@ -5,8 +5,7 @@ The rule: a `Volume` is a pair of cores and what is true of them at every versio
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -30,8 +29,7 @@ class CoreProvider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One child in a directory, as the trie has it; ``value`` is its node's, or the newest node's below it.
 
     ``mode`` is None when its node holds no Stat.
