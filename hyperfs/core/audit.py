@@ -7,6 +7,7 @@ the disk.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hyperfs import flat_tree
 from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.errors import DamagedStore
@@ -17,17 +18,31 @@ if TYPE_CHECKING:
 
 def check_tree(files: "CoreFiles", length: int) -> None:
     """Raise `DamagedStore` unless every parent that is here is the hash of its children, where both are here."""
-    has = files.bitfield.has_node
     depth = 1
     while 1 << (depth - 1) <= length:
         for parent in range((1 << depth) - 1, 2 * length, 2 << depth):
-            left, right = parent - (1 << (depth - 1)), parent + (1 << (depth - 1))
-            if not (has(parent) and has(left) and has(right)):
-                continue
-            node, a, b = (_node(files, tree_index) for tree_index in (parent, left, right))
-            if node.size != a.size + b.size or node.hash != files.format.parent_hash(node.size, a.hash, b.hash):
-                raise DamagedStore(f"{files.tree.name}: node {parent} is not the hash of {left} and {right}")
+            _check_parent(files, parent)
         depth += 1
+
+
+def check_around(files: "CoreFiles", length: int, index: int) -> None:
+    """Raise `DamagedStore` when a node on the way up from block ``index``, or beside it, is not what its kin say."""
+    node = 2 * index
+    while 0 <= node < 2 * length:
+        for member in (node, flat_tree.sibling(node)):
+            if member & 1:
+                _check_parent(files, member)
+        node = flat_tree.parent(node)
+
+
+def _check_parent(files: "CoreFiles", parent: int) -> None:
+    left, right = flat_tree.left_child(parent), flat_tree.right_child(parent)
+    has = files.bitfield.has_node
+    if not (has(parent) and has(left) and has(right)):
+        return
+    node, a, b = (_node(files, tree_index) for tree_index in (parent, left, right))
+    if node.size != a.size + b.size or node.hash != files.format.parent_hash(node.size, a.hash, b.hash):
+        raise DamagedStore(f"{files.tree.name}: node {parent} is not the hash of {left} and {right}")
 
 
 def bad_blocks(files: "CoreFiles", placed: Sequence[tuple[TreeNode, int]]) -> list[int]:

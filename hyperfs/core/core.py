@@ -14,7 +14,7 @@ import trio
 
 from hyperfs import flat_tree
 from hyperfs.core.appending import punch, write_growth
-from hyperfs.core.audit import bad_blocks, check_tree
+from hyperfs.core.audit import bad_blocks, check_around, check_tree
 from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
@@ -23,6 +23,7 @@ from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader, patiently
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
+    OwnNodeWrong,
     Proof,
     ProofChecker,
     Received,
@@ -293,16 +294,32 @@ class Core(LocalReader):
             await self.sync()
         return start
 
+    async def _take(self, intake: Intake, item: Received) -> None:
+        """Verify one item; put right what is damaged here and the item proves. Raises as `store`."""
+        while True:
+            try:
+                try:
+                    return intake.take(item)
+                except WouldWait:
+                    return await patiently(intake.take, item)
+            except OwnNodeWrong as wrong:
+                log.error("%s: node %d was damaged, and is put right", self._files.tree.name, wrong.right.index)
+                self._nodes.pop(wrong.right.index, None)
+                self._files.tree.write_nodes({wrong.right.index: wrong.right})
+            except InvalidProof as error:
+                await trio.to_thread.run_sync(check_around, self._files, self.length, item.index)
+                raise error
+
     async def store(self, items: Sequence[Received], *, origin: object) -> None:
         """Verify and write what peers sent, in order.
 
         Raises `InvalidProof` or `Fork` at the first item that does not verify; those before it are kept, and it and
-        those after it leave no trace. OSError when the disk is full: then nothing is kept. A writable core takes only
-        what lies below its length, which `meet` alone extends.
+        those after it leave no trace. OSError when the disk is full, `DamagedStore` when what is here cannot be relied
+        on: then nothing is kept. A writable core takes only what lies below its length, which `meet` alone extends.
         """
         await self._take_write_lock()
         try:
-            intake = Intake(self._checker, self._own)
+            intake = Intake(self._checker, self._own, self._own_or_wrong)
             failure: InvalidProof | None = None
             if sum(len(item.value or b"") for item in items) >= _THREAD_BYTES:
                 await trio.to_thread.run_sync(self._checker.hash_values, items)
@@ -311,10 +328,7 @@ class Core(LocalReader):
                     if self.writable and item.index >= self.length:
                         await patiently(self._checker.check, item, self._own)
                         raise InvalidProof(f"block {item.index} of core {short(self.key)} is past its {self.length}")
-                    try:
-                        intake.take(item)
-                    except WouldWait:
-                        await patiently(intake.take, item)
+                    await self._take(intake, item)
                 except InvalidProof as error:
                     failure = error
                     break
@@ -361,7 +375,7 @@ class Core(LocalReader):
                 head.length,
                 self.length,
             )
-            intake = Intake(self._checker, self._own)
+            intake = Intake(self._checker, self._own, self._own_or_wrong)
             intake.take_head(nodes, head)
             intake.drop_known(self._bitfield)
             intake.write(self._files)
@@ -486,6 +500,16 @@ class Core(LocalReader):
                 raise DamagedStore(f"{self._tree.name} lacks node {tree_index}, which the bitfield has")
             self._remember(node)
         return node
+
+    def _own_or_wrong(self, tree_index: int) -> TreeNode | None:
+        """Return what `_own` does; for a node that is damaged beyond belief one that no other matches.
+
+        So whoever proves what should be there puts it right, and nobody gets far with what is there.
+        """
+        try:
+            return self._own(tree_index)
+        except DamagedStore:
+            return TreeNode(tree_index, bytes(32), 0)
 
     def _own_all(self, indices: Sequence[int]) -> tuple[TreeNode, ...]:
         nodes = []

@@ -22,9 +22,17 @@ class StoredBlock(NamedTuple):
 
 
 class Intake:
-    """A batch of verified items for one core. ``nodes`` are those to write, ``signatures`` by index of last block."""
+    """A batch of verified items for one core. ``nodes`` are those to write, ``signatures`` by index of last block.
 
-    def __init__(self, checker: ProofChecker, own: Callable[[int], TreeNode | None]) -> None:
+    ``own`` returns nodes that are here, or raises; ``own_or_wrong`` returns one that matches nothing for a damaged one.
+    """
+
+    def __init__(
+        self,
+        checker: ProofChecker,
+        own: Callable[[int], TreeNode | None],
+        own_or_wrong: Callable[[int], TreeNode | None],
+    ) -> None:
         self.nodes: dict[int, TreeNode] = {}
         self.blocks: list[StoredBlock] = []
         self.signatures: dict[int, bytes] = {}
@@ -32,12 +40,13 @@ class Intake:
         self.byte_count = 0
         self._checker = checker
         self._own = own
+        self._own_or_wrong = own_or_wrong
         self._next = (-1, 0)
 
     def take(self, item: Received) -> None:
         """Verify one item and add it. Raises `InvalidProof`, `Fork`; `WouldWait` when it has to be done again."""
         nodes = self.nodes
-        verified, head = self._checker.check(item, self._known)
+        verified, head = self._checker.check(item, self._known_or_wrong)
         start = self._start(item.index, {node.index: node for node in verified}) if item.value is not None else 0
         for node in verified:
             nodes[node.index] = node
@@ -86,6 +95,9 @@ class Intake:
             else:
                 ranges.append((index, index + 1))
         return ranges
+
+    def _known_or_wrong(self, tree_index: int) -> TreeNode | None:
+        return self.nodes.get(tree_index) or self._own_or_wrong(tree_index)
 
     def _known(self, tree_index: int) -> TreeNode | None:
         return self.nodes.get(tree_index) or self._own(tree_index)

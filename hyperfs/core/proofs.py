@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hyperfs import flat_tree
-from hyperfs.errors import Fork, InvalidProof, short
+from hyperfs.errors import DamagedStore, Fork, InvalidProof, short
 
 if TYPE_CHECKING:
     from hyperfs.core.format import CoreFormat
@@ -205,6 +205,14 @@ def digest_of(has: Callable[[int], bool], index: int, end: int) -> int:
         bit <<= 1
 
 
+class OwnNodeWrong(DamagedStore):
+    """A tree node on this disk is not what it was when it was verified; ``right`` is."""
+
+    def __init__(self, right: TreeNode) -> None:
+        super().__init__(f"node {right.index} on disk is not the one that was verified")
+        self.right = right
+
+
 class ProofChecker:
     """Checks what peers send against a core's key; remembers which heads it has seen signed."""
 
@@ -223,7 +231,8 @@ class ProofChecker:
     def check(self, item: Received, own: Callable[[int], TreeNode | None]) -> tuple[list[TreeNode], Head | None]:
         """Return (verified nodes, own ones among them; the head that proves them, if it took a signature).
 
-        ``own`` returns trusted nodes. Raises `InvalidProof`, or `Fork` for a signed contradiction to them.
+        ``own`` returns trusted nodes. Raises `InvalidProof`, or `Fork` for a signed contradiction to them, and
+        `OwnNodeWrong` for a node of ours that does not belong to those above it.
         """
         index, value, nodes, _ = item
         if not 0 <= index < MAX_LENGTH:
@@ -253,7 +262,8 @@ class ProofChecker:
             if known is not None:
                 if known == top:
                     if contradicts >= 0:
-                        raise self._invalid(index, f"node {contradicts} is not the one already verified")
+                        # What is above was made of what the peer sent: it is our own node that is not what it was.
+                        raise OwnNodeWrong(next(node for node in found if node.index == contradicts))
                     return found, None
                 contradicts = at
             bit = ~at & (at + 1)

@@ -17,7 +17,7 @@ import trio
 from hyperfs.core.local import patiently
 from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
-from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof, PeerMisbehaved, short
+from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
 from hyperfs.replication.demand import Demand, Flight
 from hyperfs.replication.lead import Lead
 from hyperfs.replication.peer import WANT_BLOCKS, Peer
@@ -417,7 +417,7 @@ class Exchange:
             if peer.promises_broken:
                 raise OutOfStep(str(error)) from error
             raise PeerMisbehaved(f"sent what does not verify: {error}") from error
-        except OSError as error:
+        except (OSError, DamagedStore) as error:
             self._fail(answers, BlockNotAvailable(f"a block of {short(self.core.key)} cannot be stored: {error}"))
             raise
         finally:

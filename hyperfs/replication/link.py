@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from hyperfs.core.proofs import Received
-from hyperfs.errors import PeerMisbehaved, short
+from hyperfs.errors import DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import (
@@ -126,7 +126,7 @@ class Link:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._questions.nursery = nursery
-                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._guard, self._write)
                     nursery.start_soon(self._watch)
                     nursery.start_soon(self._guard, self._store)
                     await self._guard(self._read)
@@ -234,6 +234,9 @@ class Link:
         except OSError as error:
             logger.error("cannot store what %s sent: %s", self.name, error)
             self.end(EndReason.CLOSED, f"what it sent cannot be stored: {error}")
+        except DamagedStore as error:
+            logger.error("cannot go on with %s: %s", self.name, error)
+            self.end(EndReason.CLOSED, f"a core here is damaged: {error}")
 
     async def _read(self) -> None:
         while True:

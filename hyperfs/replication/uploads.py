@@ -101,6 +101,13 @@ class Uploads:
         return bytes(bits)
 
     async def _answer_request(self, request: RequestReceived) -> int:
+        try:
+            return await self._answer_from_here(request)
+        except DamagedStore as error:
+            logger.error("block %d of %s cannot be given: %s", request.index, short(self._core.key), error)
+            return self._refuse(request.index)
+
+    async def _answer_from_here(self, request: RequestReceived) -> int:
         index, digest, hash_only = request.index, request.digest, request.hash_only
         if not self.giving:
             return self._refuse(index)
@@ -124,7 +131,7 @@ class Uploads:
             if value is None:
                 try:
                     value = await core.get(index)
-                except (BlockNotAvailable, DamagedStore) as error:
+                except BlockNotAvailable as error:
                     logger.warning("block %d of %s cannot be read: %s", index, short(core.key), error)
                     return self._refuse(request.index)
         else:
