@@ -38,7 +38,7 @@ def disk_bytes(directory: Path) -> int:
 
 
 def core_bytes(store: Path) -> int:
-    """Return what the cores of a store take on the disk, without their bitfields and trees, which no peer sent whole."""
+    """Return what the blocks of a store take on the disk, without bitfields and trees, which no peer sent whole."""
     return sum(file.stat().st_blocks * 512 for file in store.glob("??/??/*/data"))
 
 
