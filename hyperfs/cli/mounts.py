@@ -147,7 +147,11 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
             raise UsageError(f"{path}: no drive of the store {client.places.store} is mounted there")
         if not lazy and mounts[0]["state"] == "mounted":
             _refuse_if_busy(path)
-        await client.unmount(mounts[0]["id"])
+        try:
+            await client.unmount(mounts[0]["id"])
+        except UsageError:
+            if any(mount["id"] == mounts[0]["id"] for mount in await client.mounts()):
+                raise  # otherwise the folder is away, and its process was quicker to say so than we
 
     run_with_daemon(common, run)
 
