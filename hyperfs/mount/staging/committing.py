@@ -165,12 +165,6 @@ class CommitMaker:
                 "version %d is not durable yet, so what was staged for it is kept: %s", outcome.version, error
             )
             return outcome
-        if not plan.is_empty:
-            try:
-                await self._committer.sync()
-            except (DaemonError, OSError) as error:
-                logger.info("version %d may not be on the disk yet: %s; its journals stay", outcome.version, error)
-                return outcome
         workspace.journal.delete_through(plan.journal)
         async with workspace.syncing():
             workspace.is_settling = False
