@@ -67,6 +67,9 @@ class Wire:
         assert channel is not None
         while not channel.is_open:
             await self.next()
+        # The reference's own opening may have come with the handshake's last bytes, before ours was made.
+        if ChannelRequested(crypto.discovery_key(key)) in self._events:
+            self._events.remove(ChannelRequested(crypto.discovery_key(key)))
         await self.flush()
         return channel
 
