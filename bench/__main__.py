@@ -13,8 +13,9 @@ from bench.memory_rows import MEMORY_ROWS
 from bench.rows import ROWS
 from bench.table import Result, format_table
 from bench.workspace import Workspace
+from bench.writing_rows import WRITING_ROWS
 
-_EVERY_ROW = (*ROWS, *MEMORY_ROWS)
+_EVERY_ROW = (*ROWS, *WRITING_ROWS, *MEMORY_ROWS)
 _ROUNDS = 3
 _QUICK_ROUNDS = 1
 _WARM_UP_BYTES = 1 << 30

@@ -1,7 +1,8 @@
 """The limit of what a mount in Python can do: a pyfuse3 file system that does nothing.
 
-It serves ``big.bin``, zeros, and a tree ``small/NN/NN.txt``; every answer comes from memory without a thought. What a
-real mount reaches is measured against it. Runs until its stdin ends: ``empty_fs.py MOUNTPOINT BIG_BYTES``.
+It serves ``big.bin``, zeros, and a tree ``small/NN/NN.txt``; every answer comes from memory without a thought. Files
+can be made in it, and what is written to them is forgotten. What a real mount reaches is measured against it. Runs
+until its stdin ends: ``empty_fs.py MOUNTPOINT BIG_BYTES``.
 """
 
 import errno
@@ -21,21 +22,24 @@ _BIG = 2
 _SMALL = 3
 _FIRST_FOLDER = 1000
 _FIRST_FILE = 100_000
+_FIRST_NEW = 1_000_000
 
 
 class EmptyFs(pyfuse3.Operations):
-    """Inodes are arithmetic: the root, the big file, ``small``, its folders, their files."""
+    """Inodes are arithmetic: the root, the big file, ``small``, its folders, their files; new files are counted."""
 
     def __init__(self, big_bytes: int) -> None:
         super().__init__()
         self._big_bytes = big_bytes
         self._zeros = bytes(1 << 20)
+        self._sizes: dict[int, int] = {}
 
     def _attributes(self, inode: int) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
         is_file = inode == _BIG or inode >= _FIRST_FILE
         entry.st_mode = (stat.S_IFREG | 0o644) if is_file else (stat.S_IFDIR | 0o755)
-        entry.st_size = self._big_bytes if inode == _BIG else SMALL_BYTES if is_file else 0
+        size = self._big_bytes if inode == _BIG else SMALL_BYTES if is_file else 0
+        entry.st_size = self._sizes.get(inode, size)
         entry.st_ino = inode
         entry.st_nlink = 1
         entry.st_blksize = 4096
@@ -75,6 +79,26 @@ class EmptyFs(pyfuse3.Operations):
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         end = self._big_bytes if handle == _BIG else SMALL_BYTES
         return self._zeros[: max(0, min(size, end - offset))]
+
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        inode = _FIRST_NEW + len(self._sizes)
+        self._sizes[inode] = 0
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True), self._attributes(inode)
+
+    async def write(self, handle: int, offset: int, data: bytes) -> int:
+        self._sizes[handle] = max(self._sizes[handle], offset + len(data))
+        return len(data)
+
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+
+    async def flush(self, handle: int) -> None:
+        pass
+
+    async def release(self, handle: int) -> None:
+        pass
 
 
 async def _wait_for_end_of_stdin() -> None:

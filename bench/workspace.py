@@ -53,6 +53,15 @@ class Workspace:
         self._stores.append(store)
         return store
 
+    @contextmanager
+    def new_drive_mounted(self, source: Path | None = None) -> Iterator[Path]:
+        """Mount a new drive, empty or with ``source`` in it, to be written to; its store goes away afterwards."""
+        store = self.new_store()
+        key = store.create_drive() if source is None else store.import_folder(source)
+        with store.mounted(key, self.new_directory("mnt")) as mountpoint:
+            yield mountpoint
+        store.remove()
+
     def close(self) -> None:
         """Stop the daemons of all stores."""
         for store in self._stores:
@@ -129,6 +138,10 @@ class HyperfsStore:
     def start_daemon(self) -> None:
         """See that the daemon runs, so that no measurement pays for starting it."""
         self.command("import", str(_empty_folder(self.directory)), "--json")
+
+    def create_drive(self) -> str:
+        """Make an empty drive and return its key."""
+        return self.command("create").strip()
 
     def import_folder(self, source: Path) -> str:
         """Bring ``source`` into a new drive and return its key."""
@@ -230,8 +243,8 @@ def our_process(work: str, **params: Any) -> "Any":
 
 
 @contextmanager
-def their_mount(store: Path, key: str, mountpoint: Path) -> Iterator[Path]:
-    """Mount a drive with the reference's own FUSE mount."""
+def their_mount(store: Path, key: str | None, mountpoint: Path) -> Iterator[Path]:
+    """Mount a drive, without a key a new and empty one, with the reference's own FUSE mount."""
     mountpoint.mkdir(parents=True)
     try:
         with their_process("mount", directory=str(store), key=key, mountpoint=str(mountpoint)):
