@@ -7,6 +7,7 @@ drive, whose author may be anybody.
 
 import errno
 import hashlib
+import math
 import os
 import stat as st
 from collections.abc import AsyncGenerator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
-from hyperfs.core.reader import Priority
+from hyperfs.core.reader import CoreReader, Priority
 from hyperfs.drive import beneath, names
 from hyperfs.drive.beneath import Beneath
 from hyperfs.drive.entry import Entry
@@ -23,12 +24,14 @@ from hyperfs.drive.importer import Compare, Progress, ProgressCallback
 from hyperfs.drive.scan import Skipped
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
-from hyperfs.errors import HyperfsError, InvalidRun, NotADrive, PathError, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, HyperfsError, InvalidRun, NotADrive, PathError, UnknownVersion, short
 
 ENTRIES_AT_ONCE = 256
 SMALL_BYTES = 512 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
+IN_VAIN_SECONDS = 3.0
+"""How long to wait for what is missing after a wait that brought nothing, until something comes again."""
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
@@ -53,9 +56,9 @@ async def export(
     """Copy what is below ``path`` (or the file at it) into the folder ``target``, which is made if need be.
 
     Nothing in the target is deleted. What cannot be written, because something else is in the way, the file system does
-    not take it, or the drive names blocks that it does not have, is in the result's ``skipped``. Raises OSError for
-    what concerns all (no space, no permission for the target itself), `PathError` for ``path``, and
-    `BlockNotAvailable`.
+    not take it, no peer has it, or the drive names blocks that it does not have, is in the result's ``skipped``.
+    Raises OSError for what concerns all (no space, no permission for the target itself), `PathError` for ``path``, and
+    `BlockNotAvailable` when ``path`` itself cannot be looked at.
     """
     path = names.normalise(path)
     start = await snapshot.stat(path)
@@ -93,6 +96,7 @@ class _Exporting:
         self._seen_files = 0
         self._seen_bytes = 0
         self._updated: set[bytes] = set()
+        self._in_vain = False
         self.files = 0
         self.byte_count = 0
         self.unchanged = 0
@@ -113,6 +117,10 @@ class _Exporting:
                 if path == top or (isinstance(error, PathError) and error.errno != errno.ELOOP):
                     raise
                 self.skipped.append(Skipped(path, f"what is mounted there cannot be exported: {error}"))
+            except BlockNotAvailable as error:
+                if path == top:
+                    raise
+                self.skipped.append(Skipped(path, f"what is in it is not known here: {error}"))
         for position in range(len(made), 0, -ENTRIES_AT_ONCE):
             some = made[max(0, position - ENTRIES_AT_ONCE) : position]
             await trio.to_thread.run_sync(self._finish_directories, some[::-1])
@@ -153,12 +161,14 @@ class _Exporting:
                 file = await self._open(item)
                 if file is not None:
                     opened.append((item, file))
-        await _fetch_all([file for _, file in opened])
+        why_not = await self._bring([file for _, file in opened])
         filled = [item for item in items if not item.stat.is_file]
         for item, file in opened:
             try:
+                if why_not is not None and not _is_here(file):
+                    raise BlockNotAvailable(f"not all of it is here: {why_not}")
                 filled.append(_Wanted(item.entry, item.stat, await file.read(0, file.size)))
-            except InvalidRun as error:
+            except (InvalidRun, BlockNotAvailable) as error:
                 self._skip(item.entry.path, error)
         if self._compare is Compare.CHECKSUM:
             filled = await trio.to_thread.run_sync(self._unequal, directory, filled)
@@ -169,6 +179,17 @@ class _Exporting:
         file = await self._open(item)
         if file is None:
             return
+        try:
+            if self._in_vain and (why_not := await self._bring([file])) is not None:
+                raise why_not
+            await self._copy_large(directory, item, file)
+        except BlockNotAvailable as error:
+            self._in_vain = True
+            self._skip(item.entry.path, error)
+        self._tell()
+
+    async def _copy_large(self, directory: str, item: _Wanted, file: OpenFile) -> None:
+        """Copy one file, of which a part may stand there already. Raises `BlockNotAvailable`; the part stays."""
         if self._compare is Compare.CHECKSUM and await self._equal_large(directory, item, file):
             await trio.to_thread.run_sync(self._keep, directory, item)
             return
@@ -193,7 +214,33 @@ class _Exporting:
             await trio.to_thread.run_sync(self._drop_part, directory, entry.name, identity)
         finally:
             os.close(part)
-        self._tell()
+
+    async def _bring(self, files: list[OpenFile]) -> BlockNotAvailable | None:
+        """Bring all blocks of many files here, in one question for each core; return why, when not all have come.
+
+        Asks again as long as something comes.
+        """
+        why_not: BlockNotAvailable | None = None
+        for core in {file.core.key: file.core for file in files}.values():
+            blocks = [file.run.blocks for file in files if file.core is core and file.run.blocks]
+            while absent := [run for run in blocks if not core.has(run.start, run.stop)]:
+                before = _count(core, absent)
+                try:
+                    await self._fetch(core, absent)
+                except BlockNotAvailable as error:
+                    self._in_vain = _count(core, absent) == before
+                    if self._in_vain:
+                        why_not = error
+                        break
+                else:
+                    self._in_vain = False
+        return why_not
+
+    async def _fetch(self, core: CoreReader, blocks: list[range]) -> None:
+        with trio.move_on_after(IN_VAIN_SECONDS if self._in_vain else math.inf) as scope:
+            await core.fetch(blocks, priority=Priority.URGENT)
+        if scope.cancelled_caught:
+            raise BlockNotAvailable(f"block {blocks[0].start} of core {short(core.key)}: no peer sends it")
 
     async def _open(self, item: _Wanted) -> OpenFile | None:
         """Return what reads a file; skip it when it names blocks past the end: one lie must not hold up all the rest.
@@ -357,13 +404,13 @@ class _Exporting:
             )
 
 
-async def _fetch_all(files: list[OpenFile]) -> None:
-    """Bring all blocks of many files here, in one question for each core."""
-    for core in {file.core.key: file.core for file in files}.values():
-        blocks = [file.run.blocks for file in files if file.core is core and file.run.blocks]
-        absent = [run for run in blocks if not core.has(run.start, run.stop)]
-        if absent:
-            await core.fetch(absent, priority=Priority.URGENT)
+def _is_here(file: OpenFile) -> bool:
+    blocks = file.run.blocks
+    return not blocks or file.core.has(blocks.start, blocks.stop)
+
+
+def _count(core: CoreReader, blocks: list[range]) -> int:
+    return sum(core.count(run.start, run.stop) for run in blocks)
 
 
 async def _in_batches(entries: AsyncGenerator[Entry, None], size: int) -> AsyncGenerator[list[Entry], None]:

@@ -5,13 +5,15 @@ import stat as st
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from hyperfs.drive import beneath
 from hyperfs.drive.beneath import Beneath
 from hyperfs.drive.exporter import export
 from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
 from hyperfs.drive.stat import Stat, encode_stat
-from hyperfs.errors import BlockNotAvailable, PathError
+from hyperfs.errors import PathError
 from hyperfs.trie import Put
 from tests.support.drives import OwnDrive, new_drive
 
@@ -77,8 +79,7 @@ async def test_a_second_export_copies_nothing(target: Path) -> None:
 async def test_an_interrupted_export_goes_on_where_it_was(target: Path) -> None:
     own = await sample()
     own.content.take_away(own.content.length - 1)
-    with pytest.raises(BlockNotAvailable):
-        await export(own.drive.snapshot(), target)
+    await export(own.drive.snapshot(), target)
     entry = await own.drive.snapshot().stat("big")
     identity = own.drive.key + entry.seq.to_bytes(8, "big") + len(BIG).to_bytes(8, "big")
     (target / beneath.part_name("big", identity)).write_bytes(BIG[: 4 << 20])
@@ -86,6 +87,73 @@ async def test_an_interrupted_export_goes_on_where_it_was(target: Path) -> None:
     result = await export(own.drive.snapshot(), target)
     assert result.byte_count <= len(BIG) - (4 << 20) + 5
     assert (target / "big").read_bytes() == BIG
+
+
+async def block_of(own: OwnDrive, path: str) -> int:
+    return (await own.drive.snapshot().stat(path)).stat.offset
+
+
+class TestWhatNobodyHas:
+    async def test_a_small_file_is_left_out_and_told(self, target: Path) -> None:
+        own = await sample()
+        own.content.take_away(await block_of(own, "a/b/c.txt"))
+        result = await export(own.drive.snapshot(), target)
+        assert [one.path for one in result.skipped] == ["a/b/c.txt"]
+        assert (target / "big").read_bytes() == BIG
+
+    async def test_the_small_files_beside_it_are_written(self, target: Path) -> None:
+        own = await new_drive()
+        for name in "abc":
+            await own.writer.put_file(name, name.encode())
+        own.content.take_away(await block_of(own, "b"))
+        result = await export(own.drive.snapshot(), target)
+        assert (tree(target), [one.path for one in result.skipped]) == (["a", "c"], ["b"])
+
+    async def test_a_large_file_is_left_out_and_told(self, target: Path) -> None:
+        own = await sample()
+        own.content.take_away(own.content.length - 1)
+        result = await export(own.drive.snapshot(), target)
+        assert [one.path for one in result.skipped] == ["big"]
+        assert (target / "a/b/c.txt").read_bytes() == b"hello"
+
+    async def test_nothing_of_it_stands_under_its_name(self, target: Path) -> None:
+        own = await sample()
+        own.content.take_away(own.content.length - 1, await block_of(own, "a/b/c.txt"))
+        await export(own.drive.snapshot(), target)
+        assert not (target / "big").exists()
+        assert not (target / "a/b/c.txt").exists()
+
+    async def test_a_folder_that_cannot_be_listed_is_left_out_and_told(self, target: Path) -> None:
+        inner = await new_drive()
+        await inner.writer.put_file("f", b"inner")
+        own = await new_drive(inner.cores)
+        await own.writer.mount("m", inner.drive.key)
+        await own.writer.put_file("z", b"outer")
+        inner.metadata.take_away(1)
+        result = await export(own.drive.snapshot(), target)
+        assert [one.path for one in result.skipped] == ["m"]
+        assert (target / "z").read_bytes() == b"outer"
+
+    async def test_as_long_as_something_comes_it_is_asked_again(self, target: Path) -> None:
+        own = await new_drive()
+        for name in "abc":
+            await own.writer.put_file(name, name.encode())
+        own.content.take_away(0, 1, 2)
+        own.content.is_far = True
+        own.content.brings_at_once = 1
+        result = await export(own.drive.snapshot(), target)
+        assert (tree(target), result.skipped) == (["a", "b", "c"], ())
+
+    async def test_what_comes_too_late_once_nothing_came_is_not_waited_for(
+        self, target: Path, autojump_clock: trio.testing.MockClock
+    ) -> None:
+        own = await sample()
+        own.content.take_away(*range(own.content.length))
+        own.content.silent_seconds = 30
+        began = trio.current_time()
+        result = await export(own.drive.snapshot(), target)
+        assert len(result.skipped) == 2
+        assert trio.current_time() - began < 40
 
 
 async def test_equal_size_and_time_is_looked_into_by_checksum(target: Path) -> None:

@@ -3,6 +3,7 @@
 The rule: a block that a test takes away is missing, as in a sparse core, until it is put back.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -24,6 +25,10 @@ class MemoryCore:
         self.byte_length = 0
         self.is_far = False
         """Whether what was taken away comes back when it is asked for."""
+        self.brings_at_once = math.inf
+        """How many blocks come of those that are asked for, before that question fails."""
+        self.silent_seconds = 0.0
+        """For how long a question waits that nobody answers."""
         self.questions = 0
         """How often something that is not here was asked for."""
         self.synced = 0
@@ -71,8 +76,9 @@ class MemoryCore:
         if not missing:
             return
         self.questions += 1
-        for index in missing:
-            if not self.is_far or index not in self._away:
+        for count, index in enumerate(missing):
+            if not self.is_far or index not in self._away or count >= self.brings_at_once:
+                await trio.sleep(self.silent_seconds)
                 raise BlockNotAvailable(f"block {index} is not here")
             self.blocks[index] = self._away.pop(index)
 
