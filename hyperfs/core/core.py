@@ -7,6 +7,8 @@ is durable: a crash never takes back what somebody else has seen.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,12 +17,14 @@ import trio
 from hyperfs import flat_tree
 from hyperfs.core.appending import punch, write_growth
 from hyperfs.core.audit import bad_blocks, check_around, check_tree
+from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
 from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader, patiently
+from hyperfs.core.own_nodes import OwnNodes
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
     OwnNodeWrong,
@@ -41,7 +45,6 @@ from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
     BlockNotAvailable,
     ConflictingLength,
-    DamagedStore,
     Fork,
     InvalidKey,
     InvalidProof,
@@ -53,16 +56,12 @@ from hyperfs.storage import Directory
 log = logging.getLogger(__name__)
 
 _THREAD_BYTES = 256 * 1024
-_MAX_NODES = 1 << 14
-_MAX_PENDING_SIGNATURES = 4096
 
 
 class Core(LocalReader):
     """The owner's core: implements `CoreReader` over files it alone writes. Made by `Core.open`.
 
-    ``durable_length`` is the length that a crash cannot take back; ``standing`` what is known of a writable core from
-    elsewhere. ``on_dirty``, if set, is called whenever there is
-    something to `sync`; who sets it sees to that.
+    ``standing`` is what is known of a writable core from elsewhere.
     """
 
     def __init__(
@@ -85,21 +84,16 @@ class Core(LocalReader):
             source=source,
         )
         self.format = files.format
-        self.durable_length = files.length
-        self.on_dirty: Callable[[Core], None] | None = None
         self._files = files
         self._bitfield = files.bitfield
         self._map = shared_map
         self._checker = ProofChecker(files.format, key)
         self._roots: tuple[TreeNode, ...] | None = files.roots
-        self._nodes: dict[int, TreeNode] = {root.index: root for root in files.roots}
-        self._signatures: dict[int, bytes] = {}
+        self._nodes = OwnNodes(files.tree, files.bitfield, files.roots)
+        self._durability = Durability(files, self._tell_durable)
         self._listeners: list[CoreListener] = []
         self.standing = Standing(self, None)
-        self.reserve: Reserve | None = None
         self._write_lock = trio.Lock()
-        self._sync_lock = trio.Lock()
-        self._synced_first: Core | None = None
         self._closed = False
 
     @classmethod
@@ -121,51 +115,55 @@ class Core(LocalReader):
         key out of the files, for those whose key pair is derived from something else. ``standing_path`` is where a
         writer notes what it learns from peers. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
         """
-        maps: list[SharedMapWriter] = []
+        with ExitStack() as on_failure:
+            maps: list[SharedMapWriter] = []
 
-        def announce_recovery(found_key: bytes) -> None:
-            if shared_map_path is not None:
-                maps.append(SharedMapWriter(shared_map_path, found_key))
+            def announce_recovery(found_key: bytes) -> None:
+                if shared_map_path is not None:
+                    maps.append(SharedMapWriter(shared_map_path, found_key))
+                    on_failure.callback(maps[0].close)
 
-        def open_in_thread() -> CoreFiles:
-            try:
-                return open_files(
-                    directory,
-                    format,
-                    key=key,
-                    key_pair=key_pair,
-                    keep_secret=keep_secret,
-                    before_recovery=announce_recovery,
-                )
-            except BaseException:
-                for opened in maps:
-                    opened.close()
-                raise
-
-        files = await trio.to_thread.run_sync(open_in_thread)
-        shared_map = maps[0] if maps else None
-        if shared_map is not None:
-            for start, page in files.bitfield.block_pages():
-                shared_map.set_raw(start, page)
-        core = cls(files, key=files.key, source=source, shared_map=shared_map)
-        try:
+            open_in_thread = partial(
+                open_files,
+                directory,
+                format,
+                key=key,
+                key_pair=key_pair,
+                keep_secret=keep_secret,
+                before_recovery=announce_recovery,
+            )
+            files = await trio.to_thread.run_sync(open_in_thread)
+            on_failure.callback(files.close)
+            shared_map = maps[0] if maps else None
+            if shared_map is not None:
+                for start, page in files.bitfield.block_pages():
+                    shared_map.set_raw(start, page)
+            core = cls(files, key=files.key, source=source, shared_map=shared_map)
             core.standing = await load_standing(core, standing_path)
-        except BaseException:
-            core._let_go()
-            raise
+            on_failure.pop_all()
         return core
 
     @property
     def dirty(self) -> bool:
         """Whether there is anything to `sync`."""
-        return self._bitfield.dirty or bool(self._signatures)
+        return self._durability.dirty
+
+    @property
+    def durable_length(self) -> int:
+        """How many blocks a crash cannot take back."""
+        return self._durability.length
+
+    def have_flushed(self, on_dirty: Callable[[], None], reserve: Reserve) -> None:
+        """Have ``on_dirty`` called whenever there is something to `sync`, and ``reserve`` give way to that."""
+        self._durability.on_dirty = on_dirty
+        self._durability.reserve = reserve
 
     def sync_after(self, other: "Core") -> None:
         """Have each `sync` of this core make ``other`` durable first, since blocks here name blocks there.
 
         So whatever a crash leaves of this core, all of ``other`` that was there when it was appended is there, too.
         """
-        self._synced_first = other
+        self._durability.after = other._durability
 
     @property
     def secret_key(self) -> bytes | None:
@@ -180,7 +178,7 @@ class Core(LocalReader):
             await self.sync()
             await trio.to_thread.run_sync(keep_secret_key, self._files.directory, secret_key)
             self._files.secret_key = secret_key
-            self.durable_length = self.length
+            self._durability.became_writable()
             self.writable = True
 
     def add_listener(self, listener: CoreListener) -> None:
@@ -240,23 +238,19 @@ class Core(LocalReader):
             raise BlockNotAvailable(f"core {short(self.key)} has no proof of block {index} here")
         indices, length = chosen
         try:
-            nodes = self._own_all(indices)
+            nodes = self._nodes.all_of(indices)
         except WouldWait:
-            nodes = await patiently(self._own_all, indices)
+            nodes = await patiently(self._nodes.all_of, indices)
         if length == 0:
             return Proof(nodes, None)
-        signature = await self._signature(length - 1)
+        signature = await self._durability.signature(length - 1)
         if signature is None:
             raise BlockNotAvailable(f"core {short(self.key)} has no signature of {length} blocks here")
         return Proof(nodes, signature)
 
     async def signature_from(self, index: int) -> tuple[int, bytes] | None:
         """Return (index, signature) of the first head that covers block ``index``."""
-        pending = min((i for i in self._signatures if i >= index), default=None)
-        found = await trio.to_thread.run_sync(self._files.signatures.next_from, index)
-        if pending is not None and (found is None or pending < found[0]):
-            return pending, self._signatures[pending]
-        return found
+        return await self._durability.signature_from(index)
 
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.
@@ -283,14 +277,14 @@ class Core(LocalReader):
                 return start
             roots = self._roots
             if roots is None:
-                roots = await patiently(self._own_all, flat_tree.full_roots(start))
+                roots = await patiently(self._nodes.all_of, flat_tree.full_roots(start))
             total = sum(sizes)
             growth = await write_growth(self._files, self.byte_length, roots, start, blocks, sizes)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
             self._take_over(growth, signature, total)
         finally:
             self._write_lock.release()
-        if len(self._signatures) >= _MAX_PENDING_SIGNATURES:
+        if self._durability.overdue:
             await self.sync()
         return start
 
@@ -304,8 +298,7 @@ class Core(LocalReader):
                     return await patiently(intake.take, item)
             except OwnNodeWrong as wrong:
                 log.error("%s: node %d was damaged, and is put right", self._files.tree.name, wrong.right.index)
-                self._nodes.pop(wrong.right.index, None)
-                self._files.tree.write_nodes({wrong.right.index: wrong.right})
+                self._nodes.replace(wrong.right)
             except InvalidProof as error:
                 await trio.to_thread.run_sync(check_around, self._files, self.length, item.index)
                 raise error
@@ -319,14 +312,14 @@ class Core(LocalReader):
         """
         await self._take_write_lock()
         try:
-            intake = Intake(self._checker, self._own, self._own_or_wrong)
+            intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong)
             failure: InvalidProof | None = None
             if sum(len(item.value or b"") for item in items) >= _THREAD_BYTES:
                 await trio.to_thread.run_sync(self._checker.hash_values, items)
             for item in items:
                 try:
                     if self.writable and item.index >= self.length:
-                        await patiently(self._checker.check, item, self._own)
+                        await patiently(self._checker.check, item, self._nodes.get)
                         raise InvalidProof(f"block {item.index} of core {short(self.key)} is past its {self.length}")
                     await self._take(intake, item)
                 except InvalidProof as error:
@@ -356,7 +349,7 @@ class Core(LocalReader):
         try:
             nodes, head = self._checker.check(item, lambda tree_index: None)
             assert head is not None  # without a node to trust nothing else ends the check
-            bad = await patiently(self._contradiction, nodes)
+            bad = await patiently(self._nodes.contradicted_by, nodes)
             if bad is not None:
                 await self.standing.note_fork(ForkSeen(head.length, bad, head.signature.hex(), name))
                 raise Fork(
@@ -375,7 +368,7 @@ class Core(LocalReader):
                 head.length,
                 self.length,
             )
-            intake = Intake(self._checker, self._own, self._own_or_wrong)
+            intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong)
             intake.take_head(nodes, head)
             intake.drop_known(self._bitfield)
             intake.write(self._files)
@@ -386,14 +379,6 @@ class Core(LocalReader):
             self._write_lock.release()
             self.standing.tell()
 
-    def _contradiction(self, nodes: Sequence[TreeNode]) -> int | None:
-        """Return the first of ``nodes`` that is not the one here. Raises `WouldWait`."""
-        for node in nodes:
-            known = self._own(node.index)
-            if known is not None and known != node:
-                return node.index
-        return None
-
     async def clear(self, start: int, end: int) -> None:
         """Forget blocks [start, end) and free their disk space; their tree nodes stay."""
         await self.clear_all([range(start, end)])
@@ -402,7 +387,7 @@ class Core(LocalReader):
         """Forget the blocks of these ranges, as `clear` does, with one sync for all of them."""
         await self._take_write_lock()
         try:
-            async with self._sync_lock:
+            async with self._durability.lock:
                 ranges = [blocks for wanted in cleared for blocks in self.present(wanted.start, wanted.stop)]
                 places = [await patiently(self._place, blocks) for blocks in ranges]
                 if not ranges:
@@ -416,7 +401,7 @@ class Core(LocalReader):
                         for blocks in ranges:
                             listener.cleared(self, blocks.start, blocks.stop)
                     # The bits go from the disk before the bytes do, or a crash would leave zeros that count as blocks.
-                    await self._flush()
+                    await self._durability.flush()
                     await trio.to_thread.run_sync(punch, self._files.data.file, places)
         finally:
             self._write_lock.release()
@@ -434,9 +419,7 @@ class Core(LocalReader):
 
         What `sync_after` was called with is on disk before.
         """
-        async with self._sync_lock:
-            with trio.CancelScope(shield=True):
-                await self._flush()
+        await self._durability.sync()
 
     async def audit(self) -> list[int]:
         """Read everything here again; clear, and return, the blocks that do not match the tree.
@@ -491,49 +474,6 @@ class Core(LocalReader):
     def _has_durable_node(self, tree_index: int) -> bool:
         return flat_tree.right_span(tree_index) < 2 * self.durable_length and self._bitfield.has_node(tree_index)
 
-    def _own(self, tree_index: int) -> TreeNode | None:
-        """Return a node that was verified before, or None. Raises `WouldWait`, `DamagedStore`."""
-        node = self._nodes.get(tree_index)
-        if node is None and self._bitfield.has_node(tree_index):
-            node = self._tree.node(tree_index)
-            if node is None:
-                raise DamagedStore(f"{self._tree.name} lacks node {tree_index}, which the bitfield has")
-            self._remember(node)
-        return node
-
-    def _own_or_wrong(self, tree_index: int) -> TreeNode | None:
-        """Return what `_own` does; for a node that is damaged beyond belief one that no other matches.
-
-        So whoever proves what should be there puts it right, and nobody gets far with what is there.
-        """
-        try:
-            return self._own(tree_index)
-        except DamagedStore:
-            return TreeNode(tree_index, bytes(32), 0)
-
-    def _own_all(self, indices: Sequence[int]) -> tuple[TreeNode, ...]:
-        nodes = []
-        for tree_index in indices:
-            node = self._own(tree_index)
-            if node is None:
-                raise DamagedStore(f"{self._tree.name} lacks node {tree_index} of core {short(self.key)}")
-            nodes.append(node)
-        return tuple(nodes)
-
-    def _remember(self, node: TreeNode) -> None:
-        if len(self._nodes) >= _MAX_NODES:
-            self._nodes.clear()
-        self._nodes[node.index] = node
-
-    async def _signature(self, index: int) -> bytes | None:
-        pending = self._signatures.get(index)
-        if pending is not None:
-            return pending
-        try:
-            return self._files.signatures.signature(index)
-        except WouldWait:
-            return await patiently(self._files.signatures.signature, index)
-
     def _place(self, blocks: range) -> tuple[int, int]:
         """Return the bytes [start, end) of a run of blocks that are here."""
         first, _ = self._offsets.of(blocks.start)
@@ -543,7 +483,7 @@ class Core(LocalReader):
         """Return (leaf, byte offset) for those of ``blocks`` of which the tree has both."""
         placed = []
         for index in blocks:
-            leaf, start = self._own(2 * index), self._offsets.start_of(index)
+            leaf, start = self._nodes.get(2 * index), self._offsets.start_of(index)
             if leaf is not None and start is not None:
                 placed.append((leaf, start))
         return placed
@@ -556,20 +496,19 @@ class Core(LocalReader):
         self._bitfield.set_blocks(start, end)
         if self._map is not None:
             self._map.set_blocks(start, end)
-        self._signatures[end - 1] = signature
         self._roots = growth.roots
         for root in growth.roots:
-            self._remember(root)
+            self._nodes.remember(root)
         self._extend(end, self.byte_length + byte_count)
+        self._durability.wrote(end, {end - 1: signature})
         for listener in tuple(self._listeners):
             listener.extended(self, start, end)
             listener.stored(self, start, end, None)
-        self._became_dirty()
 
     def _take_in(self, intake: Intake, origin: object) -> None:
         self._bitfield.set_nodes(sorted(intake.nodes))
         for node in intake.nodes.values():
-            self._remember(node)
+            self._nodes.remember(node)
         ranges = intake.ranges()
         for start, end in ranges:
             self._bitfield.set_blocks(start, end)
@@ -577,11 +516,11 @@ class Core(LocalReader):
                 self._map.set_blocks(start, end)
         for block in intake.blocks:
             self._offsets.learn(block.index, block.start, len(block.value))
-        self._signatures.update(intake.signatures)
         old_length = self.length
         if intake.head is not None and intake.head.length > old_length:
             self._roots = None
             self._extend(intake.head.length, intake.head.byte_length)
+        self._durability.wrote(self.length, intake.signatures)
         for listener in tuple(self._listeners):
             if self.length > old_length:
                 listener.extended(self, old_length, self.length)
@@ -589,36 +528,7 @@ class Core(LocalReader):
                 listener.stored(self, start, end, origin)
         if self.standing.owed:
             self.standing.tell()
-        self._became_dirty()
 
-    def _became_dirty(self) -> None:
-        if self.on_dirty is not None and self.dirty:
-            self.on_dirty(self)
-
-    async def _flush(self) -> None:
-        """Make everything durable, in order. Called with the sync lock and shielded from cancellation."""
-        if not self.dirty:
-            return
-        length = self.length
-        signatures = dict(self._signatures)
-        pages = self._bitfield.take_dirty(self._files.page_bytes)
-        try:
-            # Only what is taken above is made durable: what is appended during this wait may name newer blocks.
-            if self._synced_first is not None:
-                await self._synced_first.sync()
-            try:
-                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
-            except OSError as error:
-                if self.reserve is None or not await self.reserve.give_way(error):
-                    raise
-                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
-        except BaseException:
-            self._bitfield.mark_dirty([number for number, _ in pages])
-            raise
-        for index, signature in signatures.items():
-            if self._signatures.get(index) == signature:
-                del self._signatures[index]
-        if length > self.durable_length:
-            self.durable_length = length
-            for listener in tuple(self._listeners):
-                listener.durable(self, length)
+    def _tell_durable(self, length: int) -> None:
+        for listener in tuple(self._listeners):
+            listener.durable(self, length)

@@ -7,6 +7,7 @@ See docs/formats.md, "A core's files".
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from hyperfs import flat_tree
@@ -99,19 +100,21 @@ def open_files(
 
     Raises `StoreLocked`, `DamagedStore`, and `InvalidKey` when another core is stored here or none and no key is given.
     """
-    bitfield_file = directory.open("bitfield", create=True)
-    opened = [bitfield_file]
-    try:
+    with ExitStack() as on_failure:
+
+        def opened(name: str) -> RandomAccessFile:
+            file = directory.open(name, create=True)
+            on_failure.callback(file.close)
+            return file
+
+        bitfield_file = opened("bitfield")
         bitfield_file.lock()
         found_key, secret_key = _keys(directory, key, key_pair, keep_secret=keep_secret)
         before_recovery(found_key)
         page_bytes = _page_bytes(directory, bitfield_file)
-        tree = TreeFile(directory.open("tree", create=True), directory.describe("tree"))
-        opened.append(tree.file)
-        data = PatientFile(directory.open("data", create=True), directory.describe("data"))
-        opened.append(data.file)
-        signatures = SignatureFile(directory.open("signatures", create=True), directory.describe("signatures"))
-        opened.append(signatures.file)
+        tree = TreeFile(opened("tree"), directory.describe("tree"))
+        data = PatientFile(opened("data"), directory.describe("data"))
+        signatures = SignatureFile(opened("signatures"), directory.describe("signatures"))
         files = CoreFiles(
             directory, core_format, found_key, secret_key, tree, data, signatures, bitfield_file, page_bytes, Bitfield()
         )
@@ -120,10 +123,7 @@ def open_files(
         _start_file(directory, "tree", tree.file, NODE_BYTES, core_format.hash_algorithm, claimed)
         _start_file(directory, "signatures", signatures.file, SIGNATURE_BYTES, core_format.signature_algorithm, claimed)
         _recover(files, claimed)
-    except BaseException:
-        for file in opened:
-            file.close()
-        raise
+        on_failure.pop_all()
     return files
 
 

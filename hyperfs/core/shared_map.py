@@ -36,16 +36,15 @@ class SharedMapWriter:
     def __init__(self, path: Path, key: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(os.close, self._descriptor)
             fixed = _FIXED.pack(_MAGIC.ljust(16, b"\x00"), boot_id(), key)
             size = os.fstat(self._descriptor).st_size
             kept = size >= HEADER_BYTES and os.pread(self._descriptor, len(fixed), 0) == fixed
             size = max(size, HEADER_BYTES + _FIRST_BYTES)
             os.posix_fallocate(self._descriptor, 0, size)
             self._map = mmap.mmap(self._descriptor, size)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+            on_failure.pop_all()
         if not kept:
             self._map[: len(fixed)] = fixed
         self._raise(_EPOCH_AT)

@@ -8,7 +8,8 @@ import itertools
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -207,8 +208,7 @@ class Store:
                 standing_path=self.standing_path(key),
                 keep_secret=False,
             )
-            core.on_dirty = self._note_dirty
-            core.reserve = self.reserve
+            core.have_flushed(partial(self._note_dirty, core), self.reserve)
             self._cores[key] = core
             return core
 
@@ -274,11 +274,10 @@ class _Lock:
 
     def __init__(self, path: Path) -> None:
         self._file = DiskDirectory(path).open("lock", create=True, permissions=0o600)
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(self._file.close)
             self._file.lock()
-        except BaseException:
-            self._file.close()
-            raise
+            on_failure.pop_all()
 
     def release(self) -> None:
         """Let go; a second time does nothing."""
@@ -288,12 +287,12 @@ class _Lock:
 def _open_in_thread(path: Path) -> tuple[_Lock, bytes]:
     private = path / ".hyperfs"
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _Lock(private)
-    try:
-        return lock, _master_key(path)
-    except BaseException:
-        lock.release()
-        raise
+    with ExitStack() as on_failure:
+        lock = _Lock(private)
+        on_failure.callback(lock.release)
+        master_key = _master_key(path)
+        on_failure.pop_all()
+    return lock, master_key
 
 
 def _master_key(path: Path) -> bytes:

@@ -4,6 +4,7 @@ The rule: it takes no locks and writes nothing, and it never believes a byte who
 docs/architecture.md, "Between the daemon and its mounts".
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
@@ -32,18 +33,13 @@ class CoreView(LocalReader):
         source: Source | None = None,
         format: CoreFormat = HYPERCORE_9,
     ) -> None:
-        tree = directory.open("tree")
-        try:
+        with ExitStack() as on_failure:
+            tree = directory.open("tree")
+            on_failure.callback(tree.close)
             data = directory.open("data")
-        except BaseException:
-            tree.close()
-            raise
-        try:
+            on_failure.callback(data.close)
             self._map = SharedMapReader(map_path, key)
-        except BaseException:
-            tree.close()
-            data.close()
-            raise
+            on_failure.pop_all()
         super().__init__(
             key=key,
             discovery_key=format.discovery_key(key),

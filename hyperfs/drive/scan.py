@@ -9,6 +9,7 @@ import os
 import stat as st
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,14 +128,13 @@ class ReadFile:
     def __init__(self, folder: Path, found: Found) -> None:
         """Open it. Raises OSError; EINVAL when it is no regular file any more."""
         self._descriptor = os.open(folder / found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(os.close, self._descriptor)
             self._status = os.fstat(self._descriptor)
             if not st.S_ISREG(self._status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file any more")
             self.found = Found(found.path, stat_of(self._status, self._attributes(found)))
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+            on_failure.pop_all()
         self.size = 0
         self.failure: OSError | None = None
 

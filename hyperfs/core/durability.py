@@ -1,0 +1,103 @@
+"""What of a core is written and not yet on the disk, and how it gets there.
+
+The rule: data and tree first, then signatures, then the bitfield, and before all of it the core whose blocks are named
+here. What fails half-way is owed still, so the next flush makes up for it.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import trio
+
+from hyperfs.core.files import CoreFiles
+from hyperfs.core.local import patiently
+from hyperfs.core.reserve import Reserve
+
+_MAX_PENDING_SIGNATURES = 4096
+
+
+class Durability:
+    """Owns the signatures that are in no file yet, and the lock under which the disk is waited for.
+
+    ``on_durable`` is called with the length that a crash cannot take back any more, whenever that grows.
+    """
+
+    def __init__(self, files: CoreFiles, on_durable: Callable[[int], None]) -> None:
+        self.length = files.length
+        """How many blocks a crash cannot take back."""
+        self.after: Durability | None = None
+        """What becomes durable before each flush of this."""
+        self.reserve: Reserve | None = None
+        self.on_dirty: Callable[[], None] | None = None
+        """Called whenever there is something to `flush`."""
+        self.lock = trio.Lock()
+        self._files = files
+        self._signatures: dict[int, bytes] = {}
+        self._on_durable = on_durable
+        self._written_length = files.length
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is anything to flush."""
+        return self._files.bitfield.dirty or bool(self._signatures)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether so much waits for a flush that its writer should."""
+        return len(self._signatures) >= _MAX_PENDING_SIGNATURES
+
+    def wrote(self, length: int, signatures: Mapping[int, bytes]) -> None:
+        """Note that the core has ``length`` blocks now, by these signatures, and that its files have all but those."""
+        self._written_length = length
+        self._signatures.update(signatures)
+        if self.on_dirty is not None and self.dirty:
+            self.on_dirty()
+
+    def became_writable(self) -> None:
+        """Note that all that is there was there before any of it was our own."""
+        self.length = self._written_length
+
+    async def signature(self, index: int) -> bytes | None:
+        """Return the signature of the core as it was with block ``index`` as its last, if there is one."""
+        pending = self._signatures.get(index)
+        return pending or await patiently(self._files.signatures.signature, index)
+
+    async def signature_from(self, index: int) -> tuple[int, bytes] | None:
+        """Return (index, signature) of the first head that covers block ``index``."""
+        pending = min((i for i in self._signatures if i >= index), default=None)
+        found = await trio.to_thread.run_sync(self._files.signatures.next_from, index)
+        if pending is not None and (found is None or pending < found[0]):
+            return pending, self._signatures[pending]
+        return found
+
+    async def sync(self) -> None:
+        """Return once everything written before is on disk."""
+        async with self.lock:
+            with trio.CancelScope(shield=True):
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Make everything durable, in order. Called with the lock, and shielded from cancellation."""
+        if not self.dirty:
+            return
+        length = self._written_length
+        signatures = dict(self._signatures)
+        pages = self._files.bitfield.take_dirty(self._files.page_bytes)
+        with ExitStack() as on_failure:
+            on_failure.callback(self._files.bitfield.mark_dirty, [number for number, _ in pages])
+            # Only what is taken above is made durable: what is appended during this wait may name newer blocks.
+            if self.after is not None:
+                await self.after.sync()
+            try:
+                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
+            except OSError as error:
+                if self.reserve is None or not await self.reserve.give_way(error):
+                    raise
+                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
+            on_failure.pop_all()
+        for index, signature in signatures.items():
+            if self._signatures.get(index) == signature:
+                del self._signatures[index]
+        if length > self.length:
+            self.length = length
+            self._on_durable(length)
