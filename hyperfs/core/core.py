@@ -248,10 +248,6 @@ class Core(LocalReader):
             raise BlockNotAvailable(f"core {short(self.key)} has no signature of {length} blocks here")
         return Proof(nodes, signature)
 
-    async def signature_from(self, index: int) -> tuple[int, bytes] | None:
-        """Return (index, signature) of the first head that covers block ``index``."""
-        return await self._durability.signature_from(index)
-
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.
 

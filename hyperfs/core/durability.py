@@ -62,14 +62,6 @@ class Durability:
         pending = self._signatures.get(index)
         return pending or await patiently(self._files.signatures.signature, index)
 
-    async def signature_from(self, index: int) -> tuple[int, bytes] | None:
-        """Return (index, signature) of the first head that covers block ``index``."""
-        pending = min((i for i in self._signatures if i >= index), default=None)
-        found = await trio.to_thread.run_sync(self._files.signatures.next_from, index)
-        if pending is not None and (found is None or pending < found[0]):
-            return pending, self._signatures[pending]
-        return found
-
     async def sync(self) -> None:
         """Return once everything written before is on disk."""
         async with self.lock:

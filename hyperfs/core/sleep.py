@@ -134,17 +134,3 @@ class SignatureFile(PatientFile):
             for found in reversed(present.tolist()):
                 yield start + found, data[SIGNATURE_BYTES * found : SIGNATURE_BYTES * (found + 1)]
             end = start
-
-    def next_from(self, index: int) -> tuple[int, bytes] | None:
-        """Return (index, signature) of the first one present at or after ``index``. May wait for the disk."""
-        end = self.count()
-        while index < end:
-            data = self.file.read(
-                HEADER_BYTES + SIGNATURE_BYTES * index, SIGNATURE_BYTES * min(_SCAN_SIGNATURES, end - index)
-            )
-            zeros = len(data) - len(data.lstrip(b"\x00"))
-            found = zeros // SIGNATURE_BYTES
-            if found * SIGNATURE_BYTES < len(data):
-                return index + found, data[SIGNATURE_BYTES * found : SIGNATURE_BYTES * (found + 1)]
-            index += _SCAN_SIGNATURES
-        return None
