@@ -75,63 +75,126 @@ class PeerParameter(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class SecondsParameter(click.ParamType[float]):
+    """A time limit, more than nothing and less than for ever."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the number; fail as wrong usage with what is wrong."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not a time to wait: write a number of seconds above 0", param, ctx)
+        return seconds
+
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
 DRIVE = DriveParameter(versioned=False)
 VERSIONED_DRIVE = DriveParameter(versioned=True)
 PEER = PeerParameter()
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Common options as far as they were given; ``and_then`` adds those that stand further behind."""
+
+    store: Path | None = None
+    peer: tuple[str, ...] = ()
+    timeout: float | None = None
+    verbose: int = 0
+    as_json: bool = False
+
+    def and_then(self, later: "_Given") -> "_Given":
+        return _Given(
+            later.store or self.store,
+            self.peer + later.peer,
+            self.timeout if later.timeout is None else later.timeout,
+            self.verbose + later.verbose,
+            self.as_json or later.as_json,
+        )
+
+
 def common_options(*, json: bool = True, network: bool = True) -> Callable[[Function], Function]:
-    """Give a command the common options; it gets them as one `Common`, its first argument."""
+    """Give a command the common options; it gets them as one `Common`, its first argument.
+
+    They may stand before the command, too: see `before_commands`.
+    """
 
     def decorate(function: Function) -> Function:
-        @functools.wraps(function)
-        def command(
-            store: Path | None,
-            verbose: int,
-            peer: tuple[str, ...] = (),
-            timeout: float = 30.0,
-            as_json: bool = False,
-            **arguments: Any,
-        ) -> Any:
+        def command(given: _Given, **arguments: Any) -> Any:
             from hyperfs.daemon.places import default_store
 
-            return function(Common(store or default_store(), peer, timeout, verbose, as_json), **arguments)
+            if given.as_json and not json:
+                raise click.UsageError("this command prints nothing for scripts: leave out --json")
+            timeout = DEFAULT_TIMEOUT_SECONDS if given.timeout is None else given.timeout
+            store = given.store or default_store()
+            return function(Common(store, given.peer, timeout, given.verbose, given.as_json), **arguments)
 
-        options = [
-            click.option(
-                "--store",
-                metavar="DIR",
-                type=click.Path(file_okay=False, path_type=Path),
-                help="Where drives are kept.  [default: $HYPERFS_STORE, or hyperfs in the XDG data home]",
-            ),
-            click.option("-v", "--verbose", count=True, help="Say more; tracebacks of errors; twice: everything."),
-        ]
-        if network:
-            options += [
-                click.option(
-                    "--peer",
-                    metavar="HOST:PORT",
-                    multiple=True,
-                    type=PEER,
-                    help="Connect to this peer. Can be given several times.",
-                ),
-                click.option(
-                    "--timeout",
-                    metavar="SECONDS",
-                    type=click.FloatRange(min=0, min_open=True),
-                    default=30.0,
-                    show_default=True,
-                    help="How long to wait for a peer to send something before giving up.",
-                ),
-            ]
-        if json:
-            options.append(click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts."))
-        decorated: Any = command
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated  # type: ignore[no-any-return]  # click's decorators keep what they decorate
+        return _with_options(command, function, json=json, network=network)
 
     return decorate
+
+
+def before_commands(function: Function) -> Function:
+    """Let a group take the common options on behalf of its commands."""
+
+    def group(given: _Given, **arguments: Any) -> Any:
+        click.get_current_context().obj = given
+        return function(**arguments)
+
+    return _with_options(group, function, json=True, network=True)
+
+
+def _with_options(wrapper: Callable[..., Any], function: Function, *, json: bool, network: bool) -> Function:
+    """Return ``wrapper`` dressed as ``function``; its first argument are the options given here and before."""
+
+    @functools.wraps(function)
+    def command(
+        store: Path | None,
+        verbose: int,
+        peer: tuple[str, ...] = (),
+        timeout: float | None = None,
+        as_json: bool = False,
+        **arguments: Any,
+    ) -> Any:
+        before = click.get_current_context().obj or _Given()
+        return wrapper(before.and_then(_Given(store, peer, timeout, verbose, as_json)), **arguments)
+
+    options = [
+        click.option(
+            "--store",
+            metavar="DIR",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Where drives are kept.  [default: $HYPERFS_STORE, or hyperfs in the XDG data home]",
+        ),
+        click.option("-v", "--verbose", count=True, help="Say more; tracebacks of errors; twice: everything."),
+    ]
+    if network:
+        options += [
+            click.option(
+                "--peer",
+                metavar="HOST:PORT",
+                multiple=True,
+                type=PEER,
+                help="Connect to this peer. Can be given several times.",
+            ),
+            click.option(
+                "--timeout",
+                metavar="SECONDS",
+                type=SecondsParameter(),
+                help="How long to wait for a peer to send something before giving up.  "
+                f"[default: {DEFAULT_TIMEOUT_SECONDS:g}]",
+            ),
+        ]
+    if json:
+        options.append(click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts."))
+    decorated: Any = command
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep what they decorate
 
 
 def examples(*lines: str) -> str:

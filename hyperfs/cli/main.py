@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hyperfs import __version__
-from hyperfs.cli.common import end_by_sigpipe, examples, report
+from hyperfs.cli.common import before_commands, end_by_sigpipe, examples, report
 
 _COMMANDS = {
     "import": ("transfer", "import_command", "Make a drive of a folder, or bring a drive up to date with it."),
@@ -80,6 +80,7 @@ class _Group(click.Group):
     ),
 )
 @click.version_option(__version__, "--version", prog_name="hyperfs", message="%(prog)s %(version)s")
+@before_commands
 def cli() -> None:
     """Mount a Hyperdrive as a folder.
 
@@ -87,7 +88,8 @@ def cli() -> None:
     served on to others. KEY+VERSION or KEY+TAG is the drive as it was; a path may follow behind a slash.
 
     The first command that needs it starts a daemon that owns the store of drives and ends by itself when there is
-    nothing left to serve or to mount. `hyperfs COMMAND --help` tells more, with examples.
+    nothing left to serve or to mount. `hyperfs COMMAND --help` tells more, with examples. The options below may stand
+    before or behind the command.
     """
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperfs.cli.common import DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import DRIVE, Common, before_commands, common_options, examples, run_with_daemon
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.group(epilog=examples("hyperfs key export KEY --passphrase", "hyperfs key import 1f2e3d4c.hyperfs-key"))
+@before_commands
 def key() -> None:
     """Save the secret key of a drive of yours, or bring one to this store.
 

@@ -8,6 +8,7 @@ from hyperfs.cli.common import (
     DRIVE,
     PEER,
     Common,
+    before_commands,
     common_options,
     examples,
     run_with_daemon,
@@ -89,6 +90,7 @@ def unserve(common: Common, address: "DriveAddress") -> None:
 
 
 @click.group(epilog=examples("hyperfs peer add host:3282", "hyperfs peer list", "hyperfs peer remove host:3282"))
+@before_commands
 def peer() -> None:
     """Remember peers to connect to, for all drives, whenever the daemon runs.
 

@@ -1,0 +1,86 @@
+"""The common options: before the command or behind it, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from hyperfs.cli.common import Common, before_commands, common_options
+from hyperfs.cli.main import cli
+
+
+@click.group()
+@before_commands
+def program() -> None:
+    """Stand for hyperfs."""
+
+
+@program.group()
+@before_commands
+def inner() -> None:
+    """Stand for a group such as `hyperfs peer`."""
+
+
+@program.command()
+@common_options()
+def show(common: Common) -> None:
+    """Print the options as they arrived."""
+    peers = ",".join(common.peers)
+    click.echo(f"{common.store} {peers} {common.timeout_seconds:g} {common.verbosity} {common.json}")
+
+
+inner.add_command(show)
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(program, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output.strip()
+
+
+def refused(*arguments: str | Path) -> Result:
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert done.exit_code == 2, done.output
+    return done
+
+
+ALL = ("--store", "/s", "--peer", "h:1", "--timeout", "5", "-v", "--json")
+ARRIVED = "/s h:1 5 1 True"
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_options_may_stand_before_or_behind_the_command(place: int) -> None:
+    words = ["show"]
+    words[place:place] = ALL
+    assert run(*words) == ARRIVED
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_options_may_stand_anywhere_around_a_group(place: int) -> None:
+    words = ["inner", "show"]
+    words[place:place] = ALL
+    assert run(*words) == ARRIVED
+
+
+def test_what_stands_behind_wins() -> None:
+    assert run("--store", "/a", "--timeout", "5", "show", "--store", "/b", "--timeout", "6") == "/b  6 0 False"
+
+
+def test_peers_of_both_places_are_meant() -> None:
+    assert run("--peer", "h:1", "show", "--peer", "h:2", "--store", "/s") == "/s h:1,h:2 30 0 False"
+
+
+def test_hyperfs_itself_takes_them(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["--store", str(tmp_path), "--json", "status"])
+    assert json.loads(done.output)["store"] == str(tmp_path)
+
+
+def test_json_of_a_command_that_prints_nothing_for_scripts_is_wrong_usage(tmp_path: Path) -> None:
+    assert "--json" in refused("--json", "umount", tmp_path).output
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_what_is_no_time_to_wait_is_wrong_usage(seconds: str) -> None:
+    assert "a number of seconds" in refused("ls", "ab" * 32, "--timeout", seconds).output
