@@ -7,8 +7,9 @@ cores". hyperfs's own files live in `.hyperfs`, which the reference never looks 
 import itertools
 import logging
 import secrets
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,10 @@ import trio
 
 from hyperfs import crypto, varint
 from hyperfs.core.core import Core
+from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
+from hyperfs.core.shared_map import boot_id
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, StoreLocked, short
 from hyperfs.storage.disk import DiskDirectory, sync_directory
@@ -49,6 +52,8 @@ class Store:
         self._maps = maps
         self._master_key = master_key
         self._lock = lock
+        self._heads = DiskDirectory(self.private / "heads")
+        self._boot = boot_id()
         self._cores: dict[bytes, Core] = {}
         self._opening: dict[bytes, trio.Lock] = {}
         self._dirty: set[Core] = set()
@@ -179,13 +184,18 @@ class Store:
                 await self.reserve.make()
 
     async def close(self) -> None:
-        """Sync and close all cores and let go of the store; a second time does nothing."""
+        """Sync and close all cores and let go of the store; a second time does nothing.
+
+        A core of somebody else's of which nothing ever came, as of a mistyped key, leaves nothing behind.
+        """
         if self._closed:
             return
         self._closed = True
         try:
             for core in list(self._cores.values()):
                 await core.close()
+                if not core.length and not core.writable:
+                    await trio.to_thread.run_sync(self._remove_empty, core.key)
         finally:
             self._cores.clear()
             self._lock.release()
@@ -206,8 +216,11 @@ class Store:
                 source=self.source,
                 shared_map_path=self.map_path(key),
                 standing_path=self.standing_path(key),
+                record=HeadRecord(self._heads, directory.name, boot=self._boot),
                 keep_secret=False,
             )
+            if core.syncs_after is not None:
+                core.sync_after(await self.core(core.syncs_after))
             core.have_flushed(partial(self._note_dirty, core), self.reserve)
             self._cores[key] = core
             return core
@@ -223,6 +236,16 @@ class Store:
         sync_directory(aside.parent)
         sync_directory(directory.parent)
         return aside
+
+    def _remove_empty(self, key: bytes) -> None:
+        directory = self.core_directory(key)
+        shutil.rmtree(directory, ignore_errors=True)
+        map_path = self.map_path(key)
+        if map_path is not None:
+            map_path.unlink(missing_ok=True)
+        with suppress(OSError):  # other cores are in them
+            directory.parent.rmdir()
+            directory.parent.parent.rmdir()
 
     def _prepare(self, directory: Path, key: bytes, name: bytes | None) -> KeyPair | None:
         """Return the key pair of the core in ``directory`` if it has a name, and give it ``name`` if it is new."""

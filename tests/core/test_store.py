@@ -47,6 +47,22 @@ async def test_a_key_alone_makes_a_reader(tmp_path: Path) -> None:
         assert not (await store.core(KEYS.public)).writable
 
 
+async def test_a_reader_of_which_nothing_came_leaves_nothing_behind(tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    async with open_store(tmp_path / "store", maps=maps) as store:
+        await store.core(KEYS.public)
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {".hyperfs", "master_key"}
+    assert list(maps.iterdir()) == []
+
+
+async def test_an_empty_core_of_ours_stays(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        key = (await store.create_core()).key
+    async with open_store(tmp_path) as store:
+        assert (await store.core(key)).writable
+
+
 async def test_random_names_make_different_cores(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         assert (await store.create_core()).key != (await store.create_core()).key
@@ -101,7 +117,7 @@ async def test_a_closed_store_is_free(tmp_path: Path) -> None:
         pass
 
 
-async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, patient_clock: MockClock) -> None:
     durable = trio.Event()
 
     class Listener:
