@@ -1,12 +1,21 @@
 """What holds for every test: nothing is skipped or expected to fail, so a green run ran everything."""
 
 import pytest
+import trio.testing
 from hypothesis import settings
+
+from tests.support import clocks
 
 settings.register_profile("hyperfs", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("hyperfs")
 
 _not_run: list[str] = []
+
+
+@pytest.fixture
+def patient_clock(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
+    """A clock that jumps to the next deadline once there is nothing to do, in no thread either."""
+    return clocks.patient_clock(monkeypatch)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

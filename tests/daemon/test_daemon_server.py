@@ -29,7 +29,8 @@ from hyperfs.errors import (
 )
 from hyperfs.trie import Put
 
-from ..support.stores import client_of, daemon_and_client, eventually, places, written_drive
+from ..support.clocks import settled
+from ..support.stores import PATIENCE_SECONDS, client_of, daemon_and_client, eventually, places, written_drive
 
 __all__ = ["places"]
 
@@ -65,7 +66,7 @@ async def test_another_client_hears_of_a_new_version(places: Places) -> None:
         drive = await written_drive(client, {"a": b"1"})
         seen = await Drive.open(other, drive.key)
         await DriveWriter(drive, DaemonCommitter(client, drive.key)).put_file("b", b"2")
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await seen.metadata.wait_longer(2)
         assert await content_of(seen, "b") == b"2"
 
@@ -103,7 +104,7 @@ async def test_a_lease_waits_for_the_one_before_it(places: Places) -> None:
         async with trio.open_nursery() as nursery, DaemonCommitter(client, drive.key).content() as lease:
             nursery.start_soon(second)
             await lease.append([b"a"])
-            await trio.testing.wait_all_tasks_blocked(0.02)
+            await settled()
             assert not granted.is_set()
 
 
@@ -112,7 +113,7 @@ async def test_a_client_that_goes_away_gives_its_lease_back(places: Places) -> N
         drive = await written_drive(client, {})
         async with client_of(places) as other:
             await other.request("content.lease", key=drive.key)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with DaemonCommitter(client, drive.key).content() as lease:
                 await lease.append([b"a"])
 
@@ -123,7 +124,7 @@ async def test_a_client_that_stops_waiting_for_a_lease_does_not_get_it(places: P
         async with DaemonCommitter(client, drive.key).content():
             with trio.move_on_after(0.05):
                 await other.request("content.lease", key=drive.key)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             async with DaemonCommitter(client, drive.key).content():
                 pass
 
@@ -170,7 +171,7 @@ async def test_a_drive_of_somebody_else_cannot_be_written(places: Places) -> Non
 async def test_without_any_peer_a_missing_block_is_refused_at_once(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         core = await client.open_core(bytes(range(32)))
-        with trio.fail_after(5), pytest.raises(BlockNotAvailable, match="--peer"):
+        with trio.fail_after(PATIENCE_SECONDS), pytest.raises(BlockNotAvailable, match="--peer"):
             await core.get(0)
 
 
@@ -179,7 +180,7 @@ async def test_a_peer_that_does_not_answer_is_waited_for_no_longer_than_the_time
         peer = f"127.0.0.1:{silent.getsockname()[1]}"
         async with daemon_and_client(places, timeout_seconds=0.2, peers=[peer]) as (_, client):
             core = await client.open_core(bytes(range(32)))
-            with trio.fail_after(5), pytest.raises(BlockNotAvailable):
+            with trio.fail_after(PATIENCE_SECONDS), pytest.raises(BlockNotAvailable):
                 await core.get(0)
 
 
@@ -315,7 +316,7 @@ async def test_a_served_drive_is_read_elsewhere(places: Places, tmp_path: Path) 
     elsewhere = places_of(tmp_path / "elsewhere")
     async with daemon_and_client(places) as (_, client):
         drive, address = await shared(client, {"a/b": b"hello"})
-        async with daemon_and_client(elsewhere, timeout_seconds=10, peers=[address]) as (_, reader):
+        async with daemon_and_client(elsewhere, timeout_seconds=PATIENCE_SECONDS, peers=[address]) as (_, reader):
             seen = await Drive.open(reader, drive.key)
             await seen.metadata.wait_longer(1)  # a version is announced once it is durable
             assert await content_of(seen, "a/b") == b"hello"
@@ -338,7 +339,7 @@ async def test_a_drive_mounted_inside_a_served_one_is_served_with_it(places: Pla
         inner = await written_drive(client, {"deep": b"inside"})
         drive, address = await shared(client, {"a": b"1"})
         await DriveWriter(drive, DaemonCommitter(client, drive.key)).mount("in", inner.key)
-        async with daemon_and_client(elsewhere, timeout_seconds=10, peers=[address]) as (_, reader):
+        async with daemon_and_client(elsewhere, timeout_seconds=PATIENCE_SECONDS, peers=[address]) as (_, reader):
             seen = await Drive.open(reader, drive.key)
             await seen.metadata.wait_longer(3)
             assert await content_of(seen, "in/deep") == b"inside"
@@ -364,7 +365,7 @@ async def test_a_client_that_reconnects_reads_on_and_follows(places: Places) -> 
             async with client_of(places) as writer:
                 again = await Drive.open(writer, seen.key)
                 await DriveWriter(again, DaemonCommitter(writer, seen.key)).put_file("b", b"2")
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_SECONDS):
                 await seen.metadata.wait_longer(2)
             assert await content_of(seen, "b") == b"2"
         second.stop()
@@ -387,5 +388,5 @@ async def test_an_idle_daemon_ends_and_a_busy_one_does_not(places: Places) -> No
             with trio.move_on_after(0.3) as scope:
                 await daemon.wait_stop()
             assert scope.cancelled_caught
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await daemon.wait_stop()

@@ -145,7 +145,7 @@ class TestWhatNobodyHas:
         assert (tree(target), result.skipped) == (["a", "b", "c"], ())
 
     async def test_what_comes_too_late_once_nothing_came_is_not_waited_for(
-        self, target: Path, autojump_clock: trio.testing.MockClock
+        self, target: Path, patient_clock: trio.testing.MockClock
     ) -> None:
         own = await sample()
         own.content.take_away(*range(own.content.length))

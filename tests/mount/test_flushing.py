@@ -5,22 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from hyperfs.mount.staging.flushing import SMALL_BYTES, Flusher
 from hyperfs.mount.staging.recovery import recover
 from tests.support.workspaces import Paths
 
 BIG = 4 * SMALL_BYTES
-
-
-@pytest.fixture
-def clock(mock_clock: trio.testing.MockClock) -> trio.testing.MockClock:
-    """A clock that jumps to the next deadline once nothing has happened for long enough for a sync in a thread."""
-    mock_clock.autojump_threshold = 0.1
-    return mock_clock
 
 
 @asynccontextmanager
@@ -39,14 +32,14 @@ async def hold_open(paths: Paths, path: str) -> int:
     return number
 
 
-async def test_what_was_closed_is_committed_soon(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+async def test_what_was_closed_is_committed_soon(tmp_path: Path, patient_clock: MockClock) -> None:
     async with flushing(tmp_path) as paths:
         await paths.put("f", b"1")
         await trio.sleep(1.2)
         assert await paths.drive_tree() == {"f": b"1"}
 
 
-async def test_what_is_open_is_committed_within_the_interval(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+async def test_what_is_open_is_committed_within_the_interval(tmp_path: Path, patient_clock: MockClock) -> None:
     async with flushing(tmp_path) as paths:
         await paths.put("f", b"1")
         await hold_open(paths, "f")
@@ -56,7 +49,7 @@ async def test_what_is_open_is_committed_within_the_interval(tmp_path: Path, clo
         assert await paths.drive_tree() == {"f": b"1"}
 
 
-async def test_changes_are_gathered_into_one_version(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+async def test_changes_are_gathered_into_one_version(tmp_path: Path, patient_clock: MockClock) -> None:
     async with flushing(tmp_path) as paths:
         version = paths.own.drive.version
         for number in range(10):
@@ -67,7 +60,7 @@ async def test_changes_are_gathered_into_one_version(tmp_path: Path, clock: trio
 
 
 async def test_a_big_file_that_is_rewritten_all_the_time_is_committed_seldom(
-    tmp_path: Path, clock: trio.testing.MockClock
+    tmp_path: Path, patient_clock: MockClock
 ) -> None:
     async with flushing(tmp_path) as paths:
         await paths.put("f", bytes(BIG))
@@ -78,7 +71,7 @@ async def test_a_big_file_that_is_rewritten_all_the_time_is_committed_seldom(
         assert paths.own.content.byte_length <= 7 * BIG
 
 
-async def test_what_stands_beside_a_waiting_file_waits_with_it(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+async def test_what_stands_beside_a_waiting_file_waits_with_it(tmp_path: Path, patient_clock: MockClock) -> None:
     async with flushing(tmp_path) as paths:
         await paths.put("f.db", bytes(BIG))
         await paths.put("f.db-journal", b"old")
@@ -98,7 +91,7 @@ async def test_what_stands_beside_a_waiting_file_waits_with_it(tmp_path: Path, c
         assert await paths.drive_tree() == await paths.tree()
 
 
-async def test_what_an_earlier_process_staged_is_committed(tmp_path: Path, clock: trio.testing.MockClock) -> None:
+async def test_what_an_earlier_process_staged_is_committed(tmp_path: Path, patient_clock: MockClock) -> None:
     died = await Paths.open(tmp_path)
     await died.put("f", b"staged")
     paths = Paths(died.own, tmp_path)

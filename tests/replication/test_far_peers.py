@@ -11,12 +11,6 @@ from tests.support.peers import join_far, reader, serving, writer
 ROUND_TRIP = 0.2
 
 
-@pytest.fixture
-def far_clock() -> trio.testing.MockClock:
-    """A clock that jumps ahead when nothing is to be done; what is done takes no time."""
-    return trio.testing.MockClock(autojump_threshold=0.01)
-
-
 async def seconds_to_fetch(count: int, ranges: list[range]) -> float:
     """Return how long it took from being connected to having all of ``ranges`` of a core of ``count`` blocks."""
     theirs = await writer(count)
@@ -32,16 +26,16 @@ async def seconds_to_fetch(count: int, ranges: list[range]) -> float:
     return seconds
 
 
-async def test_a_block_takes_one_round_trip(far_clock: trio.testing.MockClock) -> None:
+async def test_a_block_takes_one_round_trip(patient_clock: trio.testing.MockClock) -> None:
     assert await seconds_to_fetch(100, [range(50, 51)]) == pytest.approx(ROUND_TRIP)
 
 
-async def test_blocks_here_and_there_take_one_round_trip_together(far_clock: trio.testing.MockClock) -> None:
+async def test_blocks_here_and_there_take_one_round_trip_together(patient_clock: trio.testing.MockClock) -> None:
     assert await seconds_to_fetch(100, [range(index, index + 1) for index in range(1, 40, 3)]) == pytest.approx(
         ROUND_TRIP
     )
 
 
-async def test_a_long_run_takes_a_few_round_trips(far_clock: trio.testing.MockClock) -> None:
+async def test_a_long_run_takes_a_few_round_trips(patient_clock: trio.testing.MockClock) -> None:
     # at 16 requests a round trip, as without measuring, it would be 250 of them
     assert await seconds_to_fetch(4000, [range(4000)]) <= 14 * ROUND_TRIP

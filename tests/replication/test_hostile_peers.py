@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
-import trio.testing
 
 from hyperfs import varint
 from hyperfs.core.core import Core
@@ -18,6 +17,7 @@ from hyperfs.protocol.frames import MessageType, encode_frame
 from hyperfs.replication import EndReason, Follow, Replicator
 from hyperfs.replication.uploads import MAX_QUESTIONS
 from hyperfs.storage import MemoryDirectory
+from tests.support.clocks import settled
 from tests.support.peers import (
     KEY_PAIR,
     ScriptedPeer,
@@ -236,7 +236,7 @@ async def test_a_wrong_capability_for_a_core_that_we_opened_first_is_dropped() -
     async with nursery_to_cancel() as nursery:
         peer = scripted(nursery, replicator)
         await peer.handshake()
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         core = await reader(replicator)
         await peer.next(ChannelRequested)
         body = b"\x0a\x20" + core.discovery_key + b"\x12\x20" + bytes(32)
@@ -267,7 +267,7 @@ async def test_garbage_after_the_handshake_is_dropped() -> None:
         with suppress(trio.BrokenResourceError):
             while peer.ending is None:
                 await peer.stream.send_all(bytes(range(256)) * 1024)
-                await trio.testing.wait_all_tasks_blocked()
+                await settled()
         await peer.ended.wait()
         assert peer.ending is not None
         assert peer.ending.reason is EndReason.MISBEHAVED

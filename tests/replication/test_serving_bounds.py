@@ -14,15 +14,10 @@ from hyperfs.protocol.events import ChannelOpened, DataReceived
 from hyperfs.replication import EndReason, Replicator
 from hyperfs.replication.link import ANSWER_BYTES
 from hyperfs.storage import MemoryDirectory
+from tests.support.clocks import settled
 from tests.support.peers import ScriptedPeer, nursery_to_cancel, serving, writer
 
 BLOCK_BYTES = 65536
-
-
-@pytest.fixture
-def patient_clock() -> trio.testing.MockClock:
-    """A clock that jumps ahead, but not while a thread is still at work."""
-    return trio.testing.MockClock(autojump_threshold=0.05)
 
 
 async def connect(nursery: trio.Nursery, replicator: Replicator, name: str) -> ScriptedPeer:
@@ -62,7 +57,7 @@ async def test_answers_are_made_only_as_fast_as_they_are_read(monkeypatch: pytes
                 channel.send_request(index)
             await peer.send()
         taken.clear()
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await settled()
         # of 200 blocks asked by each, about one helping is under way, and nothing more is in memory
         assert sum(taken) <= len(peers) * (ANSWER_BYTES + 2 * BLOCK_BYTES)
         assert all(link._protocol.pending_output == 0 for link in replicator._links)
@@ -134,11 +129,11 @@ async def test_channels_of_one_connection_take_turns() -> None:
         other = peer.protocol.open_channel(second.key)
         assert other is not None
         await peer.send()
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         for index in range(200):
             channel.send_request(index)
         await peer.send()
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         received: list[int] = []
         while not other.is_open:
             await peer.next(ChannelOpened)

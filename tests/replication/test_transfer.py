@@ -13,13 +13,8 @@ from hyperfs.errors import BlockNotAvailable
 from hyperfs.protocol.events import HaveReceived, RequestReceived, StatusReceived, UnhaveReceived, WantReceived
 from hyperfs.replication import EndReason, Follow, Replicator
 from hyperfs.storage import MemoryDirectory
+from tests.support.clocks import settled
 from tests.support.peers import block, join, nursery_to_cancel, reader, scripted, serving, writer
-
-
-@pytest.fixture
-def patient_clock() -> trio.testing.MockClock:
-    """A clock that jumps ahead, but not while a thread is still at work."""
-    return trio.testing.MockClock(autojump_threshold=0.05)
 
 
 async def test_one_block_is_fetched_alone() -> None:
@@ -92,9 +87,9 @@ async def test_a_core_added_later_is_shared_on_a_live_connection() -> None:
     replicator, other = Replicator(), Replicator()
     async with nursery_to_cancel() as nursery:
         join(nursery, replicator, other)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         core = await reader(replicator)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         other.add_core(await writer(3))
         assert await core.get(2) == block(2)
 
@@ -123,7 +118,7 @@ async def test_a_waiting_fetch_fails_when_its_core_is_removed() -> None:
             failed.set()
 
         nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         replicator.remove_core(core)
         await failed.wait()
 
@@ -136,7 +131,7 @@ async def test_update_learns_the_newest_length_and_no_block() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         join(nursery, replicator, serving(await writer(77)))
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         await core.update()
         assert core.length == 77
         assert core.count(0, 77) == 0
@@ -153,7 +148,7 @@ async def test_update_returns_when_the_peer_has_not_got_the_core() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         join(nursery, replicator, Replicator())
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         await core.update()
         assert core.length == 0
 
@@ -181,7 +176,7 @@ async def test_content_is_not_followed() -> None:
         await core.get(4)
         await theirs.append([b"one more"])
         await theirs.sync()
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         assert core.length == 5
 
 
@@ -222,7 +217,7 @@ async def test_what_is_fetched_is_passed_on() -> None:
         join(nursery, middle, serving(await writer(40)))
         join(nursery, end, middle)
         nursery.start_soon(core.get, 7)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         await passing.get(7)
         assert await core.get(7) == block(7)
 
@@ -288,7 +283,7 @@ async def test_a_fetch_waits_for_a_peer_to_come() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         nursery.start_soon(core.get, 2)
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         join(nursery, replicator, serving(await writer(3)))
         assert await core.get(2) == block(2)
 
@@ -349,7 +344,7 @@ async def test_it_is_asked_what_a_peer_has_only_where_blocks_are_wanted() -> Non
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         nursery.start_soon(core.get, 2_500_000)
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         peer = scripted(nursery, replicator)
         await peer.open()
         wants = [await peer.next(WantReceived) for _ in range(2)]
@@ -361,7 +356,7 @@ async def test_of_a_long_range_it_is_asked_as_far_as_the_peer_claims_to_go() -> 
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         nursery.start_soon(core.fetch, [range(1 << 30)])
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         peer = scripted(nursery, replicator)
         channel = await peer.open()
         assert (await peer.next(WantReceived)).start == 0
@@ -375,7 +370,7 @@ async def test_at_most_sixteen_wants_are_unanswered() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         nursery.start_soon(core.fetch, [range(1 << 30)])
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         peer = scripted(nursery, replicator)
         channel = await peer.open()
         channel.send_have(1 << 28)
@@ -404,7 +399,7 @@ async def test_answers_may_come_in_any_order() -> None:
         for request in reversed(asked):
             await peer.answer(channel, theirs, request)
         await peer.send()
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await settled()
         assert core.count(0, 64) == 9
 
 
@@ -441,7 +436,7 @@ async def test_urgent_blocks_go_before_the_background() -> None:
         nursery.start_soon(lambda: core.fetch([range(1000)], priority=Priority.BACKGROUND))
         nursery.start_soon(lambda: core.fetch([range(2000, 3000)], priority=Priority.AHEAD))
         nursery.start_soon(lambda: core.get(5000))
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         peer = scripted(nursery, replicator)
         channel = await peer.open()
         channel.send_have(0, 8192)
@@ -499,7 +494,7 @@ async def test_a_slow_peer_s_urgent_block_is_asked_of_another(patient_clock: tri
         assert trio.current_time() - start < 5
         await slow.answer(channel, theirs, RequestReceived(channel, 4, 0, False, 0))
         await slow.send()
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         assert slow.ending is None
 
 
@@ -571,7 +566,7 @@ async def test_seeking_brings_the_block_that_holds_a_byte() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         join(nursery, replicator, serving(theirs))
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         await core.update()
         expected = await theirs.seek(1234)
         assert await core.seek(1234) == expected
@@ -584,7 +579,7 @@ async def test_a_seek_waits_for_a_peer() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         nursery.start_soon(replicator.seek, core, 100, range(50), Priority.URGENT)
-        await trio.testing.wait_all_tasks_blocked()
+        await settled()
         join(nursery, replicator, serving(theirs))
         await replicator.seek(core, 100, range(50), Priority.URGENT)
         assert await core.seek(100) == await theirs.seek(100)
@@ -642,7 +637,7 @@ async def test_of_two_connections_the_one_that_the_smaller_key_dialled_stays(sma
         joined = {}
         for dialler, listener in pairs:
             joined[dialler] = join(nursery, dialler, listener)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await settled()
         await joined[larger].over.wait()
         ending = joined[larger].dialler_ending
         assert ending is not None
@@ -654,7 +649,7 @@ async def test_of_two_connections_dialled_by_one_side_the_older_stays() -> None:
     dialler, listener = Replicator(), Replicator()
     async with nursery_to_cancel() as nursery:
         first = join(nursery, dialler, listener)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         second = join(nursery, dialler, listener)
         await second.over.wait()
         assert not first.over.is_set()
@@ -667,7 +662,7 @@ async def test_an_unknown_core_is_refused() -> None:
     other.add_core(core)
     async with nursery_to_cancel() as nursery:
         join(nursery, other, replicator)
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await settled()
         assert other.status().cores[0].peers == 0
         assert len(other.status().peers) == 1
 

@@ -2,7 +2,6 @@
 
 import pytest
 import trio
-import trio.testing
 
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Hint, Priority
@@ -12,6 +11,7 @@ from hyperfs.trie import Put, Trie, encode_batch
 from hyperfs.trie import extension as trie_extension
 from hyperfs.trie.cache import NodeCache
 from hyperfs.trie.header import Header
+from tests.support.clocks import settled
 from tests.support.peers import join, nursery_to_cancel, reader, scripted, serving, writer
 
 PATHS = [f"folder{number % 7}/file{number}" for number in range(300)]
@@ -38,10 +38,10 @@ async def test_a_hint_brings_what_the_lookup_reads() -> None:
     core = await reader(replicator)
     async with nursery_to_cancel() as nursery:
         join(nursery, replicator, serving(theirs))
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await settled()
         await core.update()
         await replicator.fetch(core, [range(core.length - 1, core.length)], Priority.URGENT, question(core, PATHS[5]))
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await settled()
         core.source = None
         node = await Trie(core, core.length, NodeCache()).get(PATHS[5])
         assert node is not None
@@ -88,7 +88,7 @@ async def test_an_answer_of_any_size_is_survived() -> None:
         await peer.next(RequestReceived)
         channel.send_extension("hypertrie", trie_extension.encode_answer(list(range(1_000_000))))
         await peer.send()
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await settled()
         assert peer.ending is None
         assert replicator.status().cores[0].in_flight < 100
 

@@ -14,6 +14,9 @@ from hyperfs.daemon.server import Daemon, open_daemon
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
 
+PATIENCE_SECONDS = 60.0
+"""A limit for what has to happen, which is there only to end what hangs."""
+
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
@@ -54,7 +57,7 @@ async def written_drive(client: DaemonClient, files: dict[str, bytes]) -> Drive:
     return drive
 
 
-async def eventually(condition: object, *, seconds: float = 10) -> None:
+async def eventually(condition: object, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Return once ``condition()`` is true; fail when it is not within ``seconds``."""
     assert callable(condition)
     with trio.fail_after(seconds):

@@ -32,12 +32,6 @@ async def until_connected(replicator: Replicator, count: int = 1) -> None:
         await replicator.wait_changed()
 
 
-@pytest.fixture
-def patient_clock() -> trio.testing.MockClock:
-    """A clock that jumps ahead, but not while a thread is still at work."""
-    return trio.testing.MockClock(autojump_threshold=0.05)
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 async def test_a_block_is_fetched_from_a_listener(host: str) -> None:
     mine, theirs = Replicator(), serving(await writer(10))
