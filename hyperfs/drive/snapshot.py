@@ -135,6 +135,10 @@ class Snapshot:
 
         For the one who asks a thousand times a second: None says nothing about ``path``.
         """
+        return self.look_now(path)[1]
+
+    def look_now(self, path: str) -> tuple[bool, Entry | None]:
+        """Return whether it is known without waiting what is at ``path``, as of `stat_now`, and what, None for nothing."""
         table = self._mounts
         directory, _, name = path.rpartition("/")
         if (
@@ -144,16 +148,18 @@ class Snapshot:
             or not names.is_presentable(name)
             or names.is_too_long(path)
         ):
-            return None
+            return False, None
         try:
             newest = newest_now(self.trie, path)
-            node = newest and own_now(self.trie, newest, _part_count(path))
+            if newest is None:
+                return True, None
+            node = own_now(self.trie, newest, _part_count(path))
         except HyperfsError:
-            return None
-        if newest is None or (node is not None and node.value is not None and _MOUNT_FIELD in node.value):
-            return None
+            return False, None
+        if node is not None and node.value is not None and _MOUNT_FIELD in node.value:
+            return False, None
         row = self._row(name, newest, node)
-        return Entry(path, path, row.seq, self, row.value, row.implied, mode=row.mode)
+        return True, Entry(path, path, row.seq, self, row.value, row.implied, mode=row.mode)
 
     async def list(self, path: str = "", *, raw: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the entries of a directory, each name once, in the trie's order.
@@ -306,7 +312,10 @@ class Snapshot:
                 path, inner_path, 0, self, None, True, table.targets.get(inner_path), mode=DEFAULT_DIRECTORY_MODE
             )
         node = await own_node(self.trie, newest, _part_count(inner_path)) if inner_path else None
-        return await self._entry(self._row(names.split(inner_path)[1], newest, node), inner_path, path, table)
+        entry = await self._entry(self._row(names.split(inner_path)[1], newest, node), inner_path, path, table)
+        if entry.mode is None and not entry.is_directory:
+            raise PathError(errno.ENOENT, path, "what the drive has there is no file, folder or link, and is left out")
+        return entry
 
     async def _refuse_below_files(self, inner_path: str, path: str) -> None:
         """Raise ENOTDIR when something above ``inner_path`` is not a directory."""
