@@ -141,10 +141,9 @@ async def meeting(deed: Deed) -> AsyncIterator[tuple[trio.Nursery, Replicator, C
         channel = await peer.open()
         nursery.start_soon(fetch_quietly, mine)
         await deed(peer, channel, core)
-        with trio.move_on_after(1):
-            # it reads on, so that nothing but its deed ends the connection
-            while await peer.stream.receive_some():
-                pass
+        # it reads on, so that nothing but its deed ends the connection
+        while await peer.stream.receive_some():
+            pass
         await peer.ended.wait()
         yield nursery, replicator, mine, core, peer
 
@@ -192,111 +191,110 @@ async def test_a_banned_peer_is_not_talked_to_again() -> None:
         assert again.ending.reason is EndReason.BANNED
 
 
-async def test_a_fork_is_refused_and_what_was_here_stays(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fork_is_refused_and_what_was_here_stays(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
     core = await writer(8)
     other = await Core.open(MemoryDirectory(), key_pair=KEY_PAIR)
     await other.append([b"another %d" % index for index in range(16)])
     await other.sync()
     replicator = Replicator()
     mine = await reader(replicator)
-    async with nursery_to_cancel() as nursery:
-        good = join(nursery, replicator, serving(core))
-        await mine.fetch([range(8)])
-        good.cut()
-        peer = scripted(nursery, replicator)
-        channel = await peer.open()
-        await peer.announce(channel, 16)
-        nursery.start_soon(mine.get, 12)
-        request = await peer.next(RequestReceived)
-        proof = await other.proof(request.index)
-        channel.send_data(request.index, await other.get(request.index), proof.nodes, proof.signature)
-        await peer.send()
-        await peer.ended.wait()
-        assert mine.length == 8
-        assert await mine.get(3) == block(3)
-        assert any(record.levelno == logging.ERROR and "forked" in record.getMessage() for record in caplog.records)
+    good = join(nursery, replicator, serving(core))
+    await mine.fetch([range(8)])
+    good.cut()
+    peer = scripted(nursery, replicator)
+    channel = await peer.open()
+    await peer.announce(channel, 16)
+    nursery.start_soon(mine.get, 12)
+    request = await peer.next(RequestReceived)
+    proof = await other.proof(request.index)
+    channel.send_data(request.index, await other.get(request.index), proof.nodes, proof.signature)
+    await peer.send()
+    await peer.ended.wait()
+    assert mine.length == 8
+    assert await mine.get(3) == block(3)
+    assert any(record.levelno == logging.ERROR and "forked" in record.getMessage() for record in caplog.records)
 
 
-async def test_a_dialler_that_does_not_know_the_key_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_dialler_that_does_not_know_the_key_is_refused(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
     core = await writer(4)
     replicator = serving(core)
-    async with nursery_to_cancel() as nursery:
-        peer = scripted(nursery, replicator, name="stranger:1")
-        await peer.handshake()
-        body = b"\x0a\x20" + core.discovery_key + b"\x12\x20" + bytes(32)
-        await peer.send_bytes(encode_frame(1, MessageType.OPEN, body))
-        with trio.move_on_after(0.2):
-            await peer.next(RequestReceived)
-        assert replicator.status().cores[0].peers == 0
-        assert any("stranger:1: it does not know the key" in record.getMessage() for record in caplog.records)
+    peer = scripted(nursery, replicator, name="stranger:1")
+    await peer.handshake()
+    body = b"\x0a\x20" + core.discovery_key + b"\x12\x20" + bytes(32)
+    await peer.send_bytes(encode_frame(1, MessageType.OPEN, body))
+    await peer.hears_no(RequestReceived)
+    assert replicator.status().cores[0].peers == 0
+    assert any("stranger:1: it does not know the key" in record.getMessage() for record in caplog.records)
 
 
-async def test_a_wrong_capability_for_a_core_that_we_opened_first_is_dropped() -> None:
+async def test_a_wrong_capability_for_a_core_that_we_opened_first_is_dropped(
+    replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    peer = scripted(nursery, replicator)
+    await peer.handshake()
+    await settled()
+    core = await reader(replicator)
+    await peer.next(ChannelRequested)
+    body = b"\x0a\x20" + core.discovery_key + b"\x12\x20" + bytes(32)
+    await peer.send_bytes(encode_frame(1, MessageType.OPEN, body))
+    await peer.ended.wait()
+    assert peer.ending is not None
+    assert peer.ending.reason is EndReason.MISBEHAVED
+    assert "capability" in peer.ending.message
+
+
+async def test_garbage_instead_of_a_handshake_is_dropped(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
     replicator = Replicator()
-    async with nursery_to_cancel() as nursery:
-        peer = scripted(nursery, replicator)
-        await peer.handshake()
-        await settled()
-        core = await reader(replicator)
-        await peer.next(ChannelRequested)
-        body = b"\x0a\x20" + core.discovery_key + b"\x12\x20" + bytes(32)
-        await peer.send_bytes(encode_frame(1, MessageType.OPEN, body))
-        await peer.ended.wait()
-        assert peer.ending is not None
-        assert peer.ending.reason is EndReason.MISBEHAVED
-        assert "capability" in peer.ending.message
+    peer = scripted(nursery, replicator)
+    await peer.stream.send_all(b"GET / HTTP/1.1\r\n\r\n" * 100)
+    await peer.ended.wait()
+    assert peer.ending is not None
+    assert peer.ending.reason is EndReason.MISBEHAVED
+    assert "dropped hostile:1" in caplog.text
 
 
-async def test_garbage_instead_of_a_handshake_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_garbage_after_the_handshake_is_dropped(nursery: trio.Nursery) -> None:
     replicator = Replicator()
-    async with nursery_to_cancel() as nursery:
-        peer = scripted(nursery, replicator)
-        await peer.stream.send_all(b"GET / HTTP/1.1\r\n\r\n" * 100)
-        await peer.ended.wait()
-        assert peer.ending is not None
-        assert peer.ending.reason is EndReason.MISBEHAVED
-        assert "dropped hostile:1" in caplog.text
+    peer = scripted(nursery, replicator)
+    await peer.handshake()
+    # decrypted it is something else each time, perhaps a long frame's beginning: go on until it is too much
+    with suppress(trio.BrokenResourceError):
+        while peer.ending is None:
+            await peer.stream.send_all(bytes(range(256)) * 1024)
+            await settled()
+    await peer.ended.wait()
+    assert peer.ending is not None
+    assert peer.ending.reason is EndReason.MISBEHAVED
 
 
-async def test_garbage_after_the_handshake_is_dropped() -> None:
-    replicator = Replicator()
-    async with nursery_to_cancel() as nursery:
-        peer = scripted(nursery, replicator)
-        await peer.handshake()
-        # decrypted it is something else each time, perhaps a long frame's beginning: go on until it is too much
-        with suppress(trio.BrokenResourceError):
-            while peer.ending is None:
-                await peer.stream.send_all(bytes(range(256)) * 1024)
-                await settled()
-        await peer.ended.wait()
-        assert peer.ending is not None
-        assert peer.ending.reason is EndReason.MISBEHAVED
-
-
-async def test_an_absurd_length_is_only_a_claim() -> None:
+async def test_an_absurd_length_is_only_a_claim(nursery: trio.Nursery) -> None:
     core = await writer(4)
     replicator = Replicator()
     mine = await reader(replicator)
-    async with nursery_to_cancel() as nursery:
-        peer = scripted(nursery, replicator)
-        channel = await peer.open()
-        channel.send_have(0, 1 << 52)
-        await peer.send()
-        nursery.start_soon(mine.get, 2)
-        request = await peer.next(RequestReceived)
-        await peer.answer(channel, core, request)
-        await peer.send()
-        assert await mine.get(2) == block(2)
-        assert mine.length == 4
+    peer = scripted(nursery, replicator)
+    channel = await peer.open()
+    channel.send_have(0, 1 << 52)
+    await peer.send()
+    nursery.start_soon(mine.get, 2)
+    request = await peer.next(RequestReceived)
+    await peer.answer(channel, core, request)
+    await peer.send()
+    assert await mine.get(2) == block(2)
+    assert mine.length == 4
 
 
-async def test_a_follower_of_another_key_gets_nothing() -> None:
+async def test_a_follower_of_another_key_gets_nothing(nursery: trio.Nursery) -> None:
     core = await writer(4)
     other = Replicator()
     mine = await Core.open(MemoryDirectory(), key=key_pair(bytes(32)).public, source=other)
     other.add_core(mine, follow=Follow.NEWEST)
     replicator = serving(core)
-    async with nursery_to_cancel() as nursery:
-        join(nursery, other, replicator)
-        await mine.update()
-        assert mine.length == 0
+    join(nursery, other, replicator)
+    await mine.update()
+    assert mine.length == 0

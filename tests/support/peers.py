@@ -1,6 +1,6 @@
 """Replicators joined in one process, and a peer that says whatever a test wants.
 
-The rule: nothing here waits for a clock. `joined` connects two replicators over memory streams; `ScriptedPeer` does an
+The rule: nothing here waits for a clock. `join` connects two replicators over memory streams; `ScriptedPeer` does an
 honest handshake with the project's own protocol and from there on sends what it is told to, true or not.
 """
 
@@ -19,6 +19,8 @@ from hyperfs.protocol.events import ChannelOpened, Event, HandshakeDone, Request
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication import Ending, Follow, Replicator
 from hyperfs.storage import MemoryDirectory
+
+from .clocks import settled
 
 KEY_PAIR = key_pair(b"replicated".ljust(32, b"."))
 PATIENCE_SECONDS = 30.0
@@ -137,6 +139,19 @@ class ScriptedPeer:
             if not data:
                 raise trio.EndOfChannel
             self._events += self.protocol.receive(data)
+
+    async def hears_no(self, kind: type[_E]) -> None:
+        """Fail if an event of a ``kind`` comes before there is nothing more to do; leave out what else comes."""
+        heard = []
+
+        async def listen() -> None:
+            heard.append(await self.next(kind))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await settled()
+            nursery.cancel_scope.cancel()
+        assert heard == []
 
     async def handshake(self) -> None:
         """Do the handshake."""

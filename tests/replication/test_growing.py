@@ -1,0 +1,60 @@
+"""How long a core is comes from its peers: asked for, or as it grows."""
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.core.core import Core
+from hyperfs.replication import Follow, Replicator
+from tests.support.clocks import settled
+from tests.support.peers import join, reader, serving, writer
+
+
+async def test_update_learns_the_newest_length_and_no_block(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    join(nursery, replicator, serving(await writer(77)))
+    await settled()
+    await core.update()
+    assert core.length == 77
+    assert core.count(0, 77) == 0
+
+
+async def test_update_returns_when_nobody_is_there() -> None:
+    core = await reader(Replicator())
+    await core.update()
+    assert core.length == 0
+
+
+async def test_update_returns_when_the_peer_has_not_got_the_core(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    join(nursery, replicator, Replicator())
+    await settled()
+    await core.update()
+    assert core.length == 0
+
+
+@pytest.mark.parametrize(("follow", "blocks"), [(Follow.LENGTH, 0), (Follow.NEWEST, 1)])
+async def test_appends_are_followed(nursery: trio.Nursery, follow: Follow, blocks: int) -> None:
+    theirs = await writer(5)
+    replicator = Replicator()
+    core = await reader(replicator, follow=follow)
+    join(nursery, replicator, serving(theirs))
+    await core.wait_longer(4)
+    await theirs.append([b"one more"])
+    await theirs.sync()
+    await core.wait_longer(5)
+    assert core.count(5, 6) == blocks
+
+
+async def test_content_is_not_followed(nursery: trio.Nursery) -> None:
+    theirs = await writer(5)
+    replicator = Replicator()
+    core = await reader(replicator, follow=Follow.NOTHING)
+    join(nursery, replicator, serving(theirs))
+    await core.get(4)
+    await theirs.append([b"one more"])
+    await theirs.sync()
+    await settled()
+    assert core.length == 5

@@ -1,0 +1,59 @@
+"""Who is at the other end of a connection, and which of two connections to it stays."""
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.core.core import Core
+from hyperfs.crypto import key_pair
+from hyperfs.replication import EndReason, Replicator
+from hyperfs.storage import MemoryDirectory
+from tests.support.clocks import settled
+from tests.support.peers import join, serving, writer
+
+
+async def test_a_connection_to_oneself_is_recognised(nursery: trio.Nursery) -> None:
+    replicator = Replicator()
+    joined = join(nursery, replicator, replicator)
+    await joined.over.wait()
+    assert joined.dialler_ending is not None
+    assert joined.dialler_ending.reason is EndReason.SELF
+
+
+@pytest.mark.parametrize("smaller_dials_first", [True, False])
+async def test_of_two_connections_the_one_that_the_smaller_key_dialled_stays(
+    nursery: trio.Nursery, smaller_dials_first: bool
+) -> None:
+    smaller, larger = sorted((Replicator(), Replicator()), key=lambda replicator: replicator.public_key)
+    pairs = [(smaller, larger), (larger, smaller)]
+    if not smaller_dials_first:
+        pairs.reverse()
+    joined = {}
+    for dialler, listener in pairs:
+        joined[dialler] = join(nursery, dialler, listener)
+        await settled()
+    await joined[larger].over.wait()
+    ending = joined[larger].dialler_ending
+    assert ending is not None
+    assert ending.reason is EndReason.DOUBLE
+    assert not joined[smaller].over.is_set()
+
+
+async def test_of_two_connections_dialled_by_one_side_the_older_stays(nursery: trio.Nursery) -> None:
+    dialler, listener = Replicator(), Replicator()
+    first = join(nursery, dialler, listener)
+    await settled()
+    second = join(nursery, dialler, listener)
+    await second.over.wait()
+    assert not first.over.is_set()
+
+
+async def test_an_unknown_core_is_refused(nursery: trio.Nursery) -> None:
+    replicator = serving(await writer(3))
+    other = Replicator()
+    core = await Core.open(MemoryDirectory(), key=key_pair(bytes(32)).public, source=other)
+    other.add_core(core)
+    join(nursery, other, replicator)
+    await settled()
+    assert other.status().cores[0].peers == 0
+    assert len(other.status().peers) == 1

@@ -1,0 +1,90 @@
+"""Peers that are slow, silent or away: how long each is waited for."""
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.errors import BlockNotAvailable
+from hyperfs.protocol.events import RequestReceived
+from hyperfs.replication import EndReason, Replicator
+from tests.support.clocks import settled
+from tests.support.peers import block, join, nursery_to_cancel, reader, scripted, serving, writer
+
+
+async def test_a_slow_peer_s_urgent_block_is_asked_of_another(patient_clock: trio.testing.MockClock) -> None:
+    theirs = await writer(10)
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        slow = scripted(nursery, replicator, name="slow:1")
+        channel = await slow.open()
+        await slow.announce(channel, 10)
+        nursery.start_soon(core.get, 4)
+        await slow.next(RequestReceived)
+        join(nursery, replicator, serving(theirs))
+        start = trio.current_time()
+        assert await core.get(4) == block(4)
+        assert trio.current_time() - start < 5
+        await slow.answer(channel, theirs, RequestReceived(channel, 4, 0, False, 0))
+        await slow.send()
+        await settled()
+        assert slow.ending is None
+
+
+async def test_a_request_without_an_answer_ends_the_connection(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            peer = scripted(nursery, replicator)
+            channel = await peer.open()
+            await peer.announce(channel, 10)
+            nursery.start_soon(core.get, 4)
+            while peer.ending is None:
+                with trio.move_on_after(5):
+                    await peer.ended.wait()
+                peer.protocol.send_keep_alive()
+                if peer.ending is None:
+                    await peer.send()
+            assert peer.ending.reason is EndReason.TIMED_OUT
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_peer_is_given_up(patient_clock: trio.testing.MockClock) -> None:
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            peer = scripted(nursery, Replicator())
+            await peer.handshake()
+            start = trio.current_time()
+            await peer.ended.wait()
+            assert peer.ending is not None
+            assert peer.ending.reason is EndReason.TIMED_OUT
+            assert 19 < trio.current_time() - start < 30
+
+
+async def test_idle_connections_are_kept_alive(patient_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        joined = join(nursery, Replicator(), Replicator())
+        await trio.sleep(300)
+        assert not joined.over.is_set()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_wait_fails_at_once_when_nobody_was_there_for_long(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator(patience_seconds=20)
+    core = await reader(replicator)
+    await trio.sleep(21)
+    start = trio.current_time()
+    with pytest.raises(BlockNotAvailable):
+        await core.get(0)
+    assert trio.current_time() == start
+
+
+async def test_patience_begins_anew_when_a_peer_is_expected(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator(patience_seconds=20)
+    core = await reader(replicator)
+    await trio.sleep(21)
+    replicator.expect_peers()
+    with trio.move_on_after(5) as scope:
+        await core.get(0)
+    assert scope.cancelled_caught
