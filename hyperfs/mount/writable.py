@@ -383,6 +383,8 @@ class WritableOperations(DriveOperations):
         text = name.decode(errors="surrogateescape")
         if not text.startswith(USER):
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        if text == USER:
+            raise pyfuse3.FUSEError(errno.EINVAL)
         with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):
             there = await self.workspace.user_attributes(inode)
             if text not in there and text.removeprefix(USER) in there:

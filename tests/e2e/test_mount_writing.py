@@ -202,6 +202,7 @@ def test_extended_attributes_are_set_and_removed(drive: WritableMount) -> None:
     os.removexattr(path, "user.one")
     assert os.listxattr(path) == ["user.two"]
     assert errno_of(lambda: os.setxattr(path, "trusted.one", b"1")) == errno.EOPNOTSUPP
+    assert errno_of(lambda: os.setxattr(path, "user.", b"1")) == errno.EINVAL
 
 
 def test_a_directory_of_thousands_is_renamed_at_once(drive: WritableMount) -> None:

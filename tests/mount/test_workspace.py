@@ -194,6 +194,19 @@ async def test_what_was_staged_is_staged_again_by_the_next_process(tmp_path: Pat
     assert await again.drive_tree() == expected == {"e": None, "e/f": b"staged", "kept": b"01XX45"}
 
 
+async def test_what_is_not_utf8_is_staged_and_committed_as_it_is(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    target, name = (raw.decode(errors="surrogateescape") for raw in (b"to \xff\xfe", b"user.\xff"))
+    await paths.make("link", st.S_IFLNK | 0o777, target)
+    await paths.put("f", b"")
+    await paths.workspace.set_user_attribute(await paths.number("f"), name, b"1")
+    again = await Paths.open(tmp_path, paths.own)
+    await again.commit()
+    snapshot = again.own.drive.snapshot()
+    assert (await snapshot.stat("link")).stat.linkname == target
+    assert (await snapshot.stat("f")).stat.attributes[name] == b"1"
+
+
 async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     await paths.put("mine", b"1")

@@ -59,7 +59,7 @@ class Journal:
             body = data[at : at + size]
             if not 0 < size <= _MAX_RECORD or len(body) != size or zlib.crc32(body) != checksum:
                 return
-            yield msgpack.unpackb(body, strict_map_key=False)
+            yield msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogateescape")
             at += size
 
     def begin(self) -> int:
@@ -83,7 +83,7 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Write a record. Raises OSError, and then it does not count."""
-        body = msgpack.packb(record, use_bin_type=True)
+        body = msgpack.packb(record, use_bin_type=True, unicode_errors="surrogateescape")
         frame = _FRAME.pack(len(body), zlib.crc32(body)) + body
         if self._end + len(frame) + _AHEAD_BYTES // 2 > self._allocated:
             try:
