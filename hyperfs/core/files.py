@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hyperfs import flat_tree
 from hyperfs.core.audit import bad_blocks, check_tree
-from hyperfs.core.bitfield import PAGE_BYTES, Bitfield
+from hyperfs.core.bitfield import PAGE_BLOCKS, PAGE_BYTES, Bitfield
 from hyperfs.core.format import CoreFormat
 from hyperfs.core.proofs import TreeNode, tree_length
 from hyperfs.core.sleep import (
@@ -264,6 +264,43 @@ def _recover(files: CoreFiles, claimed: int) -> None:
     for tree_index in spanning:
         if files.tree.file.size() > HEADER_BYTES + NODE_BYTES * tree_index:
             files.tree.file.write(HEADER_BYTES + NODE_BYTES * tree_index, bytes(NODE_BYTES))
+    if files.secret_key is not None:
+        _take_over_torn(files)
+
+
+def _take_over_torn(files: CoreFiles) -> None:
+    """Set the bits of our blocks in sectors of the bitfield that a power cut left older than those beside them.
+
+    In such a sector the bits up to its end, or to the core's, are missing, and the blocks are there. Of blocks that
+    were cleared nothing is, so looking at one for each sector tells.
+    """
+    bitfield, found = files.bitfield, False
+    end = files.length
+    while end:
+        first = end
+        place = None if bitfield.get(end - 1) else _roots(files, end, bitfield.has_node)
+        start = sum(root.size for root in place or ())
+        while place and first and not bitfield.get(first - 1):
+            leaf = next(_file_nodes(files, 2 * first - 2, 2 * first - 1), None)
+            if leaf is None or bad_blocks(files, [(leaf, start - leaf.size)]):
+                break
+            start -= leaf.size
+            first -= 1
+        if first < end:
+            bitfield.set_blocks(first, end)
+            found = True
+        end = min(first, _first_in_sector(end - 1, files.page_bytes))
+    if found:
+        log.warning("core %s: the bitfield lacked blocks that are there", short(files.key))
+        files.write_pages(bitfield.take_dirty(files.page_bytes))
+        files.bitfield_file.sync()
+
+
+def _first_in_sector(index: int, page_bytes: int) -> int:
+    """Return the first block whose bit is in the same page and sector of the bitfield as that of block ``index``."""
+    page = HEADER_BYTES + index // PAGE_BLOCKS * page_bytes
+    sector = (page + index % PAGE_BLOCKS // 8) // _SECTOR_BYTES * _SECTOR_BYTES
+    return index // PAGE_BLOCKS * PAGE_BLOCKS + 8 * max(0, sector - page)
 
 
 def _spanning(length: int) -> list[int]:
@@ -294,7 +331,7 @@ def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
     crash, or the damage, left out of the bitfield is verified against the signed roots and taken over.
     """
     log.warning("core %s: the bitfield ends at %d of %d signed blocks", short(files.key), claimed, length)
-    nodes = {node.index: node for node in _file_nodes(files, 2 * length - 1)}
+    nodes = {node.index: node for node in _file_nodes(files, 0, 2 * length - 1)}
     files.bitfield.set_nodes(node for node in nodes if flat_tree.right_span(node) < 2 * length)
     check_tree(files, length)
     start = sum(nodes[root].size for root in flat_tree.full_roots(claimed) if root in nodes)
@@ -315,9 +352,9 @@ def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
     files.bitfield_file.sync()
 
 
-def _file_nodes(files: CoreFiles, end: int) -> Iterator[TreeNode]:
-    """Yield the nodes that the tree file has before tree index ``end``."""
-    for first in range(0, end, _SCAN_NODES):
+def _file_nodes(files: CoreFiles, start: int, end: int) -> Iterator[TreeNode]:
+    """Yield the nodes that the tree file has of tree indices [start, end)."""
+    for first in range(start, end, _SCAN_NODES):
         count = min(_SCAN_NODES, end - first)
         data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * first, NODE_BYTES * count)
         for at in range(0, len(data) - NODE_BYTES + 1, NODE_BYTES):

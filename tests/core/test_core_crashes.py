@@ -131,3 +131,17 @@ async def test_a_crash_while_recovering_is_recovered_from(seed: int) -> None:
     for position in range(len(recovering.operations) + 1):
         again.advance(position)
         await check(again.lost_power(chance), durable, 400, set())
+
+
+async def test_bits_of_our_blocks_that_a_power_cut_tore_off_are_set_again() -> None:
+    directory = MemoryDirectory()
+    core = await Core.open(directory, key_pair=KEYS)
+    await core.append([block(index) for index in range(9000)])
+    await core.clear(3000, 4000)
+    await core.close()
+    torn = directory.files["bitfield"].data
+    for sector in (512, 7 * 512):  # of blocks 3840 to 7935, and those from 8192 on
+        torn[sector : sector + 512] = bytes(512)
+    core = await Core.open(directory)
+    assert list(core.missing(0, core.length)) == [range(3000, 4000)]
+    assert await core.audit() == []
