@@ -73,7 +73,8 @@ def parse_address(text: str) -> DriveAddress:
         if _VERSION.fullmatch(selector):
             version = int(selector)
             if not 1 <= version <= MAX_VERSION:
-                raise InvalidKey(f"{text!r} names version {selector}; versions are counted from 1")
+                reason = "versions are counted from 1" if version < 1 else "no drive has so many"
+                raise InvalidKey(f"{text!r} names version {selector}; {reason}")
         else:
             tag = selector
     elif rest in ("", "/") or rest.startswith("/"):

@@ -78,7 +78,11 @@ async def _why_nothing(client: DaemonClient, common: "Common", key: bytes) -> st
     if peers["connected"]:
         return f"{start} no connected peer has offered it {limit}"
     if peers["dialled"]:
-        return f"{start} no peer could be reached {limit} ({', '.join(common.peers) or 'none of those known'})"
+        unreached = {
+            peer: why for peer, why in peers["unreached"].items() if peer in (common.peers or peers["unreached"])
+        }
+        reasons = ", ".join(f"{peer}: {why}" for peer, why in unreached.items())
+        return f"{start} no peer could be reached {limit} ({reasons or 'none has answered yet'})"
     return f"{start} no peer is known; name one with --peer HOST:PORT"
 
 

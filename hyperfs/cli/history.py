@@ -103,8 +103,12 @@ def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool)
 
     A tag stands for the version wherever a version is meant: KEY+NAME. Setting or deleting one makes a new version.
     """
+    from hyperfs.drive.names import is_tag
+
     if delete and name is None:
         raise click.UsageError("name the tag to delete")
+    if name is not None and not delete and not is_tag(name):
+        raise click.UsageError(f"{name!r} is not a tag: a tag is a name without slashes that is not a number")
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive, tags_of

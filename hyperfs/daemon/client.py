@@ -143,7 +143,7 @@ class DaemonClient:
         await self.request("peers.use", addresses=list(addresses), repeatable=True)
 
     async def peers(self) -> dict[str, Any]:
-        """Return how many peers are ``connected``, and how many of those wanted are still being ``tried``."""
+        """Return how many peers are ``connected``, how many ``dialled``, and which ``unreached``, with the reason."""
         return dict(await self.request("peers.count", repeatable=True))
 
     async def remember_peers(self, addresses: Iterable[str]) -> None:

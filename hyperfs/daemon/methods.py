@@ -123,10 +123,12 @@ async def peers_use(session: Session, arguments: Arguments) -> None:
     session.daemon.peers.hold(session.user, arguments["addresses"])
 
 
-async def peers_count(session: Session, arguments: Arguments) -> dict[str, int]:
-    """Return how many peers are connected, and how many are dialled."""
+async def peers_count(session: Session, arguments: Arguments) -> dict[str, Any]:
+    """Return how many peers are connected, how many are dialled, and which of these could not be reached, and why."""
     daemon = session.daemon
-    return {"connected": len(daemon.replicator.status().peers), "dialled": len(daemon.swarm.peers)}
+    unreached = {format_address(*address): problem for address, problem in daemon.swarm.unreached.items()}
+    connected = len(daemon.replicator.status().peers)
+    return {"connected": connected, "dialled": len(daemon.swarm.peers), "unreached": unreached}
 
 
 async def peers_add(session: Session, arguments: Arguments) -> None:

@@ -110,9 +110,13 @@ def places_of(store: str | os.PathLike[str]) -> Places:
         OSError: they cannot be made.
     """
     path = Path(store).expanduser()
-    path.mkdir(parents=True, exist_ok=True)
-    places = Places(path.resolve())
-    places.own.mkdir(mode=0o700, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        places = Places(path.resolve())
+        places.own.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = "something else is there" if isinstance(error, FileExistsError) else error.strerror
+        raise OSError(error.errno, f"no store can be kept here: {reason}", str(path)) from error
     return places
 
 

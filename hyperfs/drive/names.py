@@ -64,6 +64,11 @@ def why_not_presentable(name: str) -> str | None:
     return f"it is longer than {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None
 
 
+def is_tag(name: str) -> bool:
+    """Tell whether a version may be called ``name``: behind a key and a plus sign it must not read as anything else."""
+    return is_presentable(name) and not name.isdigit()
+
+
 def is_too_long(path: str) -> bool:
     """Tell whether no program could open ``path``; a drive's author may nest names without end."""
     return len(path) > MAX_PATH_BYTES or (not path.isascii() and len(path.encode(errors="replace")) > MAX_PATH_BYTES)

@@ -363,8 +363,8 @@ class Batch:
 
     async def tag(self, name: str, version: int | None = None) -> int:
         """Name a version, the one before this batch when None; return it. Raises `UnknownVersion`."""
-        if names.why_not_presentable(name) is not None or name.isdigit():
-            raise PathError(errno.EINVAL, name, "a tag is a name without slashes that is not a number")
+        if not names.is_tag(name):
+            raise PathError(errno.EINVAL, repr(name), "a tag is a name without slashes that is not a number")
         version = self.snapshot.version if version is None else version
         if not 1 <= version <= self.snapshot.version:
             raise UnknownVersion(f"drive {short(self.snapshot.key)} has no version {version} to tag")

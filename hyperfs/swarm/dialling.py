@@ -7,6 +7,7 @@ was reached is tried again at once when the connection ends.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from typing import Final
 
@@ -39,6 +40,8 @@ class Dialling:
         self.name = address_name(host, port)
         self.attempts = attempts
         self.connected = False
+        self.problem: str | None = None
+        """Why the newest attempt failed; None after one that did not."""
         self.tried = trio.Event()
         """Set once the newest attempt has led to a connection, or has failed."""
         self._replicator = replicator
@@ -93,12 +96,13 @@ class Dialling:
             with trio.move_on_after(CONNECT_SECONDS):
                 stream = await trio.open_tcp_stream(self.host, self.port)
         except OSError as error:
-            self._report(str(error))
+            self._report(_words(error))
             return None
         if stream is None:
             self._report(f"no answer in {CONNECT_SECONDS:.0f} s")
             return None
         self.connected = True
+        self.problem = None
         self.tried.set()
         try:
             return await self._replicator.run(stream, initiator=True, name=self.name)
@@ -106,6 +110,7 @@ class Dialling:
             self.connected = False
 
     def _report(self, problem: str) -> None:
+        self.problem = problem
         # an address that stays away is worth one line, not one a minute
         logger.log(logging.DEBUG if self._failures else logging.WARNING, "cannot reach %s: %s", self.name, problem)
 
@@ -116,3 +121,13 @@ class Dialling:
         self._hurried = trio.Event()
         with trio.move_on_after(random.uniform(longest / 2, longest)):
             await self._hurried.wait()
+
+
+def _words(error: OSError) -> str:
+    """Return what the system says; of several attempts, one for each address of a name, what it said to the last."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup) or cause.__cause__ is not None:
+        cause = cause.exceptions[-1] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause)

@@ -57,7 +57,11 @@ class Swarm:
         for listening in self._listening:
             if listening == Listening(host, port):
                 return listening
-        listeners = await _open_listeners(host, port)
+        try:
+            listeners = await _open_listeners(host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(error.errno, f"cannot listen there: {reason}", address_name(host, port)) from error
         listening = Listening(host, listeners[0].socket.getsockname()[1])
         scope = self._listening[listening] = trio.CancelScope()
         self._nursery.start_soon(self._accept, listeners, scope)
@@ -117,6 +121,11 @@ class Swarm:
     def peers(self) -> tuple[tuple[str, int], ...]:
         """The addresses that are dialled."""
         return tuple(self._diallings)
+
+    @property
+    def unreached(self) -> dict[tuple[str, int], str]:
+        """The addresses that are dialled and could not be reached the last time, each with the reason."""
+        return {address: one.problem for address, one in self._diallings.items() if one.problem is not None}
 
     async def wait_tried(self) -> None:
         """Return once each address that is dialled has been reached since it was (last) added, or has not."""

@@ -58,6 +58,7 @@ def test_a_printed_key_is_lower_case_hex() -> None:
         ("g" + HEX[1:], "'g' is not a hex digit"),
         (HEX + "+", "neither a version nor a tag"),
         (HEX + "+0", "counted from 1"),
+        (HEX + f"+{1 << 53}", "no drive has so many"),
         (HEX + "?x", "goes on behind"),
         ("https://example.org/", "0 hex digits"),
         ("https://example.org", "0 hex digits"),

@@ -153,8 +153,17 @@ def test_without_any_peer_a_drive_that_is_not_here_is_told(shared: Hyperfs) -> N
     assert "--peer HOST:PORT" in shared.fails("ls", NOWHERE)
 
 
-def test_a_peer_that_cannot_be_reached_is_told(hyperfs: Hyperfs) -> None:
-    assert "no peer could be reached" in hyperfs.fails("ls", NOWHERE, "--peer", "127.0.0.1:1", "--timeout", "2")
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1: Connection refused"),
+        ("a.b.invalid:1", "a.b.invalid:1: "),
+        ("[::1]:1", "[::1]:1: "),
+    ],
+)
+def test_a_peer_that_cannot_be_reached_is_told_with_the_reason(shared: Hyperfs, peer: str, reason: str) -> None:
+    words = shared.fails("ls", NOWHERE, "--peer", peer, "--timeout", "2")
+    assert f"no peer could be reached within 2 s ({reason}" in words
 
 
 def test_a_peer_that_does_not_have_the_drive_is_told(shared: Hyperfs, key: str, tmp_path: Path) -> None:
@@ -176,7 +185,9 @@ def test_a_file_that_nobody_has_any_more_is_told(shared: Hyperfs, key: str, tmp_
 def test_an_address_that_is_taken_is_told(shared: Hyperfs, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert "in use" in shared.fails("serve", key, "--listen", address)
+        assert f"{address}: cannot listen there: Address already in use" in shared.fails(
+            "serve", key, "--listen", address
+        )
 
 
 def test_a_mount_point_that_is_missing_is_told(shared: Hyperfs, key: str, tmp_path: Path) -> None:
@@ -253,8 +264,14 @@ def test_a_full_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", small], check=True)
 
 
-def test_a_store_that_cannot_be_made_is_told(shared: Hyperfs) -> None:
-    assert "/proc/nowhere" in shared.fails("create", "--store", "/proc/nowhere")
+@pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null", "/dev/null/below"])
+def test_a_store_that_cannot_be_made_is_told(shared: Hyperfs, place: str) -> None:
+    assert f"{place}: no store can be kept here" in shared.fails("create", "--store", place)
+
+
+@pytest.mark.parametrize("name", ["12", "a/b", "..", ""])
+def test_what_is_no_name_for_a_tag_is_wrong_usage(shared: Hyperfs, key: str, name: str) -> None:
+    assert f"{name!r} is not a tag" in shared.fails("tag", key, name, status=2)
 
 
 @pytest.fixture(scope="module")

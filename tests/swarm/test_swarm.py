@@ -153,6 +153,27 @@ async def test_an_address_that_stays_away_is_one_line_in_the_log(
     assert all(15 <= gap <= 30 for gap in gaps[8:])
 
 
+async def test_why_an_address_is_not_reached_is_known() -> None:
+    async with swarms(Replicator()) as (swarm,):
+        swarm.add_peer("127.0.0.1", 1)
+        await swarm.wait_tried()
+        assert swarm.unreached == {("127.0.0.1", 1): "Connection refused"}
+
+
+async def test_an_address_that_is_reached_again_is_unreached_no_more() -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        port = (await listener.listen("127.0.0.1", 0)).port
+        await listener.unlisten("127.0.0.1", port)
+        dialler.add_peer("127.0.0.1", port)
+        await dialler.wait_tried()
+        assert dialler.unreached
+        await listener.listen("127.0.0.1", port)
+        dialler.add_peer("127.0.0.1", port)
+        await until_connected(mine)
+        assert not dialler.unreached
+
+
 async def test_a_connection_that_is_not_made_is_given_up(
     patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
