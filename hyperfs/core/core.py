@@ -310,8 +310,6 @@ class Core(LocalReader):
         try:
             intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong)
             failure: InvalidProof | None = None
-            if sum(len(item.value or b"") for item in items) >= _THREAD_BYTES:
-                await trio.to_thread.run_sync(self._checker.hash_values, items)
             for item in items:
                 try:
                     if self.writable and item.index >= self.length:
@@ -328,7 +326,6 @@ class Core(LocalReader):
                 intake.write(self._files)
             self._take_in(intake, origin)
         finally:
-            self._checker.hash_values(())
             self._write_lock.release()
         if failure is not None:
             raise failure

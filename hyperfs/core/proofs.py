@@ -4,7 +4,7 @@ The rule: nothing is taken over from a proof unless every node of it leads to a 
 roots that the core's key signed. See docs/formats.md, "Proofs".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hyperfs import flat_tree
@@ -35,12 +35,16 @@ class Proof(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A block (or, with ``value`` None, only its hash) as a peer sent it, not verified."""
+    """A block (or, with ``value`` None, only its hash) as a peer sent it, not verified.
+
+    ``leaf`` is what ``value`` was found to hash to, by whoever did that ahead of the check; never from a peer.
+    """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a block
     value: bytes | None
     nodes: tuple[TreeNode, ...]
     signature: bytes | None
+    leaf: bytes | None = None
 
 
 class Head(NamedTuple):
@@ -220,13 +224,6 @@ class ProofChecker:
         self._format = core_format
         self._key = key
         self._heads: dict[tuple[bytes, int, bytes], None] = {}
-        self._hashed: dict[int, tuple[bytes, bytes]] = {}
-
-    def hash_values(self, items: Sequence[Received]) -> None:
-        """Hash the blocks of ``items``, which are checked next, in whatever thread; until the next call."""
-        self._hashed = {
-            item.index: (item.value, self._format.leaf_hash(item.value)) for item in items if item.value is not None
-        }
 
     def check(self, item: Received, own: Callable[[int], TreeNode | None]) -> tuple[list[TreeNode], Head | None]:
         """Return (verified nodes, own ones among them; the head that proves them, if it took a signature).
@@ -234,7 +231,7 @@ class ProofChecker:
         ``own`` returns trusted nodes. Raises `InvalidProof`, or `Fork` for a signed contradiction to them, and
         `OwnNodeWrong` for a node of ours that does not belong to those above it.
         """
-        index, value, nodes, _ = item
+        index, value, nodes, _, leaf = item
         if not 0 <= index < MAX_LENGTH:
             raise self._invalid(index, "its index is past any core")
         for node in nodes:
@@ -245,8 +242,7 @@ class ProofChecker:
             size = len(value)
             if size > MAX_BLOCK_BYTES:
                 raise self._invalid(index, f"{size} bytes, where {MAX_BLOCK_BYTES} are allowed")
-            hashed, digest = self._hashed.get(index, (None, b""))
-            top = TreeNode(2 * index, digest if hashed is value else self._format.leaf_hash(value), size)
+            top = TreeNode(2 * index, leaf or self._format.leaf_hash(value), size)
         else:
             if not nodes or nodes[0].index != 2 * index:
                 raise self._invalid(index, "the hash itself is missing")

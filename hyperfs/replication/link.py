@@ -1,9 +1,8 @@
 """One connection: a stream, the protocol on it, and the peers (one a core) that it carries.
 
-Four tasks share it. The reader takes what came in large pieces and handles all of it, but for the blocks, which the
-storer verifies and writes in one batch, to ask for more then, while the reader goes on. The writer sends what the
-protocol has to say, and only when that is out makes the next answers. The watch sends keep-alives and ends what is
-dead.
+Some tasks share it. The reader takes what came in large pieces and handles all of it, but for the blocks: `Storing`
+hashes, verifies and writes those, to ask for more then, while the reader goes on. The writer sends what the protocol
+has to say, and only when that is out makes the next answers. The watch sends keep-alives and ends what is dead.
 
 The one rule: whatever a peer does, or does not do, ends at most its own connection, with one line in the log.
 """
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from hyperfs.core.proofs import Received
 from hyperfs.errors import DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.connection import Connection
@@ -38,11 +36,11 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.noise import NoiseKeyPair
-from hyperfs.replication.demand import Flight
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
+from hyperfs.replication.storing import Storing
 from hyperfs.replication.trie_extension import EXTENSION, TrieQuestions
 from hyperfs.trie.cache import NodeCache
 
@@ -62,13 +60,9 @@ ANSWER_BYTES: Final = 256 << 10
 """Answers made at one time, shared by the channels that wait."""
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
-MAX_UNSTORED_BYTES: Final = 1 << 20
-"""What is received while what came before is still being written."""
 _SLICE_SECONDS: Final = 0.005
 _MIN_SLICE_BYTES: Final = 8 << 10
 _TICK_SECONDS: Final = 0.25
-
-Answers = list[tuple[Received, Flight | None]]
 
 
 class LinkHost(Protocol):
@@ -108,11 +102,7 @@ class Link:
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
         self._questions = TrieQuestions(host.node_cache)
-        self._answers: dict[Peer, Answers] = {}
-        self._storing: dict[Peer, Answers] = {}
-        self._unstored_bytes = 0
-        self._answers_wait = trio.Event()
-        self._answers_taken = trio.Event()
+        self._storing = Storing(self.downloads)
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
@@ -128,7 +118,8 @@ class Link:
                     self._questions.nursery = nursery
                     nursery.start_soon(self._guard, self._write)
                     nursery.start_soon(self._watch)
-                    nursery.start_soon(self._guard, self._store)
+                    nursery.start_soon(self._storing.hash)
+                    nursery.start_soon(self._guard, self._storing.store)
                     await self._guard(self._read)
         except Exception as error:  # a bug that one peer meets must not end the others
             logger.exception("connection to %s failed", self.name)
@@ -137,9 +128,8 @@ class Link:
             for peer in list(self._peers.values()):
                 peer.exchange.leave(peer)
             self._peers.clear()
-            for unstored in (self._storing, self._answers):
-                for peer, answers in unstored.items():
-                    peer.exchange.lost([flight for _, flight in answers if flight is not None])
+            for peer, flights in self._storing.unstored():
+                peer.exchange.lost(flights)
             self.ready.set()
             self.ended.set()
             with trio.move_on_after(1) as scope:
@@ -242,7 +232,7 @@ class Link:
         while True:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if not data:
-                await self._all_stored()
+                await self._storing.finish()
                 self.end(EndReason.CLOSED, "closed by the other side")
                 return
             self._heard_at = trio.current_time()
@@ -260,21 +250,17 @@ class Link:
                     self._handle(event)
                 if self._ending is not None:
                     return
-            if self._answers:
-                self._unstored_bytes += min(size, len(data))
-                self._answers_wait.set()
-                while self._unstored_bytes > MAX_UNSTORED_BYTES:
-                    await self._answers_taken.wait()
             if self._protocol.pending_output:
                 if self._protocol.pending_output > MAX_UNSENT_BYTES:
                     raise PeerMisbehaved(f"left {self._protocol.pending_output} bytes unread")
                 self._output_waits.set()
-            data = data[size:]
             elapsed = time.perf_counter() - began
             if elapsed > _SLICE_SECONDS:
                 self._slice_bytes = max(_MIN_SLICE_BYTES, size // 2)
             elif elapsed < _SLICE_SECONDS / 3:
                 self._slice_bytes = min(RECEIVE_BYTES, size * 2)
+            await self._storing.received(min(size, len(data)))
+            data = data[size:]
             if data:
                 await trio.lowlevel.checkpoint()
 
@@ -282,44 +268,8 @@ class Link:
         peer = self._peers.get(data.channel)
         if peer is None:
             return
-        answers = self._answers.get(peer)
-        if answers is None:
-            answers = self._answers[peer] = []
         peer.last_answer_at = self._heard_at
-        peer.on_data(data, answers)
-
-    async def _store(self) -> None:
-        """Store what the reader took in, and ask for more, while the reader goes on."""
-        while True:
-            self._answers_taken.set()
-            self._answers_taken = trio.Event()
-            if not self._answers:
-                self._answers_wait = trio.Event()
-                await self._answers_wait.wait()
-            self._storing, self._answers = self._answers, {}
-            self._unstored_bytes = 0
-            while self._storing:
-                peer = next(iter(self._storing))
-                answers = self._storing[peer]
-                if answers:
-                    await self._store_answers(peer, answers, trio.current_time())
-                del self._storing[peer]
-                if peer.is_open:
-                    peer.exchange.refill(peer)
-
-    async def _all_stored(self) -> None:
-        while self._answers or self._storing:
-            await self._answers_taken.wait()
-
-    async def _store_answers(self, peer: Peer, answers: Answers, now: float) -> None:
-        blocks = [received.value for received, _ in answers if received.value is not None]
-        last = answers[-1][1]
-        if blocks:
-            size_bytes = sum(map(len, blocks))
-            self.downloads.add(len(blocks), size_bytes, now)
-            if last is not None:
-                peer.window.answered(len(blocks), size_bytes, last.asked_at, last.delivered_at_asking, now)
-        await peer.exchange.take(peer, answers)
+        peer.on_data(data, self._storing.answers_of(peer))
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -339,7 +289,7 @@ class Link:
                 peer = self._peers.get(event.channel)
                 if peer is not None:
                     lost = peer.on_unhave(event)
-                    peer.drain(self._answers.setdefault(peer, []))
+                    peer.drain(self._storing.answers_of(peer))
                     peer.exchange.lost(lost)
             case CancelReceived():
                 peer = self._peers.get(event.channel)

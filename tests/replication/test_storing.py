@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from hyperfs.core.proofs import Received
 from hyperfs.crypto import leaf_hash
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.storing import MAX_UNSTORED_BYTES, Storing
+from tests.support.clocks import settled
 
 LARGE = 300_000
 
@@ -77,20 +77,13 @@ def block(index: int, size: int = LARGE) -> Received:
     return Received(index, bytes([index]) * size, (), None)
 
 
-async def until_hashed(disk: SlowDisk, count: int) -> None:
-    with trio.fail_after(10):
-        while len(disk.hashed) < count:
-            await wait_all_tasks_blocked(0.001)
-
-
 async def test_blocks_are_hashed_while_those_before_them_are_written(
     storing: Storing, peer: AnsweringPeer, disk: SlowDisk
 ) -> None:
-    await arrive(storing, peer, 0)
-    await until_hashed(disk, 1)
-    await arrive(storing, peer, 1)
-    await until_hashed(disk, 2)
-    assert [received.index for received in disk.taken[0]] == [0]
+    for index in range(2):
+        await arrive(storing, peer, index)
+        await settled()
+    assert (len(disk.hashed), len(disk.taken)) == (2, 1)
 
 
 async def test_blocks_are_written_in_the_order_in_which_they_came(
@@ -131,7 +124,7 @@ async def test_small_blocks_take_no_thread(storing: Storing, peer: AnsweringPeer
 
 async def test_more_is_asked_for_once_blocks_are_written(storing: Storing, peer: AnsweringPeer, disk: SlowDisk) -> None:
     await arrive(storing, peer, 0, size=100)
-    await wait_all_tasks_blocked()
+    await settled()
     before = disk.refilled
     disk.writes.release()
     await storing.finish()
@@ -147,17 +140,14 @@ async def test_a_slow_disk_holds_up_who_receives(storing: Storing, peer: Answeri
             received.append(index)
 
     nursery.start_soon(receive)
-    await wait_all_tasks_blocked(0.01)
+    await settled()
     assert len(received) <= 3 * 5
 
 
-async def test_what_was_not_written_at_the_end_is_told(
-    storing: Storing, peer: AnsweringPeer, nursery: trio.Nursery
-) -> None:
+async def test_what_was_not_written_at_the_end_is_told(storing: Storing, peer: AnsweringPeer) -> None:
     flights = [SimpleNamespace(asked_at=0.0, delivered_at_asking=0) for _ in range(3)]
     for index, flight in enumerate(flights):
         storing.answers_of(peer).append((block(index, 10), flight))
         await storing.received(10)
-        await wait_all_tasks_blocked()
-    nursery.cancel_scope.cancel()
+        await settled()
     assert [flight for _, flights in storing.unstored() for flight in flights] == flights
