@@ -177,7 +177,8 @@ class WritableOperations(DriveOperations):
                 return await super().open(inode, flags, ctx)
             if flags & os.O_TRUNC:
                 try:
-                    await self.workspace.set_attributes(inode, size=0)
+                    mode = _without_set_id(self.workspace.tree.nodes[inode].mode) if ctx.uid else None
+                    await self.workspace.set_attributes(inode, size=0, mode=mode)
                 except BaseException:
                     self.workspace.released(inode)
                     raise
@@ -431,6 +432,12 @@ class WritableOperations(DriveOperations):
         if atime is not None:
             answer.st_atime_ns = atime
         return answer
+
+
+def _without_set_id(mode: int) -> int:
+    """Return what writing leaves of a mode. The kernel sees to it itself, except where opening a file empties it."""
+    gone = st.S_ISUID | (st.S_ISGID if mode & st.S_IXGRP else 0)
+    return mode & ~gone
 
 
 def _text(name: bytes) -> str:

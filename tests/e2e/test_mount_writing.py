@@ -16,6 +16,7 @@ from tests.support.commands import eventually, hyperfs_in
 from tests.support.writable import WritableMount, writable_mount
 
 NO_REPLACE, EXCHANGE = 1, 2
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -190,6 +191,18 @@ def test_times_are_kept_to_the_nanosecond_and_permissions_whole(drive: WritableM
     drive.mount("--read-only")
     assert path.stat().st_mtime_ns == 1_234_567_890_123_456_789
     assert st.S_IMODE(path.stat().st_mode) == 0o2751
+
+
+def test_an_unprivileged_program_that_writes_clears_the_set_id_bits(tmp_path: Path) -> None:
+    with writable_mount(tmp_path, "--allow-other") as drive:
+        modes = []
+        for command in ("echo x >> f", "truncate -s 3 f", ": > f"):
+            path = drive.folder / "f"
+            path.write_bytes(b"0123456789")
+            path.chmod(0o6777)
+            subprocess.run(["sh", "-c", command], cwd=drive.folder, check=True, user=NOBODY, group=NOBODY, extra_groups=())
+            modes.append(oct(st.S_IMODE(path.stat().st_mode)))
+        assert modes == ["0o777"] * 3
 
 
 def test_extended_attributes_are_set_and_removed(drive: WritableMount) -> None:
