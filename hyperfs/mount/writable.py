@@ -29,7 +29,7 @@ from hyperfs.mount.attributes import (
     kind_of,
     lasting_seconds,
 )
-from hyperfs.mount.directories import ROW, Listing
+from hyperfs.mount.directories import ROW, Listing, row_of
 from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.operations import DriveOperations, presented
@@ -86,7 +86,7 @@ class WritableOperations(DriveOperations):
         if found is None:
             with self.waits.limit(self._lookup_seconds, text, busy=parent_inode):
                 found = await self.workspace.find(parent_inode, text)
-        if found is None:
+        if found is None or found.is_absent:
             return self._presenter.absent(LIVE_SECONDS)
         return self._answer_found(found, parent_inode, name)
 
@@ -225,7 +225,10 @@ class WritableOperations(DriveOperations):
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Make a file and open it."""
-        node = await self._make(parent_inode, name, st.S_IFREG | st.S_IMODE(mode), ctx)
+        mode = st.S_IFREG | st.S_IMODE(mode)
+        node = self.workspace.make_now(parent_inode, _text(name), mode, uid=ctx.uid, gid=ctx.gid)
+        if node is None:
+            node = await self._make(parent_inode, name, mode, ctx)
         self.workspace.opened(node.number)
         self.inodes.set_content(node.number, _STAGED_CONTENT)
         handle = await self._handle(node.number)
@@ -447,10 +450,9 @@ def _text(name: bytes) -> str:
 
 
 def _row(name: str, entry: Node | Entry, presenter: Presenter) -> bytes:
-    if isinstance(entry, Node):
-        attributes, seconds = entry.attributes_now(), LIVE_SECONDS
-    else:
-        attributes, seconds = attributes_of(stat_of(entry)), lasting_seconds(entry)
+    if isinstance(entry, Entry):
+        return row_of(entry, presenter)
+    attributes = entry.attributes_now()
     mode, uid, gid = presenter.owner_and_mode(attributes)
     mtime, ctime = min(attributes.mtime, LATEST_NS), min(attributes.ctime, LATEST_NS)
-    return ROW.pack(mode, uid, gid, attributes.size, mtime, ctime, seconds) + name.encode()
+    return ROW.pack(mode, uid, gid, attributes.size, mtime, ctime, LIVE_SECONDS) + name.encode()

@@ -22,11 +22,16 @@ from hyperfs.mount.staging.numbers import Numbers
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a name leads to: a ``node`` when it is staged, else the snapshot's ``entry``."""
+    """What a name leads to: a ``node`` when it is staged, else the snapshot's ``entry``; with neither it is absent."""
 
     place: Place
     node: Node | None
     entry: Entry | None
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is nothing of that name."""
+        return self.node is None and self.entry is None
 
     @property
     def attributes(self) -> Attributes:
@@ -56,6 +61,7 @@ class Tree:
         self.opened: dict[int, int] = {}
         self.changes = 0
         """Counts what was changed, so that who has looked knows whether it is still so."""
+        self._absent: tuple[Place, int, Snapshot] | None = None
         self.inodes = Numbers(snapshot.key, self.nodes.__contains__)
         root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
         self.root = self.nodes[ROOT] = root
@@ -104,31 +110,40 @@ class Tree:
         return await self.snapshot.stat(path)
 
     def child_now(self, parent: int, name: str) -> Found | None:
-        """Return what `child` would of what nothing is staged of; None when there is more to it, or to wait for."""
-        node = self.nodes.get(parent)
-        if node is not None and (name in node.children or name in node.hidden or not node.is_directory):
-            return None
-        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
-        if number is not None and number in self.nodes:
-            return None
-        above = self.base_path(parent)
-        entry = None if above is None else self.snapshot.stat_now(names.join(above, name))
-        return None if entry is None else Found((parent, name), None, entry)
-
-    async def child(self, parent: int, name: str) -> Found | None:
-        """Return what ``name`` in a directory is, or None. Raises `PathError`, not for a name that is absent."""
+        """Return what ``name`` in a directory is, also that it is absent; None when that takes waiting, or raises."""
+        place = (parent, name)
         node = self.nodes.get(parent)
         if node is not None:
             number = node.children.get(name)
             if number is not None:
-                return Found((parent, name), self.nodes[number], None)
+                return Found(place, self.nodes[number], None)
             if not node.is_directory:
-                raise PathError(errno.ENOTDIR, name, "what it is in is not a directory")
-            if name in node.hidden or (node.base is None and parent != ROOT):
                 return None
+            if name in node.hidden or (node.base is None and parent != ROOT):
+                return Found(place, None, None)
+        if self._absent == (place, self.changes, self.snapshot):
+            return Found(place, None, None)
         number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
         if number is not None and number in self.nodes:
-            return Found((parent, name), self.nodes[number], None)
+            return Found(place, self.nodes[number], None)
+        above = self.base_path(parent)
+        if above is None:
+            return None
+        is_known, entry = self.snapshot.look_now(names.join(above, name))
+        if not is_known:
+            return None
+        if entry is None:
+            self._absent = (place, self.changes, self.snapshot)
+        return Found(place, None, entry)
+
+    async def child(self, parent: int, name: str) -> Found | None:
+        """Return what ``name`` in a directory is, or None. Raises `PathError`, not for a name that is absent."""
+        found = self.child_now(parent, name)
+        if found is not None:
+            return None if found.is_absent else found
+        node = self.nodes.get(parent)
+        if node is not None and not node.is_directory:
+            raise PathError(errno.ENOTDIR, name, "what it is in is not a directory")
         above = self.base_path(parent)
         if above is None or not names.is_presentable(name):
             return None
@@ -146,16 +161,22 @@ class Tree:
         if node is not None and not node.is_directory:
             raise PathError(errno.ENOTDIR, f"inode {number}", "it is not a directory")
         found: list[tuple[str, Node | Entry]] = []
-        hidden = node.hidden if node is not None else ()
         path = self.base_path(number)
         if path is not None:
-            async for entry in self.snapshot.list(path):
-                if entry.name not in hidden:
-                    staged = self.inodes.find(number, entry.name.encode())
-                    found.append((entry.name, entry if staged is None else self.nodes.get(staged, entry)))
-        if node is not None:
-            found += [(name, self.nodes[child]) for name, child in node.children.items()]
-        return found
+            async with aclosing(self.snapshot.list_batches(path)) as batches:
+                async for entries in batches:
+                    found += [(entry.name, entry) for entry in entries]
+        node = self.nodes.get(number)
+        if node is None:
+            return found  # what is above a node is one, so nothing in here is staged
+        return [
+            *((name, self._staged(number, name) or entry) for name, entry in found if name not in node.hidden),
+            *((name, self.nodes[child]) for name, child in node.children.items()),
+        ]
+
+    def _staged(self, parent: int, name: str) -> Node | None:
+        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
+        return None if number is None else self.nodes.get(number)
 
     async def is_empty(self, node: Node) -> bool:
         """Tell whether a directory has no entries."""
@@ -180,7 +201,9 @@ class Tree:
         node = self.nodes.get(number)
         if node is not None:
             return node
-        entry = await self.entry(number)
+        return await self._take_up(number, await self.entry(number))
+
+    async def _take_up(self, number: int, entry: Entry) -> Node:
         if self.is_foreign(entry):
             raise PathError(errno.EROFS, entry.path, "it is another drive, mounted in this one; write to that one")
         record = self.inodes[number]
@@ -201,7 +224,10 @@ class Tree:
         if found.entry.mount is not None:
             raise PathError(errno.EBUSY, found.entry.path, "a drive is mounted there")
         kind = stat_of(found.entry).mode >> 12 & 0o17
-        return await self.touch(self.inodes.place(parent, name.encode(errors="surrogateescape"), kind))
+        number = self.inodes.place(parent, name.encode(errors="surrogateescape"), kind)
+        if found.entry.volume is not self.snapshot or number in self.nodes:
+            return await self.touch(number)
+        return await self._take_up(number, found.entry)
 
     async def content_of(self, node: Node) -> Content:
         """Return what a file's bytes are read from and written to."""

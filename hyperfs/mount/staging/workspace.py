@@ -11,6 +11,7 @@ import stat as st
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -249,25 +250,38 @@ class Workspace:
         async with self.exclusively():
             directory = await self._directory(parent)
             _check_name(name)
-            if await self.tree.child(parent, name) is not None:
-                raise PathError(errno.EEXIST, name, "it exists")
-            self._check_room(_ENTRY_BYTES)
-            if directory.mode & st.S_ISGID:
-                gid = directory.gid
-                if st.S_ISDIR(mode):
-                    mode |= st.S_ISGID
-            path = names.join(self.tree.path(parent), name)
-            self._log("n", path, mode, uid, gid, linkname)
-            now = self._now()
-            number = self.inodes.place(parent, name.encode(), mode >> 12 & 0o17)
-            stat = Stat(mode, uid, gid, linkname=linkname)
-            node = Node(number, (parent, name), stat, base=None, implied=False)
-            node.mtime = node.ctime = now
-            if node.is_file:
-                node.content = Content(None, 0)
-            self.tree.add(node)
-            self._touched(directory, now)
-            return node
+            there = await self.tree.child(parent, name)
+            return self._make(directory, name, there, Stat(mode, uid, gid, linkname=linkname))
+
+    def make_now(self, parent: int, name: str, mode: int, *, uid: int, gid: int) -> Node | None:
+        """Do what `make` does, or return None when that takes waiting. Raises the same."""
+        directory = self.tree.nodes.get(parent)
+        if directory is None or self._lock.locked():
+            return None
+        self._check_directory(directory)
+        _check_name(name)
+        there = self.tree.child_now(parent, name)
+        return None if there is None else self._make(directory, name, there, Stat(mode, uid, gid))
+
+    def _make(self, directory: Node, name: str, there: Found | None, stat: Stat) -> Node:
+        if there is not None and not there.is_absent:
+            raise PathError(errno.EEXIST, name, "it exists")
+        self._check_room(_ENTRY_BYTES)
+        parent = directory.number
+        if directory.mode & st.S_ISGID:
+            is_directory = st.S_ISDIR(stat.mode)
+            stat = replace(stat, gid=directory.gid, mode=stat.mode | (st.S_ISGID if is_directory else 0))
+        path = names.join(self.tree.path(parent), name)
+        self._log("n", path, stat.mode, stat.uid, stat.gid, stat.linkname)
+        now = self._now()
+        number = self.inodes.place(parent, name.encode(), stat.mode >> 12 & 0o17)
+        node = Node(number, (parent, name), stat, base=None, implied=False)
+        node.mtime = node.ctime = now
+        if node.is_file:
+            node.content = Content(None, 0)
+        self.tree.add(node)
+        self._touched(directory, now)
+        return node
 
     async def unlink(self, parent: int, name: str) -> int:
         """Remove anything but a directory; return its number. Open files live on."""
@@ -410,11 +424,14 @@ class Workspace:
 
     async def _directory(self, number: int) -> Node:
         node = await self.tree.touch(number)
-        if not node.is_directory:
-            raise PathError(errno.ENOTDIR, self.tree.path(number), "it is not a directory")
-        if node.parent is None and number != ROOT:
-            raise PathError(errno.ENOENT, f"inode {number}", "the directory was removed")
+        self._check_directory(node)
         return node
+
+    def _check_directory(self, node: Node) -> None:
+        if not node.is_directory:
+            raise PathError(errno.ENOTDIR, self.tree.path(node.number), "it is not a directory")
+        if node.parent is None and node.number != ROOT:
+            raise PathError(errno.ENOENT, f"inode {node.number}", "the directory was removed")
 
     async def _existing(self, parent: int, name: str) -> Node:
         await self._directory(parent)
@@ -536,11 +553,12 @@ class Workspace:
 
     def _log_content(self, node: Node, *, whole: bool = False) -> None:
         """Write down a file's size and the extents that are new."""
-        self._unlogged.pop(node.number, None)
         content = node.content
         if content is None or node.parent is None:
+            self._unlogged.pop(node.number, None)
             return
         low, extents = content.take_log(whole=whole)
+        self._unlogged.pop(node.number, None)
         self._log("c", self.tree.path(node.number), *_content_fields(content, low, extents), node.mtime)
 
     def log_held(self, held: frozenset[int]) -> None:
