@@ -11,7 +11,6 @@ from hyperfs.core.files import CoreFiles
 from hyperfs.core.format import Hashes
 from hyperfs.core.growth import Growth, grow
 from hyperfs.core.proofs import TreeNode
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.storage import RandomAccessFile
 
 _THREAD_BYTES = 256 * 1024
@@ -37,8 +36,7 @@ async def write_growth(
     else:
         growth = grow(files.format, roots, start, files.format.leaf_hashes(blocks), sizes)
         _write_blocks(files.data.file, byte_length, blocks)
-    files.tree.write_nodes({node.index: node for node in growth.left})
-    files.tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * growth.start, growth.region)
+    growth.write(files.tree)
     return growth
 
 

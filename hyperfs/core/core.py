@@ -21,6 +21,7 @@ from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
+from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader, patiently
@@ -71,6 +72,7 @@ class Core(LocalReader):
         key: bytes,
         source: Source | None,
         shared_map: SharedMapWriter | None,
+        record: HeadRecord | None,
     ) -> None:
         super().__init__(
             key=key,
@@ -87,6 +89,7 @@ class Core(LocalReader):
         self._files = files
         self._bitfield = files.bitfield
         self._map = shared_map
+        self._record = record
         self._checker = ProofChecker(files.format, key)
         self._roots: tuple[TreeNode, ...] | None = files.roots
         self._nodes = OwnNodes(files.tree, files.bitfield, files.roots)
@@ -107,13 +110,15 @@ class Core(LocalReader):
         format: CoreFormat = HYPERCORE_9,
         shared_map_path: Path | None = None,
         standing_path: Path | None = None,
+        record: HeadRecord | None = None,
         keep_secret: bool = True,
     ) -> Self:
         """Open a core, or create it when ``directory`` has none.
 
         A new core needs a ``key`` (a reader's) or a ``key_pair`` (the writer's). ``keep_secret`` off leaves the secret
         key out of the files, for those whose key pair is derived from something else. ``standing_path`` is where a
-        writer notes what it learns from peers. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
+        writer notes what it learns from peers; with a ``record`` what `append` returned for survives the death of this
+        process, which owns it from now on. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
         """
         with ExitStack() as on_failure:
             maps: list[SharedMapWriter] = []
@@ -131,6 +136,7 @@ class Core(LocalReader):
                 key_pair=key_pair,
                 keep_secret=keep_secret,
                 before_recovery=announce_recovery,
+                record=record,
             )
             files = await trio.to_thread.run_sync(open_in_thread)
             on_failure.callback(files.close)
@@ -138,7 +144,7 @@ class Core(LocalReader):
             if shared_map is not None:
                 for start, page in files.bitfield.block_pages():
                     shared_map.set_raw(start, page)
-            core = cls(files, key=files.key, source=source, shared_map=shared_map)
+            core = cls(files, key=files.key, source=source, shared_map=shared_map, record=record)
             core.standing = await load_standing(core, standing_path)
             on_failure.pop_all()
         return core
@@ -154,9 +160,11 @@ class Core(LocalReader):
         return self._durability.length
 
     def have_flushed(self, on_dirty: Callable[[], None], reserve: Reserve) -> None:
-        """Have ``on_dirty`` called whenever there is something to `sync`, and ``reserve`` give way to that."""
+        """Have ``on_dirty`` called whenever there is something to `sync`, also now; ``reserve`` gives way to that."""
         self._durability.on_dirty = on_dirty
         self._durability.reserve = reserve
+        if self.dirty:
+            on_dirty()
 
     def sync_after(self, other: "Core") -> None:
         """Have each `sync` of this core make ``other`` durable first, since blocks here name blocks there.
@@ -164,6 +172,13 @@ class Core(LocalReader):
         So whatever a crash leaves of this core, all of ``other`` that was there when it was appended is there, too.
         """
         self._durability.after = other._durability
+        if self._record is not None:
+            self._record.after = other.key
+
+    @property
+    def syncs_after(self) -> bytes | None:
+        """The key of the core to `sync_after`, as whoever appended last had it before he was killed; else None."""
+        return None if self._files.recovered is None else self._files.recovered.after
 
     @property
     def secret_key(self) -> bytes | None:
@@ -277,6 +292,8 @@ class Core(LocalReader):
             total = sum(sizes)
             growth = await write_growth(self._files, self.byte_length, roots, start, blocks, sizes)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
+            if self._record is not None:
+                self._record.write(growth.end, signature)
             self._take_over(growth, signature, total)
         finally:
             self._write_lock.release()
@@ -448,10 +465,13 @@ class Core(LocalReader):
                 await self.sync()
             finally:
                 self._closed = True
-                self._let_go()
+                self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Close the files as they are, as the end of this process would."""
         self._files.close()
+        if self._record is not None:
+            self._record.close()
         if self._map is not None:
             self._map.close()
 
@@ -483,10 +503,7 @@ class Core(LocalReader):
 
     def _take_over(self, growth: Growth, signature: bytes, byte_count: int) -> None:
         start, end = growth.start, growth.end
-        for low, high in growth.node_ranges():
-            self._bitfield.set_node_range(low, high)
-        self._bitfield.set_nodes([node.index for node in growth.left])
-        self._bitfield.set_blocks(start, end)
+        growth.note_in(self._bitfield)
         if self._map is not None:
             self._map.set_blocks(start, end)
         self._roots = growth.roots

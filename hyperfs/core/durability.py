@@ -23,7 +23,7 @@ class Durability:
     """
 
     def __init__(self, files: CoreFiles, on_durable: Callable[[int], None]) -> None:
-        self.length = files.length
+        self.length = files.durable_length
         """How many blocks a crash cannot take back."""
         self.after: Durability | None = None
         """What becomes durable before each flush of this."""
@@ -33,6 +33,8 @@ class Durability:
         self.lock = trio.Lock()
         self._files = files
         self._signatures: dict[int, bytes] = {}
+        if files.recovered is not None:
+            self._signatures[files.recovered.length - 1] = files.recovered.signature
         self._on_durable = on_durable
         self._written_length = files.length
 

@@ -14,6 +14,7 @@ from hyperfs import flat_tree
 from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.bitfield import PAGE_BLOCKS, PAGE_BYTES, Bitfield
 from hyperfs.core.format import CoreFormat
+from hyperfs.core.head_record import HeadRecord, RecordedHead, growth_of
 from hyperfs.core.proofs import TreeNode, tree_length
 from hyperfs.core.sleep import (
     HEADER_BYTES,
@@ -52,6 +53,10 @@ class CoreFiles:
     bitfield: Bitfield
     roots: tuple[TreeNode, ...] = ()
     length: int = 0
+    durable_length: int = 0
+    """Up to where the files were in order on the disk."""
+    recovered: RecordedHead | None = None
+    """What made ``length`` longer than that: its signature is in no file yet, and its bits are in memory only."""
     named: bool = False
     """Whether the names of the files are durable."""
 
@@ -93,10 +98,12 @@ def open_files(
     key_pair: KeyPair | None,
     keep_secret: bool,
     before_recovery: Callable[[bytes], None],
+    record: HeadRecord | None,
 ) -> CoreFiles:
     """Open or create the files of a core and recover them. Waits for the disk.
 
-    ``before_recovery`` gets the core's key once its lock is taken and before anything is cut off.
+    ``before_recovery`` gets the core's key once its lock is taken and before anything is cut off. What
+    ``record`` has of a process that was killed is taken over as if it was appended now.
 
     Raises `StoreLocked`, `DamagedStore`, and `InvalidKey` when another core is stored here or none and no key is given.
     """
@@ -122,7 +129,7 @@ def open_files(
         claimed = tree_length(files.bitfield.has_node, files.bitfield.tree_end())
         _start_file(directory, "tree", tree.file, NODE_BYTES, core_format.hash_algorithm, claimed)
         _start_file(directory, "signatures", signatures.file, SIGNATURE_BYTES, core_format.signature_algorithm, claimed)
-        _recover(files, claimed)
+        _recover(files, claimed, record)
         on_failure.pop_all()
     return files
 
@@ -228,7 +235,7 @@ def _load_bitfield(files: CoreFiles) -> None:
             files.bitfield.load((offset - HEADER_BYTES + at) // page_bytes, data[at : at + page_bytes])
 
 
-def _recover(files: CoreFiles, claimed: int) -> None:
+def _recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
     """Set length and roots to the last consistent ones, and clear what is beyond."""
     signed = _signed_beyond(files, claimed) if files.secret_key is not None else None
     if signed is not None:
@@ -240,32 +247,25 @@ def _recover(files: CoreFiles, claimed: int) -> None:
         log.warning(
             "core %s: opened at length %d, not %d: what came later was cut off", short(files.key), length, claimed
         )
-    files.length, files.roots = length, roots
+    files.length = files.durable_length = length
+    files.roots = roots
     byte_length = sum(root.size for root in roots)
     if length and files.bitfield.get(length - 1) and files.data.file.size() < byte_length:
         raise DamagedStore(
             f"{files.data.name} is cut short: {files.data.file.size()} bytes, where it has {byte_length}"
         )
-    spanning = list(_spanning(length))
+    spanning = _spanning(length)
     dirty = files.bitfield.cut(length)
     dirty = files.bitfield.clear_nodes(spanning) or dirty
-    cut = [
-        (files.tree.file, HEADER_BYTES + NODE_BYTES * max(0, 2 * length - 1)),
-        (files.signatures.file, HEADER_BYTES + SIGNATURE_BYTES * length),
-        (files.data.file, byte_length),
-    ]
     if dirty:
         files.write_pages(files.bitfield.take_dirty(files.page_bytes))
         files.bitfield_file.sync()
-    for file, end in cut:
-        if file.size() > end:
-            file.truncate(end)
-            file.sync()
-    for tree_index in spanning:
-        if files.tree.file.size() > HEADER_BYTES + NODE_BYTES * tree_index:
-            files.tree.file.write(HEADER_BYTES + NODE_BYTES * tree_index, bytes(NODE_BYTES))
     if files.secret_key is not None:
         _take_over_torn(files)
+        head = None if record is None else record.read()
+        if head is not None and head.length > length:
+            _take_over_recorded(files, head)
+    _cut_off(files)
 
 
 def _take_over_torn(files: CoreFiles) -> None:
@@ -301,6 +301,36 @@ def _first_in_sector(index: int, page_bytes: int) -> int:
     page = HEADER_BYTES + index // PAGE_BLOCKS * page_bytes
     sector = (page + index % PAGE_BLOCKS // 8) // _SECTOR_BYTES * _SECTOR_BYTES
     return index // PAGE_BLOCKS * PAGE_BLOCKS + 8 * max(0, sector - page)
+
+
+def _take_over_recorded(files: CoreFiles, head: RecordedHead) -> None:
+    """Extend a core by what a process that was killed had appended; none of it is made durable here.
+
+    It may name blocks of another core, which have to be on the disk before.
+    """
+    growth = growth_of(files, files.length, files.roots, head)
+    if growth is not None:
+        growth.write(files.tree)
+        growth.note_in(files.bitfield)
+        files.length, files.roots, files.recovered = growth.end, growth.roots, head
+
+
+def _cut_off(files: CoreFiles) -> None:
+    """Clear what the files have beyond the core's length."""
+    length, spanning = files.length, _spanning(files.length)
+    byte_length = sum(root.size for root in files.roots)
+    cut = [
+        (files.tree.file, HEADER_BYTES + NODE_BYTES * max(0, 2 * length - 1)),
+        (files.signatures.file, HEADER_BYTES + SIGNATURE_BYTES * length),
+        (files.data.file, byte_length),
+    ]
+    for file, end in cut:
+        if file.size() > end:
+            file.truncate(end)
+            file.sync()
+    for tree_index in spanning:
+        if files.tree.file.size() > HEADER_BYTES + NODE_BYTES * tree_index:
+            files.tree.file.write(HEADER_BYTES + NODE_BYTES * tree_index, bytes(NODE_BYTES))
 
 
 def _spanning(length: int) -> list[int]:

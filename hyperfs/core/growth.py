@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperfs import flat_tree
+from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.format import CoreFormat, Hashes
 from hyperfs.core.proofs import TreeNode
-from hyperfs.core.sleep import NODE_BYTES
+from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, TreeFile
 
 _SMALL_BATCH = 24
 
@@ -36,6 +37,18 @@ class Growth:
             low = gap + 1
         ranges.append((low, end))
         return ranges
+
+    def write(self, tree: TreeFile) -> None:
+        """Write the nodes. Raises OSError."""
+        tree.write_nodes({node.index: node for node in self.left})
+        tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * self.start, self.region)
+
+    def note_in(self, bitfield: Bitfield) -> None:
+        """Note in ``bitfield`` that the blocks and all their nodes are here."""
+        for low, high in self.node_ranges():
+            bitfield.set_node_range(low, high)
+        bitfield.set_nodes([node.index for node in self.left])
+        bitfield.set_blocks(self.start, self.end)
 
 
 def grow(

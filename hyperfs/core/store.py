@@ -219,8 +219,11 @@ class Store:
                 record=HeadRecord(self._heads, directory.name, boot=self._boot),
                 keep_secret=False,
             )
-            if core.syncs_after is not None:
-                core.sync_after(await self.core(core.syncs_after))
+            with ExitStack() as on_failure:
+                on_failure.callback(core.let_go)
+                if core.syncs_after is not None:
+                    core.sync_after(await self.core(core.syncs_after))
+                on_failure.pop_all()
             core.have_flushed(partial(self._note_dirty, core), self.reserve)
             self._cores[key] = core
             return core

@@ -5,12 +5,14 @@ import random
 import pytest
 
 from hyperfs.core.core import Core
+from hyperfs.core.head_record import HeadRecord
 from hyperfs.errors import InvalidKey
 from hyperfs.storage import MemoryDirectory
 from tests.support.cores import KEYS, bring, reader, writer
-from tests.support.crashes import RecordingDirectory, Replay
+from tests.support.crashes import Operation, RecordingDirectory, Replay, folder_of
 
 SEEDS = range(6)
+THIS_BOOT, NEXT_BOOT = b"1" * 16, b"2" * 16
 
 
 def block(index: int) -> bytes:
@@ -131,6 +133,121 @@ async def test_a_crash_while_recovering_is_recovered_from(seed: int) -> None:
     for position in range(len(recovering.operations) + 1):
         again.advance(position)
         await check(again.lost_power(chance), durable, 400, set())
+
+
+def recorded(operations: list[Operation], *, left: MemoryDirectory | None = None) -> tuple[RecordingDirectory, ...]:
+    """Return the folder of a core and that of its record, which note what is done to them in one list."""
+    return tuple(
+        RecordingDirectory(folder_of(left, prefix).files if left else None, operations=operations, prefix=prefix)
+        for prefix in ("core/", "own/")
+    )
+
+
+async def opened_with_record(
+    folders: tuple[MemoryDirectory, ...], boot: bytes = THIS_BOOT, *, new: bool = False
+) -> Core:
+    directory, own = folders
+    return await Core.open(directory, key_pair=KEYS if new else None, record=HeadRecord(own, "head", boot=boot))
+
+
+async def appended(chance: random.Random, core: Core, operations: list[Operation]) -> list[tuple[int, int, int]]:
+    """Append and sync; return (position, length, durable length) whenever one of them was promised."""
+    promised = [(len(operations), core.length, core.durable_length)]
+    for _ in range(10):
+        count = chance.choice([1, 1, 2, 5, 30])
+        await core.append([block(index) for index in range(core.length, core.length + count)])
+        promised.append((len(operations), core.length, core.durable_length))
+        if chance.random() < 0.4:
+            await core.sync()
+            promised.append((len(operations), core.length, core.durable_length))
+    return promised
+
+
+async def check_recorded(left: MemoryDirectory, boot: bytes, least: int) -> None:
+    """Check that one crashed writer has the first ``least`` blocks, and that all it has is whole."""
+    core = await opened_with_record((folder_of(left, "core/"), folder_of(left, "own/")), boot)
+    assert core.length >= least
+    assert [core.get_local(index) for index in range(core.length)] == [block(index) for index in range(core.length)]
+    assert await core.audit() == []
+    await core.close()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_killed_writer_keeps_all_that_append_returned_for(seed: int) -> None:
+    chance = random.Random(400 + seed)
+    operations: list[Operation] = []
+    core = await opened_with_record(recorded(operations), new=True)
+    promised = await appended(chance, core, operations)
+    replay = Replay(operations)
+    for position in range(promised[0][0], len(operations) + 1):
+        replay.advance(position)
+        length = max(length for at, length, _ in promised if at <= position)
+        await check_recorded(replay.killed(), THIS_BOOT, length)
+
+
+@pytest.mark.parametrize("boot", [THIS_BOOT, NEXT_BOOT])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_record_promises_nothing_after_a_power_cut(seed: int, boot: bytes) -> None:
+    # In the same boot it is what a disk may look like that was pulled out: the record may be there and its blocks not.
+    chance = random.Random(500 + seed)
+    operations: list[Operation] = []
+    core = await opened_with_record(recorded(operations), new=True)
+    promised = await appended(chance, core, operations)
+    replay = Replay(operations)
+    for position in range(promised[0][0], len(operations) + 1):
+        replay.advance(position)
+        durable = max(durable for at, _, durable in promised if at <= position)
+        await check_recorded(replay.lost_power(chance), boot, durable)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_writer_that_was_killed_goes_on_and_is_killed_again(seed: int) -> None:
+    chance = random.Random(600 + seed)
+    operations: list[Operation] = []
+    core = await opened_with_record(recorded(operations), new=True)
+    await appended(chance, core, operations)
+    replay = Replay(operations)
+    replay.advance(len(operations) * chance.randrange(50, 100) // 100)
+    left = replay.killed()
+    again: list[Operation] = []
+    core = await opened_with_record(recorded(again, left=left))
+    promised = await appended(chance, core, again)
+    replay = Replay(again, left.files)
+    for position in range(len(again) + 1):
+        replay.advance(position)
+        length = max((length for at, length, _ in promised if at <= position), default=promised[0][1])
+        durable = max((durable for at, _, durable in promised if at <= position), default=0)
+        await check_recorded(replay.killed(), THIS_BOOT, length)
+        await check_recorded(replay.lost_power(chance), NEXT_BOOT, durable)
+
+
+async def test_what_was_taken_over_is_not_durable_before_it_is_synced() -> None:
+    operations: list[Operation] = []
+    core = await opened_with_record(recorded(operations), new=True)
+    await core.append([block(0)])
+    await core.sync()
+    await core.append([block(1), block(2)])
+    replay = Replay(operations)
+    replay.advance(len(operations))
+    left = replay.killed()
+    core = await opened_with_record((folder_of(left, "core/"), folder_of(left, "own/")))
+    assert (core.length, core.durable_length, core.dirty) == (3, 1, True)
+    await core.sync()
+    assert (core.durable_length, core.dirty) == (3, False)
+
+
+@pytest.mark.parametrize("file", ["tree", "data"])
+async def test_a_record_of_blocks_that_are_not_there_is_left_alone(file: str) -> None:
+    operations: list[Operation] = []
+    folders = recorded(operations)
+    core = await opened_with_record(folders, new=True)
+    await core.append([block(0)])
+    await core.sync()
+    size = len(folders[0].files[file].data)
+    await core.append([block(index) for index in range(1, 9)])
+    del folders[0].files[file].data[size + 20 :]
+    core.let_go()
+    assert (await opened_with_record(folders)).length == 1
 
 
 async def test_bits_of_our_blocks_that_a_power_cut_tore_off_are_set_again() -> None:

@@ -156,3 +156,51 @@ async def test_an_error_inside_comes_out_as_itself(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         async with open_store(tmp_path):
             raise KeyError
+
+
+def die(store: Store) -> None:
+    """Leave a store as the death of its process does: nothing is synced, and its locks are free."""
+    for core in store.opened():
+        core.let_go()
+    store._lock.release()
+
+
+async def test_what_append_returned_for_survives_the_process(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    core = await store.create_core()
+    await core.append([b"a", b"b"])
+    die(store)
+    async with await Store.open(tmp_path) as store:
+        found = await store.core(core.key)
+        assert [await found.get(index) for index in range(found.length)] == [b"a", b"b"]
+
+
+async def test_what_survived_the_process_is_synced_after_the_core_that_it_names(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    content, metadata = await store.create_core(), await store.create_core()
+    metadata.sync_after(content)
+    await content.append([b"content"])
+    await metadata.append([b"names it"])
+    die(store)
+    async with await Store.open(tmp_path) as store:
+        await (await store.core(metadata.key)).sync()
+        assert {core.key: core.durable_length for core in store.opened()} == {content.key: 1, metadata.key: 1}
+
+
+async def test_what_survived_the_process_becomes_durable_by_itself(tmp_path: Path, patient_clock: MockClock) -> None:
+    store = await Store.open(tmp_path)
+    core = await store.create_core()
+    await core.append([b"a"])
+    die(store)
+    durable = trio.Event()
+
+    class Listener:
+        def extended(self, *_: object) -> None: ...
+        def stored(self, *_: object) -> None: ...
+        def cleared(self, *_: object) -> None: ...
+        def durable(self, *_: object) -> None:
+            durable.set()
+
+    async with open_store(tmp_path) as store:
+        (await store.core(core.key)).add_listener(Listener())
+        await durable.wait()
