@@ -15,7 +15,8 @@ from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.lookup import find_prefix
 from hyperfs.trie.paths import DIGITS_PER_PART, PAST_END, Path
 
-_ASKED_AT_ONCE = 128
+LISTED_AT_ONCE = 128
+"""Names that are read, or asked for, before others have their turn."""
 
 
 class Child(NamedTuple):
@@ -64,27 +65,31 @@ async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:
     return await _fetched(Loader(trie.core, trie.cache), newest, seq, part_count)
 
 
-async def children(trie: Trie, path: str) -> AsyncGenerator[Child, None]:
-    """Yield each name in directory ``path`` once, in the trie's order.
+async def children(trie: Trie, path: str) -> AsyncGenerator[list[Child], None]:
+    """Yield each name in directory ``path`` once, in the trie's order, as many at a time as are here.
 
     Nodes of the names' own that are not here are brought many at a time: a far peer is not asked once for each.
     """
     part_count = path.count("/") + 2 if path else 1
     loader = Loader(trie.core, trie.cache)
+    walk = trie.iterate(path, recursive=False, gt=True)
     waiting: list[tuple[Node, int]] = []
-    async for newest in trie.iterate(path, recursive=False, gt=True):
-        seq = _own_seq(newest, part_count)
-        own = newest if seq == newest.seq else loader.find(seq) if seq else None
-        if not waiting and (own is not None or not seq):
-            yield Child(newest.parts[part_count - 1], newest, own and _checked(own, newest, part_count))
-            continue
-        waiting.append((newest, seq))
-        if len(waiting) == _ASKED_AT_ONCE:
-            for child in await _own_nodes(loader, waiting, part_count):
-                yield child
+    while nodes := await walk.next_batch(LISTED_AT_ONCE):
+        found: list[Child] = []
+        for newest in nodes:
+            seq = _own_seq(newest, part_count)
+            own = newest if seq == newest.seq else loader.find(seq) if seq else None
+            if waiting or (own is None and seq):
+                waiting.append((newest, seq))
+            else:
+                found.append(_child(newest, own, part_count))
+        if found:
+            yield found
+        if len(waiting) >= LISTED_AT_ONCE:
+            yield await _own_nodes(loader, waiting, part_count)
             waiting = []
-    for child in await _own_nodes(loader, waiting, part_count):
-        yield child
+    if waiting:
+        yield await _own_nodes(loader, waiting, part_count)
 
 
 async def _own_nodes(loader: Loader, waiting: list[tuple[Node, int]], part_count: int) -> list[Child]:
@@ -96,7 +101,7 @@ async def _own_nodes(loader: Loader, waiting: list[tuple[Node, int]], part_count
         own = newest if seq == newest.seq else None
         if own is None and seq:
             own = await _fetched(loader, newest, seq, part_count)
-        found.append(Child(newest.parts[part_count - 1], newest, own))
+        found.append(_child(newest, own, part_count))
     loader.unpin()
     return found
 
@@ -107,6 +112,12 @@ async def _fetched(loader: Loader, newest: Node, seq: int, part_count: int) -> N
         await loader.fetch((seq,))
         node = loader.node(seq)
     return _checked(node, newest, part_count)
+
+
+def _child(newest: Node, own: Node | None, part_count: int) -> Child:
+    if own is not None and own is not newest:
+        _checked(own, newest, part_count)
+    return Child(newest.parts[part_count - 1], newest, own)
 
 
 def _own_seq(newest: Node, part_count: int) -> int:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from hyperfs.drive.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """A file, directory or link of a drive.
+    """A file, directory or link of a drive. Never changed, as `Stat`.
 
     ``path`` is where it is in the snapshot that was asked, ``inner_path`` where it is in ``volume``, the snapshot of
     the drive that holds its node (another one than was asked when it lies in a mounted drive). ``seq`` is the block of

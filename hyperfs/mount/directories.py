@@ -6,21 +6,19 @@ one. The offset of an entry is its place in that list, so it stays right for as 
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 
 import pyfuse3
-import trio
 
+from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.errors import EncodingError
 from hyperfs.mount.attributes import LATEST_NS, Presenter, kind_of, lasting_seconds, size_of
 from hyperfs.mount.inodes import ROOT, InodeTable
-from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of, stat_of
 
 ROW = struct.Struct("<IIIQQQd")
 _NAME_AT = ROW.size
 _DOTS = 2
-_SLICE = 128
-"""Entries listed before others have their turn: what is here comes without yielding."""
 
 
 class Listing:
@@ -34,26 +32,25 @@ class Listing:
     async def read(
         cls, snapshot: Snapshot, path: str, presenter: Presenter, *, on_entry: Callable[[], None] | None = None
     ) -> "Listing":
-        """List ``path``, calling ``on_entry`` whenever another entry is known. Raises `PathError`, `BlockNotAvailable`.
+        """List ``path``, calling ``on_entry`` whenever more entries are known. Raises `PathError`, `BlockNotAvailable`.
 
         A long listing may take long to come from afar: what waits for it counts the time since the last entry.
         """
         rows: list[bytes] = []
-        pack = ROW.pack
-        async for entry in snapshot.list(path):
-            if on_entry is not None:
-                on_entry()
-            try:
-                stat = entry.stat
-            except EncodingError:
-                continue
-            mode, uid, gid = presenter.owner_and_mode(stat)
-            mtime, ctime = min(mtime_of(stat), LATEST_NS), min(stat.ctime * MILLISECOND_NS, LATEST_NS)
-            values = pack(mode, uid, gid, size_of(stat), mtime, ctime, lasting_seconds(entry))
-            rows.append(values + entry.name.encode())
-            if len(rows) % _SLICE == 0:
-                await trio.lowlevel.checkpoint()
+        async with aclosing(snapshot.list_batches(path)) as batches:
+            async for entries in batches:
+                if on_entry is not None and entries:
+                    on_entry()
+                rows += [row_of(entry, presenter) for entry in entries]
         return cls(snapshot, rows)
+
+
+def row_of(entry: Entry, presenter: Presenter) -> bytes:
+    """Return the row of what lies in a drive."""
+    stat = stat_of(entry)
+    mode, uid, gid = presenter.owner_and_mode(stat)
+    mtime, ctime = min(mtime_of(stat), LATEST_NS), min(stat.ctime * MILLISECOND_NS, LATEST_NS)
+    return ROW.pack(mode, uid, gid, size_of(stat), mtime, ctime, lasting_seconds(entry)) + entry.name.encode()
 
 
 class OpenDirectory:

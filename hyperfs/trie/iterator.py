@@ -145,7 +145,7 @@ class NodeIterator:
 
     async def next_batch(self, limit: int) -> list[Node]:
         """Return the next nodes, at most ``limit`` and at least one, or none at the end. Lets other tasks run."""
-        if self._fetches or self._batch > _FIRST_BATCH:
+        if self._stack and (self._yielded or self._fetches):
             await trio.lowlevel.checkpoint()
         while True:
             try:

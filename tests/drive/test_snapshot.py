@@ -5,10 +5,12 @@ import logging
 import stat as st
 
 import pytest
+import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive import names
 from hyperfs.drive.changes import changes
+from hyperfs.drive.descent import LISTED_AT_ONCE
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
@@ -310,6 +312,35 @@ async def test_a_listing_is_remembered_across_versions_that_do_not_touch_it(capl
     snapshot = own.drive.snapshot()
     newest = (await snapshot.stat("a/b")).seq
     assert snapshot.volume.pool.directories.get(own.drive.key, "a", newest) is not None
+
+
+@pytest.mark.parametrize("times_listed_before", [0, 1])
+async def test_a_listing_comes_many_entries_at_a_time(times_listed_before: int) -> None:
+    own = await drive_of(*[f"d/{n}" for n in range(LISTED_AT_ONCE + 1)])
+    snapshot = own.drive.snapshot()
+    for _ in range(times_listed_before):
+        await names_in(snapshot, "d")
+    sizes = [len(entries) async for entries in snapshot.list_batches("d") if entries]
+    assert sizes == [LISTED_AT_ONCE, 1]
+
+
+@pytest.mark.parametrize("times_listed_before", [0, 1])
+async def test_others_have_their_turn_during_a_long_listing(times_listed_before: int) -> None:
+    own = await drive_of(*[f"d/{n}" for n in range(4 * LISTED_AT_ONCE)])
+    snapshot = own.drive.snapshot()
+    for _ in range(times_listed_before):
+        await names_in(snapshot, "d")
+    listed: list[str] = []
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(len(listed))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        async for entries in snapshot.list_batches("d"):
+            listed += [entry.name for entry in entries]
+    assert seen[0] < len(listed)
 
 
 async def test_a_far_listing_does_not_ask_for_each_child() -> None:
