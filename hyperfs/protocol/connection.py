@@ -130,7 +130,9 @@ class Connection:
             if self._decrypt is None:
                 data = self._receive_handshake(data, events)
             if self._decrypt is not None and len(data):
-                self._decrypt.apply(data, self._reader.space(len(data)))
+                space = self._reader.space(len(data))
+                space[:] = data
+                self._decrypt.apply(space)
                 for number, message_type, body in self._reader.frames():
                     self._receive_frame(number, message_type, body, events)
             return events

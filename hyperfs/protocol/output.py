@@ -42,7 +42,7 @@ class Output:
         if self._cipher is not None and self._parts:
             sealed = bytearray().join(self._parts)
             self._parts.clear()
-            self._cipher.apply(sealed, sealed)
+            self._cipher.apply(sealed)
             taken = taken + sealed if taken else sealed
         self.size -= len(taken)
         return taken

@@ -71,7 +71,7 @@ class RawPeer:
     def encrypt(self, data: bytes) -> bytes:
         """Return ``data`` as it goes over the wire next."""
         sealed = bytearray(data)
-        self._sending.apply(sealed, sealed)
+        self._sending.apply(sealed)
         return bytes(sealed)
 
     def send(self, data: bytes) -> list[Event]:
@@ -92,7 +92,9 @@ class RawPeer:
         """Return the frames that the connection has written: (channel number, type, body)."""
         sealed = self.connection.take_output()
         if sealed:
-            self._receiving.apply(sealed, self._reader.space(len(sealed)))
+            space = self._reader.space(len(sealed))
+            space[:] = sealed
+            self._receiving.apply(space)
         return [(number, message_type, bytes(body)) for number, message_type, body in self._reader.frames()]
 
 
