@@ -226,8 +226,8 @@ async def run_import(
     """Do what ``plan`` says, in commits of `OPERATIONS_IN_A_COMMIT` nodes or of whole files of `BYTES_IN_A_COMMIT`.
 
     An import that is interrupted goes on, at the next one, after its last commit. Raises `ConflictingLength` when
-    somebody else wrote to the drive since the plan was made; what was committed stays. When it returns, all of it is on
-    disk: its commits need not wait for that one by one.
+    somebody else wrote to the drive since the plan was made; what was committed stays. Like its commits it does not
+    wait for the disk: `Committer.sync` does.
     """
     run = _Importing(plan, committer, on_progress, clock)
     if plan.is_empty:
@@ -240,7 +240,6 @@ async def run_import(
         for key in plan.deletions:
             await run.add(Delete(key))
         await run.commit()
-    await committer.sync()
     return run.result()
 
 
