@@ -59,7 +59,7 @@ async def serve(store: str, key: str, mountpoint: str) -> None:
 
     async with open_store(store) as opened:
         drive = await Drive.open(opened, bytes.fromhex(key), cache=NodeCache(NODE_CACHE_BYTES))
-        await run_mount(drive, mountpoint, on_ready=lambda: print(_READY, flush=True))
+        await run_mount(drive, mountpoint, on_ready=lambda _: print(_READY, flush=True))
 
 
 @contextmanager

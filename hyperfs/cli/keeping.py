@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Free the space of files that only old versions of a drive show.
 
-    What the newest version shows is always kept, and so is what is mounted now; drives mounted inside are not touched.
+    What the newest version shows is always kept, and so is what is mounted or open now; drives mounted inside are not
+    touched.
     The versions themselves stay, with their listings; files of which the content went cannot be read any more.
 
     Of a drive of yours that is for good, unless somebody has a copy. Of somebody else's, peers can bring it again.
@@ -58,7 +59,9 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
         drive = await open_drive(client, common, address)
         mounted = [mount["version"] for mount in await client.mounts() if mount["key"] == drive.key.hex()]
         also = [version for version in mounted if version is not None]
-        plan = await plan_prune(drive.snapshot(), wanted, now=time.time_ns() // 1_000_000, also=also)
+        in_use = await client.blocks_in_use((await drive.content()).key)
+        now = time.time_ns() // 1_000_000
+        plan = await plan_prune(drive.snapshot(), wanted, now=now, also=also, in_use=in_use)
         ours = drive.metadata.writable
         if not common.json:
             for line in _plan_lines(plan, ours=ours):

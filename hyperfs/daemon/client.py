@@ -31,6 +31,9 @@ LEAST_ANSWER_SECONDS: Final = 2.0
 """A daemon gets this long for its first words, however little patience a command has with peers."""
 _RANGES_AT_ONCE: Final = 4096
 
+BlocksInUse = Callable[[bytes], Iterable[range]]
+"""Tells which blocks of a core the files that are open in this process lie in."""
+
 
 class Start(Enum):
     """What to do when no daemon runs."""
@@ -53,6 +56,7 @@ class DaemonClient:
         self._link = Link(self._noticed)
         self._views: dict[bytes, CoreView] = {}
         self._opening: dict[bytes, trio.Lock] = {}
+        self.uses: BlocksInUse = _none_in_use
 
     @property
     def connected(self) -> bool:
@@ -183,6 +187,13 @@ class DaemonClient:
             part = [(blocks.start, blocks.stop) for blocks in ranges[start : start + _RANGES_AT_ONCE]]
             await self.request("content.clear", key=key, ranges=part, expected_version=expected_version)
 
+    async def blocks_in_use(self, content_key: bytes) -> list[range]:
+        """Return which blocks of a content core the files lie in that programs have open in mounts of this store.
+
+        Raises `DaemonError` when a mount does not tell.
+        """
+        return [range(start, stop) for start, stop in await self.request("content.in_use", key=content_key)]
+
     async def standing(self, key: bytes) -> list[dict[str, Any]]:
         """Return what is known of the cores of drive ``key`` from elsewhere: which are behind, or forked."""
         return list(await self.request("drive.standing", key=key, repeatable=True))
@@ -282,6 +293,10 @@ class DaemonClient:
     def _noticed(self, notice: Notice) -> None:
         if notice.name == "head":
             self._apply_head(notice.arguments)
+        elif notice.name == "in_use?":
+            key, question = notice.arguments["key"], notice.arguments["question"]
+            ranges = [(blocks.start, blocks.stop) for blocks in self.uses(key)]
+            self.send("mount.uses", question=question, ranges=ranges)
         else:
             _log.debug("the daemon told of %s, which this version does not know", notice.name)
 
@@ -289,6 +304,10 @@ class DaemonClient:
         view = self._views.get(head["key"])
         if view is not None and head["length"] > view.length:
             view.extended(head["length"], head["byte_length"])
+
+
+def _none_in_use(key: bytes) -> Iterable[range]:
+    return ()
 
 
 @asynccontextmanager

@@ -70,6 +70,17 @@ async def content_clear(session: Session, arguments: Arguments) -> None:
     await daemon.store.reserve.make() if daemon.store.reserve.wanted else None
 
 
+async def content_in_use(session: Session, arguments: Arguments) -> list[tuple[int, int]]:
+    """Return which blocks of a content core the files that are open in mounts lie in."""
+    return await session.daemon.readers.blocks_in_use(arguments["key"])
+
+
+async def mount_uses(session: Session, arguments: Arguments) -> None:
+    """From a mount's process: what it was asked by `content_in_use`."""
+    if session.mount_id is not None:
+        session.daemon.readers.answered(arguments["question"], session.mount_id, arguments["ranges"])
+
+
 async def drive_standing(session: Session, arguments: Arguments) -> list[dict[str, Any]]:
     """Return what is known of a drive's cores from elsewhere."""
     return standings(await _cores(session, arguments["key"]))
@@ -137,9 +148,11 @@ METHODS: Mapping[str, Handler] = {
     "cache.limit": cache_limit,
     "cache.show": cache_show,
     "content.clear": content_clear,
+    "content.in_use": content_in_use,
     "drive.accept_fork": drive_accept_fork,
     "drive.adopt": drive_adopt,
     "drive.lead": drive_lead,
     "drive.secrets": drive_secrets,
     "drive.standing": drive_standing,
+    "mount.uses": mount_uses,
 }

@@ -239,6 +239,7 @@ async def mount_attach(session: Session, arguments: Arguments) -> dict[str, Any]
     """From a mount's process: it serves this mount. Returns what to mount."""
     record = session.daemon.supervisor.attached(arguments["id"], arguments["pid"])
     session.mount_id = record.id
+    session.daemon.readers.attached(record.id, session.tell)
     return {
         "key": bytes.fromhex(record.key),
         "version": record.version,

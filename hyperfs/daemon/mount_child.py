@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from hyperfs.daemon.client import DaemonClient, Start, connect
+from hyperfs.daemon.client import BlocksInUse, DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import to_wire
 from hyperfs.daemon.locks import LockFile
@@ -111,10 +111,11 @@ class _Child:
                 except (DaemonError, UsageError) as error:
                     _log.info("%s", error)
 
-            def ready() -> None:
+            def ready(uses: BlocksInUse) -> None:
                 self._ready = True
                 nursery.start_soon(say_ready)
 
+                client.uses = uses
             ending = await run_mount(drive, mountpoint, MountOptions(**chosen), writing=writing, on_ready=ready)
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED

@@ -24,6 +24,7 @@ from hyperfs.daemon.methods import METHODS
 from hyperfs.daemon.peers import PeerBook
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.process import Announcement, write_announcement
+from hyperfs.daemon.readers import Readers
 from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.daemon.serving import Serving
 from hyperfs.daemon.session import Session
@@ -62,6 +63,7 @@ class Daemon:
         self.cache = Cache(store, self.registry)
         self.serving = Serving(self.registry, nursery)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
+        self.readers = Readers(self.supervisor)
         self._writing = User(writes=True)
         self._committers: dict[bytes, LocalCommitter] = {}
         self._opening: dict[bytes, trio.Lock] = {}

@@ -90,6 +90,10 @@ class Session:
         """Answer request ``id``. For a handler whose work goes on afterwards."""
         self._post(Reply(id, result))
 
+    def tell(self, notice: Notice) -> None:
+        """Tell the client something unasked."""
+        self._post(notice)
+
     def fail(self, id: int, error: Exception) -> None:
         """Answer request ``id`` with what went wrong."""
         if not isinstance(error, HyperfsError | OSError):

@@ -70,11 +70,13 @@ class PrunePlan:
         return self.version - sum(map(len, self.kept))
 
 
-async def plan_prune(newest: Snapshot, keep: Keep, *, now: int, also: Iterable[int] = ()) -> PrunePlan:
+async def plan_prune(
+    newest: Snapshot, keep: Keep, *, now: int, also: Iterable[int] = (), in_use: Iterable[range] = ()
+) -> PrunePlan:
     """Return what a drive at its ``newest`` version can do without. ``now`` is in milliseconds since 1970.
 
-    ``also`` are further versions to keep. Drives mounted inside are not looked at. Raises `BlockNotAvailable` when
-    metadata is missing here and no peer brings it.
+    ``also`` are further versions to keep, ``in_use`` further blocks of the content. Drives mounted inside are not
+    looked at. Raises `BlockNotAvailable` when metadata is missing here and no peer brings it.
     """
     content = await newest.volume.content()
     if content.length > MAX_BLOCKS:
@@ -82,6 +84,8 @@ async def plan_prune(newest: Snapshot, keep: Keep, *, now: int, also: Iterable[i
     kept = await _kept_versions(newest, keep, now, also)
     wanted = _Marks(content.length)
     await _mark_kept(newest.trie, kept, wanted)
+    for run in in_use:
+        bits.set_range(wanted.bitmap, run.start, min(run.stop, content.length))
     if newest.volume.metadata.writable:
         named = _Marks(content.length)
         files, byte_count = await _name_lost(newest.trie, content, wanted, named)

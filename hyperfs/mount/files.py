@@ -6,7 +6,7 @@ path is gone or no longer a file, it stays with the last version that there was.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import trio
 
@@ -87,6 +87,12 @@ class OpenFiles:
         """Return ``size`` bytes from ``position``, fewer only at the end of the file.
 
         Raises `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
+    def blocks_in_use(self, key: bytes, *, without: Container[int] = ()) -> Iterator[range]:
+        """Yield the blocks of core ``key`` that open files lie in, but for the inodes ``without``."""
+        for handle in self._handles.values():
+            if handle.file.core.key == key and handle.number not in without:
+                yield handle.file.run.blocks
+
         """
         file = handle.file
         if position >= file.size:

@@ -7,7 +7,7 @@ that is the head no longer, the kernel may not keep. Whatever changes the drive 
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyfuse3
@@ -61,6 +61,10 @@ class DriveOperations(pyfuse3.Operations):
         self._recent_of = self.snapshot
 
     @answers_errors
+    def blocks_in_use(self, key: bytes) -> Iterator[range]:
+        """Yield the blocks of core ``key`` that open files lie in, also those that the drive has no more."""
+        return self.files.blocks_in_use(key)
+
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Find a name; that it is absent is an answer too, which the kernel remembers."""
         if len(name) > names.MAX_NAME_BYTES:

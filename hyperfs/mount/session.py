@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 import pyfuse3
@@ -32,6 +32,10 @@ READY_SECONDS = 20.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+BlocksInUse = Callable[[bytes], Iterable[range]]
+"""Tells which blocks of a core open files lie in."""
+
+
 class Ending(Enum):
     """Who ended a mount."""
 
@@ -47,13 +51,14 @@ async def run_mount(
     options: MountOptions | None = None,
     *,
     writing: Writing | None = None,
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[BlocksInUse], None] | None = None,
 ) -> Ending:
     """Show ``drive`` at ``mountpoint``; return once it is unmounted, and say by whom.
 
     There can be one in a process at a time. With ``writing`` it may be changed: what an earlier process staged is
     staged again before it is mounted, and what is staged is committed after it was unmounted; if that fails it stays
-    staged, and the log says why. ``on_ready`` is called once the folder answers. Cancelling it, or, when it
+    staged, and the log says why. ``on_ready`` is called once the folder answers, with what tells which blocks of a
+    core open files lie in. Cancelling it, or, when it
     runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is still inside); after a signal
     it returns.
 
@@ -79,7 +84,7 @@ async def _serve(
     path: str,
     options: MountOptions,
     staged: Staged | None,
-    on_ready: Callable[[], None] | None,
+    on_ready: Callable[[BlocksInUse], None] | None,
 ) -> Ending:
     async with trio.open_nursery() as nursery:
         if staged is None:
@@ -98,7 +103,7 @@ async def _serve(
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
-                    on_ready()
+                    on_ready(operations.blocks_in_use)
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):

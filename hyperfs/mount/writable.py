@@ -9,6 +9,7 @@ import errno
 import os
 import stat as st
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import partial
 
 import pyfuse3
@@ -70,6 +71,16 @@ class WritableOperations(DriveOperations):
         """Note that a file has another run now, with the bytes that the kernel has pages of."""
         if number in self.inodes and self.inodes[number].content != NO_CONTENT:
             self.inodes.set_content(number, content_number(self.drive.key, stat))
+
+    def blocks_in_use(self, key: bytes) -> Iterator[range]:
+        """Yield the blocks of core ``key`` that open files lie in, and those below what is staged."""
+        contents = {number: node.content for number, node in self.workspace.tree.nodes.items() if node.content}
+        yield from self.files.blocks_in_use(key, without=contents)
+        for content in contents.values():
+            frozen = content.frozen
+            below = content.below if frozen is None else frozen.below
+            if isinstance(below, OpenFile) and below.core.key == key:
+                yield below.run.blocks
 
     # Looking
 

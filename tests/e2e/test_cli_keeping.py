@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.commands import Hyperfs, hyperfs_in
+from ..support.commands import Hyperfs, eventually, hyperfs_in
 
 MIB = 1 << 20
 
@@ -111,6 +111,42 @@ def test_what_was_pruned_under_a_mount_fails_and_the_rest_stays(own: Hyperfs, pr
         (tmp_path / "mounted/going").read_bytes()
     assert len((tmp_path / "mounted/kept").read_bytes()) == MIB
     assert "pruned from this store" in own.log
+
+
+@pytest.mark.parametrize("options", [[], ["--read-only"]], ids=["writable", "read-only"])
+def test_prune_keeps_what_a_program_has_open(own: Hyperfs, folder: Path, tmp_path: Path, options: list[str]) -> None:
+    key = own.imported(folder)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    own("mount", key, mounted, *options)
+    with open(mounted / "going", "rb", buffering=0) as opened:
+        began = opened.read(MIB)
+        going = (folder / "going").read_bytes()
+        (folder / "going").unlink()
+        own("import", "--delete", folder, key)
+        eventually(lambda: not (mounted / "going").exists())
+        assert own.json("prune", key, "--keep", "1", "--yes")["cleared"] is False
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert began + opened.read() == going
+    assert own.json("prune", key, "--keep", "1", "--yes")["bytes"] == 3 * MIB
+
+
+def test_prune_keeps_what_is_below_what_is_staged(own: Hyperfs, folder: Path, tmp_path: Path) -> None:
+    key = own.imported(folder)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    own("mount", key, mounted, "--flush-interval", "600")
+    expected = (folder / "changing").read_bytes()[:-1] + b"!"
+    with open(mounted / "changing", "r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"!")
+        opened.flush()
+        change(folder)
+        own("import", "--delete", folder, key)
+        eventually(lambda: not (mounted / "going").exists())
+        own("prune", key, "--keep", "1", "--yes")
+    own("umount", mounted)
+    assert own.run("cat", key, "changing").stdout == expected
 
 
 def test_what_was_pruned_says_so_when_it_is_read(own: Hyperfs, pruned: str) -> None:

@@ -19,7 +19,7 @@ from hyperfs.mount.session import run_mount
 
 async def main(store, key, mountpoint):
     async with open_store(store) as opened:
-        await run_mount(await opened.drive(key), mountpoint, on_ready=lambda: print("ready", flush=True))
+        await run_mount(await opened.drive(key), mountpoint, on_ready=lambda _: print("ready", flush=True))
 
 trio.run(main, *sys.argv[1:])
 """

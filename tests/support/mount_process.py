@@ -91,7 +91,7 @@ async def main(mountpoint: str, options: dict[str, Any], prepare: str, version: 
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            await session.run_mount(drive, mountpoint, MountOptions(**options), on_ready=lambda: answer("ready"))
+            await session.run_mount(drive, mountpoint, MountOptions(**options), on_ready=lambda _: answer("ready"))
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(serve)
