@@ -20,6 +20,7 @@ import trio
 from hyperfs.core.store import open_store
 
 from ..support.commands import ROOT, Hyperfs, eventually, hyperfs_in
+from ..support.disks import small_disk
 
 NOWHERE = "ab" * 32
 
@@ -248,20 +249,14 @@ def test_a_folder_in_use_is_unmounted_only_when_asked_to(shared: Hyperfs, key: s
 
 
 def test_a_full_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
     (tmp_path / "a").mkdir()
     (tmp_path / "a/file").write_text("content")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/big").write_bytes(os.urandom(6_000_000))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], check=True)
-    try:
-        with hyperfs_in(small) as hyperfs:
-            key = hyperfs.imported(tmp_path / "a")
-            assert "No space left on device" in hyperfs.fails("import", tmp_path / "b")
-            assert hyperfs("cat", key, "file") == "content"
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
+    with small_disk(tmp_path / "small", 4) as small, hyperfs_in(small) as hyperfs:
+        key = hyperfs.imported(tmp_path / "a")
+        assert "No space left on device" in hyperfs.fails("import", tmp_path / "b")
+        assert hyperfs("cat", key, "file") == "content"
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/dev/null", "/dev/null/below"])

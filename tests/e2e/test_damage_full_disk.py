@@ -11,6 +11,7 @@ import trio
 from hyperfs.core.store import open_store
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in
+from ..support.disks import fill, small_disk
 from ..support.patterns import pattern
 
 BIG = 9_000_000
@@ -29,22 +30,22 @@ class Small:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Small]:
-    source, folder, disk = (tmp_path / name for name in ("source", "mnt", "disk"))
-    for directory in (source, folder, disk):
+    source, folder = tmp_path / "source", tmp_path / "mnt"
+    for directory in (source, folder):
         directory.mkdir()
     (source / "small").write_bytes(pattern("small", 100_000))
     (source / "big").write_bytes(pattern("big", BIG))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=True)
-    try:
-        with hyperfs_in(tmp_path, "writer") as writer, hyperfs_in(disk) as reader:
-            key = writer.imported(source)
-            (address,) = writer.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
-            reader("mount", key, folder, "--peer", address, "--timeout", "5")
-            assert (folder / "small").read_bytes() == pattern("small", 100_000)
-            yield Small(reader, key, address, folder, disk)
-            reader("stop")
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    with (
+        small_disk(tmp_path / "disk", 4) as disk,
+        hyperfs_in(tmp_path, "writer") as writer,
+        hyperfs_in(disk) as reader,
+    ):
+        key = writer.imported(source)
+        (address,) = writer.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
+        reader("mount", key, folder, "--peer", address, "--timeout", "5")
+        assert (folder / "small").read_bytes() == pattern("small", 100_000)
+        yield Small(reader, key, address, folder, disk)
+        reader("stop")
 
 
 def read_big(small: Small) -> bytes:
@@ -81,21 +82,11 @@ def test_once_there_is_space_reading_goes_on(small: Small) -> None:
     with pytest.raises(OSError, match=r"error|space"):
         read_big(small)
     subprocess.run(["mount", "-o", "remount,size=40m", small.disk], check=True)
-    eventually(lambda: readable(small), seconds=60)
+    eventually(lambda: readable(small))
     assert read_big(small) == pattern("big", BIG)
     small.reader("umount", small.folder)
     small.reader("stop")
     assert trio.run(audit, small.reader.store) == [[], []]
-
-
-def fill(disk: Path) -> None:
-    """Take all that is left."""
-    with (disk / "filler").open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
 
 
 def readable(small: Small) -> bool:

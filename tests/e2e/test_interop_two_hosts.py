@@ -63,7 +63,7 @@ def test_while_the_cable_is_cut_what_is_here_is_read_and_the_rest_is_an_error(ap
         assert "missing: block" in line
     finally:
         apart.near.mend()
-    eventually(lambda: readable(apart.folder / "while-cut"), seconds=60)
+    eventually(lambda: readable(apart.folder / "while-cut"))
     assert (apart.folder / "while-cut").read_bytes() == pattern("while-cut", 1_000_000)
 
 
@@ -73,7 +73,7 @@ def test_once_the_cable_is_back_new_versions_are_followed(apart: Apart) -> None:
     apart.server("import", apart.source, apart.key)
     assert not (apart.folder / "new").exists()
     apart.near.mend()
-    eventually((apart.folder / "new").exists, seconds=60)
+    eventually((apart.folder / "new").exists)
     assert (apart.folder / "after").read_bytes() == pattern("after", 1_000_000)
 
 

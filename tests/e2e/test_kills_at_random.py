@@ -39,7 +39,7 @@ def audit(hyperfs: Hyperfs) -> dict[str, list[int]]:
 def kill_after(hyperfs: Hyperfs, more_bytes: int, *, amid: "subprocess.Popen[bytes]") -> None:
     """Kill the daemon once it has written so many more bytes, in the middle of the work of ``amid``."""
     goal = written_bytes(hyperfs) + more_bytes
-    eventually(lambda: amid.poll() is not None or written_bytes(hyperfs) >= goal, seconds=60)
+    eventually(lambda: amid.poll() is not None or written_bytes(hyperfs) >= goal)
     assert amid.poll() is None
     hyperfs.kill_daemon()
 
@@ -74,7 +74,7 @@ def test_a_writer_that_is_killed_again_and_again(pair: tuple[Hyperfs, Hyperfs], 
         assert audit(writer) == {}
     writer("import", folder, key)
     assert writer.json("import", "--checksum", folder, key)["version"] == writer.json("import", folder, key)["version"]
-    eventually(lambda: agrees(folder, mountpoint), seconds=60)
+    eventually(lambda: agrees(folder, mountpoint))
     assert "fork" not in reader.log
     for hyperfs in pair:
         assert "Traceback" not in hyperfs.log

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mounted, comes_true
+from tests.support.mounts import DEADLINE_SECONDS, Mounted, comes_true
 
 FILES = 300
 PREPARE = f"""
@@ -46,7 +46,7 @@ def readers(mount: Mounted, count: int) -> Iterator[list[subprocess.Popen[bytes]
     list(map(os.stat, paths))
     with subprocess.Popen([sys.executable, "-c", program, *paths], start_new_session=True) as process:
         try:
-            assert comes_true(lambda: mount.run(WAITING) >= count, within_seconds=30)
+            assert comes_true(lambda: mount.run(WAITING) >= count)
             yield [process]
         finally:
             mount.run("own.content.put_back()")
@@ -86,9 +86,9 @@ def test_a_reader_goes_on_when_the_blocks_come_in_time(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50) as mount:
         mount.run(TAKE_AWAY.format(1))
         with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE) as cat:
-            assert comes_true(lambda: mount.run(WAITING) > 0, within_seconds=10)
+            assert comes_true(lambda: mount.run(WAITING) > 0)
             mount.run("own.content.put_back()")
-            output, _ = cat.communicate(timeout=10)
+            output, _ = cat.communicate(timeout=DEADLINE_SECONDS)
         assert output == bytes(200_000)
 
 
@@ -96,7 +96,7 @@ def test_a_reader_that_is_killed_ends_at_once(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50) as mount:
         mount.run(TAKE_AWAY.format(1))
         with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE) as cat:
-            assert comes_true(lambda: mount.run(WAITING) > 0, within_seconds=10)
+            assert comes_true(lambda: mount.run(WAITING) > 0)
             cat.kill()
             assert cat.wait(5) == -signal.SIGKILL
 
@@ -105,7 +105,7 @@ def test_a_blocked_lookup_leaves_other_folders_alone(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50, lookup_timeout=50) as mount:
         mount.run(BLOCK_LOOKUPS)
         with subprocess.Popen(["stat", mount.path / "away/7"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stat:
-            assert comes_true(lambda: mount.run("return state['blocked']") > 0, within_seconds=10)
+            assert comes_true(lambda: mount.run("return state['blocked']") > 0)
             assert (mount.path / "here/3").read_bytes()[:1] == b"\x03"
             assert len(os.listdir(mount.path / "here")) == 50
             assert stat.poll() is None
@@ -128,7 +128,7 @@ def test_a_new_version_is_shown_while_readers_and_lookups_are_blocked(tmp_path: 
         with readers(mount, 20):
             mount.run(BLOCK_LOOKUPS)
             with subprocess.Popen(["stat", mount.path / "away/99"], stdout=subprocess.PIPE) as stat:
-                assert comes_true(lambda: mount.run("return state['blocked']") > 0, within_seconds=10)
+                assert comes_true(lambda: mount.run("return state['blocked']") > 0)
                 mount.run(
                     "async with own.writer.batch() as batch:\n"
                     " await batch.put_file('away/3', b'changed')\n"
@@ -145,7 +145,7 @@ def test_it_unmounts_while_readers_are_blocked(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50) as mount:
         mount.run(TAKE_AWAY.format(1))
         with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
-            assert comes_true(lambda: mount.run(WAITING) > 0, within_seconds=10)
+            assert comes_true(lambda: mount.run(WAITING) > 0)
             assert mount.terminate() == 0
             assert not mount.is_mounted()
             assert cat.wait(10) == 1
@@ -155,7 +155,7 @@ def test_killing_it_frees_who_waits_for_a_file_that_has_changed(tmp_path: Path) 
     with mounted(tmp_path, timeout=50) as mount:
         mount.run(TAKE_AWAY.format(1))
         with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cat:
-            assert comes_true(lambda: mount.run(WAITING) > 0, within_seconds=10)
+            assert comes_true(lambda: mount.run(WAITING) > 0)
             assert not (mount.path / "away/new").exists()
             mount.run("await own.writer.put_file('away/0', b'changed'); await own.writer.put_file('away/new', b'x')")
             assert comes_true((mount.path / "away/new").exists)

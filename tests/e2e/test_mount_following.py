@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mounted, comes_true
+from tests.support.mounts import DEADLINE_SECONDS, Mounted, comes_true
 
 PREPARE = """
 async with own.writer.batch() as batch:
@@ -118,7 +118,7 @@ def test_who_works_in_a_folder_that_changes_stays_in_it(mounted: Mounted) -> Non
         assert shell.stdout.readline() == b"in\n"
         mounted.run('await own.writer.put_file("folder/new", b"new")')
         assert comes_true((mounted.path / "folder/new").exists)
-        output, _ = shell.communicate(b"\n", timeout=10)
+        output, _ = shell.communicate(b"\n", timeout=DEADLINE_SECONDS)
     assert output.decode() == f"{mounted.path}/folder\nnew"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mounted, comes_true
+from tests.support.mounts import DEADLINE_SECONDS, Mounted, comes_true
 
 PREPARE = """
 await own.writer.put_file("folder/file", b"content")
@@ -49,7 +49,7 @@ def test_it_unmounts_though_somebody_is_inside(tmp_path: Path) -> None:
             assert shell.stdout.readline() == b"in\n"
             assert mounted.terminate() == 0
             assert not mounted.is_mounted()
-            shell.communicate(b"\n", timeout=10)
+            shell.communicate(b"\n", timeout=DEADLINE_SECONDS)
 
 
 def test_a_mount_left_dead_is_mounted_over(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mounted
+from tests.support.mounts import DEADLINE_SECONDS, Mounted
 
 LONG_NAME = "ö" * 127 + "x"
 PREPARE = """
@@ -51,7 +51,7 @@ def drive(mounted: Mounted) -> Path:
 
 
 def output(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
 
 
 def test_files_have_their_bytes(drive: Path) -> None:

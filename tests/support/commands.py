@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,18 +129,18 @@ def command_line(pid: int) -> bytes:
 
 def kill(pid: int) -> None:
     """Kill a process and wait until it is gone."""
-    _signal_and_wait(pid, signal.SIGKILL, 10)
+    assert _signal_and_wait(pid, signal.SIGKILL), f"process {pid} does not end"
 
 
 def end(pid: int) -> None:
     """Ask a process to end; kill it when it does not."""
-    if not _signal_and_wait(pid, signal.SIGTERM, 20):
+    if not _signal_and_wait(pid, signal.SIGTERM):
         kill(pid)
 
 
-def eventually(condition: Any, *, seconds: float = 20.0) -> None:
-    """Return once ``condition()`` holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
+def eventually(condition: Callable[[], Any]) -> None:
+    """Return once ``condition()`` holds; fail after a deadline that is there only to end what hangs."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass in time"
         select.select([], [], [], 0.02)
@@ -153,7 +153,7 @@ def mounted_below(directory: Path) -> list[str]:
     return [path for path in found if path.startswith(f"{directory}/")]
 
 
-def _signal_and_wait(pid: int, number: int, seconds: float) -> bool:
+def _signal_and_wait(pid: int, number: int) -> bool:
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
@@ -161,7 +161,7 @@ def _signal_and_wait(pid: int, number: int, seconds: float) -> bool:
     try:
         if not select.select([descriptor], [], [], 0)[0]:
             signal.pidfd_send_signal(descriptor, number)
-        return bool(select.select([descriptor], [], [], seconds)[0])
+        return bool(select.select([descriptor], [], [], DEADLINE_SECONDS)[0])
     except ProcessLookupError:
         return True
     finally:

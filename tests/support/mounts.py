@@ -11,12 +11,14 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60.0
+LIFETIME_SECONDS = 300.0
+"""After which a mount is ended in any case: more than all the tests that share one take on a busy machine."""
 
 
-def comes_true(condition: Callable[[], bool], *, within_seconds: float = DEADLINE_SECONDS) -> bool:
+def comes_true(condition: Callable[[], bool]) -> bool:
     """Tell whether ``condition`` comes to hold before the deadline, which is there only to end what hangs."""
     ended = threading.Event()
-    timer = threading.Timer(within_seconds, ended.set)
+    timer = threading.Timer(DEADLINE_SECONDS, ended.set)
     timer.start()
     try:
         while not condition():
@@ -49,7 +51,7 @@ class Mounted:
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
-        self._guard = threading.Timer(DEADLINE_SECONDS, self._end)
+        self._guard = threading.Timer(LIFETIME_SECONDS, self._end)
         self._guard.daemon = True
         self._guard.start()
         ready = self._answer()
