@@ -43,10 +43,12 @@ class Segment:
 
     def overwrite(self, place: int, data: bytes | memoryview) -> None:
         """Write ``data`` at a place."""
-        self.synced = False
-        written = os.pwrite(self.fd, data, place)
-        while written < len(data):
-            written += os.pwrite(self.fd, memoryview(data)[written:], place + written)
+        try:
+            written = os.pwrite(self.fd, data, place)
+            while written < len(data):
+                written += os.pwrite(self.fd, memoryview(data)[written:], place + written)
+        finally:
+            self.synced = False  # not before: a sync that begins meanwhile, in its thread, may not cover all of it
 
     def read(self, place: int, size: int) -> bytes:
         """Return ``size`` bytes. Raises `DamagedStore` when the file has lost them."""
