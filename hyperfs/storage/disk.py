@@ -17,7 +17,8 @@ _SCRATCH_BYTES = 1 << 20
 _MAX_VECTORS = 512
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
-_NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_RWF_DONTCACHE = 0x80
+_NO_SUCH_FLAG = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NO_PUNCH = {errno.EOPNOTSUPP, errno.ENOSYS}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,6 +32,7 @@ class DiskFile:
         self._descriptor = descriptor
         self._scratch = memoryview(bytearray(4096))
         self._flags = getattr(os, "RWF_NOWAIT", 0)
+        self._uncached_flags = _RWF_DONTCACHE
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """See `RandomAccessFile.read_nowait`."""
@@ -45,7 +47,7 @@ class DiskFile:
         except BlockingIOError:
             return None
         except OSError as error:
-            if not self._flags or error.errno not in _NO_NOWAIT:
+            if not self._flags or error.errno not in _NO_SUCH_FLAG:
                 raise
             # This file system cannot tell whether a read would wait: read plainly from now on.
             self._flags = 0
@@ -75,15 +77,25 @@ class DiskFile:
         while written < len(data):
             written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
 
-    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
+    def write_all(self, offset: int, parts: Sequence[bytes], *, cached: bool = True) -> None:
         """See `RandomAccessFile.write_all`."""
         for start in range(0, len(parts), _MAX_VECTORS):
             group = parts[start : start + _MAX_VECTORS]
             size = sum(map(len, group))
-            written = os.pwritev(self._descriptor, group, offset)
+            written = os.pwritev(self._descriptor, group, offset) if cached else self._write_uncached(offset, group)
             if written < size:
                 self.write(offset + written, b"".join(group)[written:])
             offset += size
+
+    def _write_uncached(self, offset: int, parts: Sequence[bytes]) -> int:
+        try:
+            return os.pwritev(self._descriptor, parts, offset, self._uncached_flags)
+        except OSError as error:
+            if not self._uncached_flags or error.errno not in _NO_SUCH_FLAG:
+                raise
+            # An older kernel, or a file system that always caches.
+            self._uncached_flags = 0
+            return os.pwritev(self._descriptor, parts, offset)
 
     def size(self) -> int:
         """See `RandomAccessFile.size`."""

@@ -47,6 +47,32 @@ def test_parts_are_written_one_after_another(directory: Directory) -> None:
     file.close()
 
 
+def test_parts_that_need_not_stay_in_memory_are_written_as_well(directory: Directory) -> None:
+    file = directory.open("a", create=True)
+    file.write_all(3, [b"x" * 5000, b"y" * 5000], cached=False)
+    assert file.read(3, 10_000) == b"x" * 5000 + b"y" * 5000
+    file.close()
+
+
+def test_where_everything_is_cached_parts_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, refused = os.pwritev, []
+
+    def without_flags(descriptor: int, parts: list[bytes], offset: int, flags: int = 0) -> int:
+        if flags:
+            refused.append(flags)
+            raise OSError(errno.EOPNOTSUPP, "not here")
+        return plain(descriptor, parts, offset)
+
+    monkeypatch.setattr(os, "pwritev", without_flags)
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    for offset in (0, 5000):
+        file.write_all(offset, [b"x" * 5000], cached=False)
+    assert (file.read(0, 10_000), len(refused)) == (b"x" * 10_000, 1)
+    file.close()
+
+
 def test_a_hole_reads_as_zeros_and_keeps_the_size(directory: Directory) -> None:
     file = directory.open("a", create=True)
     file.write(0, b"x" * 20_000)
