@@ -37,7 +37,7 @@ class MountTarget:
 class Stat:
     """The entry of one path. Sizes in bytes, times in milliseconds since 1970.
 
-    Never changed, and not frozen only because making one, as each entry of a listing does, then takes six times as long.
+    Never changed, and not frozen only because that makes making one six times as slow, and a listing makes many.
 
     A file's content is ``blocks`` blocks of the content core from block ``offset``; their bytes begin at byte
     ``byte_offset`` of that core and number ``size``. ``attributes`` are the extended attributes in the order of their

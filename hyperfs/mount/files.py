@@ -79,20 +79,24 @@ class OpenFiles:
         if not others:
             del self._by_number[closed.number]
 
+    def is_open(self, number: int) -> bool:
+        """Tell whether an inode has open handles."""
+        return number in self._by_number
+
     def of_inode(self, number: int) -> Iterator[Handle]:
         """Yield the open handles of an inode."""
         yield from self._by_number.get(number, ())
 
-    async def read(self, handle: Handle, position: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``position``, fewer only at the end of the file.
-
-        Raises `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
     def blocks_in_use(self, key: bytes, *, without: Container[int] = ()) -> Iterator[range]:
         """Yield the blocks of core ``key`` that open files lie in, but for the inodes ``without``."""
         for handle in self._handles.values():
             if handle.file.core.key == key and handle.number not in without:
                 yield handle.file.run.blocks
 
+    async def read(self, handle: Handle, position: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``position``, fewer only at the end of the file.
+
+        Raises `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
         """
         file = handle.file
         if position >= file.size:

@@ -16,13 +16,14 @@ import trio
 from hyperfs.drive import names
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
-from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import PathError
+from hyperfs.mount import pages
 from hyperfs.mount.attributes import LIVE_SECONDS, Presenter, content_of, kind_of, lasting_seconds
 from hyperfs.mount.directories import Listing, OpenDirectory
 from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.files import OpenFiles
-from hyperfs.mount.inodes import InodeTable
+from hyperfs.mount.inodes import NO_CONTENT, InodeTable
 from hyperfs.mount.options import MountOptions
 from hyperfs.mount.waiting import NOBODY, Waits
 
@@ -60,11 +61,11 @@ class DriveOperations(pyfuse3.Operations):
         self._recent: dict[bytes, Entry] = {}
         self._recent_of = self.snapshot
 
-    @answers_errors
     def blocks_in_use(self, key: bytes) -> Iterator[range]:
         """Yield the blocks of core ``key`` that open files lie in, also those that the drive has no more."""
         return self.files.blocks_in_use(key)
 
+    @answers_errors
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Find a name; that it is absent is an answer too, which the kernel remembers."""
         if len(name) > names.MAX_NAME_BYTES:
@@ -142,7 +143,7 @@ class DriveOperations(pyfuse3.Operations):
             with self.waits.limit(self._lookup_seconds, entry.path, busy=inode):
                 file = await snapshot.open(entry)
         content = content_of(entry, stat)
-        keep = self.inodes[inode].content == content
+        keep = self.inodes[inode].content == content or self._give_pages(inode, file)
         self.inodes.set_content(inode, content)
         return pyfuse3.FileInfo(fh=self.files.open(inode, file, entry.path), keep_cache=keep)
 
@@ -201,6 +202,11 @@ class DriveOperations(pyfuse3.Operations):
 
     create = mknod = mkdir = symlink = link = rename = unlink = rmdir = _REFUSED
     setattr = write = setxattr = removexattr = _REFUSED
+
+    def _give_pages(self, inode: int, file: OpenFile) -> bool:
+        """Give the kernel the bytes of a small file that it has none of and nobody has open; tell if it did."""
+        is_new = self.inodes[inode].content == NO_CONTENT and not self.files.is_open(inode)
+        return is_new and pages.give(inode, file)
 
     def _open_directory(self, inode: int, path: bytes) -> int:
         handle = self._next_directory

@@ -209,7 +209,7 @@ class WritableOperations(DriveOperations):
         file = self.snapshot.open_now(entry, stat)
         if file is None:
             return None
-        keep = self.inodes[inode].content != NO_CONTENT
+        keep = self.inodes[inode].content != NO_CONTENT or self._give_pages(inode, file)
         self.inodes.set_content(inode, content_number(self.drive.key, stat))
         handle = self.files.open(inode, file, entry.path)
         self._untouched[handle] = self.snapshot

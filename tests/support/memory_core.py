@@ -89,7 +89,10 @@ class MemoryCore:
         return b"".join(blocks)[: run.size][position : position + size]
 
     def read_now(self, run: Run, position: int, size: int) -> bytes | None:
-        return None
+        blocks = [block for index in run.blocks if (block := self.get_local(index)) is not None]
+        if len(blocks) < len(run.blocks) or sum(self._sizes[: run.blocks.start]) != run.byte_offset:
+            return None
+        return b"".join(blocks)[: run.size][position : position + size]
 
     async def ahead(self, run: Run, position: int, size: int) -> None:
         pass
