@@ -138,10 +138,9 @@ def test_sqlite_appends_a_few_times_its_size_at_most(drive: WritableMount, mode:
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
     database.close()
     after = drive.hyperfs.json("info", drive.key)["content"]["bytes"]
-    # The waits between two commits of it double, so a slow machine makes few more; one is for the last close. A
-    # write-ahead log is a file like any other: of 4 MB, whatever is in the database.
+    # The waits between two commits of it double, so a slow machine makes few more; one is for the last close.
     commits = 2 + math.ceil(math.log2(1 + (time.monotonic() - began) / 5))
-    assert after - before < commits * (size + (4_500_000 if mode == "wal" else 100_000))
+    assert after - before < commits * (size + 100_000)
 
 
 def test_an_editor_saves_by_renaming(drive: WritableMount) -> None:

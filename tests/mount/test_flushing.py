@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from hyperfs.mount.staging.flushing import SMALL_BYTES, Flusher
+from hyperfs.mount.staging.flushing import LONGEST_SECONDS, SMALL_BYTES, Flusher
 from hyperfs.mount.staging.recovery import recover
 from tests.support.workspaces import Paths
 
@@ -88,6 +88,33 @@ async def test_what_stands_beside_a_waiting_file_waits_with_it(tmp_path: Path, p
         again = await Paths.open(copy, paths.own)
         assert await again.tree() == await paths.tree()
         await trio.sleep(10)
+        assert await paths.drive_tree() == await paths.tree()
+
+
+async def test_a_database_waits_while_its_larger_log_is_open(tmp_path: Path, patient_clock: MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f.db", b"rows")
+        log = await paths.make("f.db-wal")
+        await hold_open(paths, "f.db-wal")
+        paths.workspace.write(log, 0, bytes(BIG))
+        await paths.put("other", b"other")
+        await trio.sleep(60)
+        assert await paths.drive_tree() == {"other": b"other"}
+        await paths.write("f.db", b"more rows")
+        await paths.unlink("f.db-wal")
+        paths.workspace.released(log)
+        await trio.sleep(2)
+        assert await paths.drive_tree() == {"f.db": b"more rows", "other": b"other"}
+        assert paths.own.content.byte_length == len(b"more rows" + b"other")
+
+
+async def test_a_log_that_stays_open_is_committed_in_the_end(tmp_path: Path, patient_clock: MockClock) -> None:
+    async with flushing(tmp_path) as paths:
+        await paths.put("f.db", b"rows")
+        log = await paths.make("f.db-wal")
+        await hold_open(paths, "f.db-wal")
+        paths.workspace.write(log, 0, bytes(BIG))
+        await trio.sleep(LONGEST_SECONDS + 2)
         assert await paths.drive_tree() == await paths.tree()
 
 

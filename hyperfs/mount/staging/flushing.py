@@ -4,8 +4,10 @@ The rules: soon after the last file that was being written is closed (`QUIET_SEC
 ``interval_seconds`` after the first change. Since the format keeps a file as one run, a file that was appended whole
 and is changed again comes next no sooner than after 1, 2, 4, … intervals, at most `LONGEST_SECONDS`; so a database that
 is written all day costs a few times its size, not its size every five seconds. What stands beside such a file under its
-name and a dash (``notes.db-wal``) waits with it, so that no version has one without the other. A file that rests for
-as long as it would have had to wait begins anew. Files of less than `SMALL_BYTES` never wait.
+name and a dash (``notes.db-wal``) waits with it, so that no version has one without the other. An open write-ahead log
+that is larger than its database would be most of each commit, and is gone when the database is closed: both wait for
+that, at most `LONGEST_SECONDS`. A file that rests for as long as it would have had to wait begins anew. Files of less
+than `SMALL_BYTES` never wait.
 """
 
 import logging
@@ -23,6 +25,7 @@ DEFAULT_INTERVAL_SECONDS = 5.0
 QUIET_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
 SMALL_BYTES = 64 * 1024
+LOG_SUFFIX = "-wal"
 _LOG_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 30.0
@@ -34,6 +37,8 @@ class _Rest:
 
     seconds: float
     until: float
+    while_open: bool = False
+    """Whether it ends when the file is closed."""
 
 
 class Flusher:
@@ -128,24 +133,39 @@ class Flusher:
             seconds = self._interval_seconds if before is None else min(2 * before.seconds, LONGEST_SECONDS)
             self._rests[number] = _Rest(seconds, now + seconds)
 
+    def _rest_for_logs(self, now: float) -> None:
+        tree = self._workspace.tree
+        for number in tree.opened:
+            node = tree.dirty.get(number)
+            if node is None or node.parent is None or number in self._rests or not node.name.endswith(LOG_SUFFIX):
+                continue
+            database = tree.child_now(node.parent, node.name.removesuffix(LOG_SUFFIX))
+            if database is None or database.is_absent or node.size <= max(SMALL_BYTES, database.attributes.size):
+                continue
+            self._rests[number] = _Rest(LONGEST_SECONDS, now + LONGEST_SECONDS, while_open=True)
+
     def _held(self) -> frozenset[int]:
         """Return the inodes that are not to be committed yet."""
         now = trio.current_time()
-        dirty = self._workspace.tree.dirty
+        tree = self._workspace.tree
+        dirty = tree.dirty
+        self._rest_for_logs(now)
         held: set[int] = set()
+        stems: set[tuple[int | None, str]] = set()
         for number, rest in self._rests.items():
             node = dirty.get(number)
-            if node is not None and now < rest.until and _may_wait(node):
+            if node is None or now >= rest.until:
+                continue
+            if number in tree.opened and _is_companion(node) if rest.while_open else _may_wait(node):
                 held.add(number)
+                stems.add((node.parent, f"{node.name.removesuffix(LOG_SUFFIX) if rest.while_open else node.name}-"))
         if not held:
             return frozenset()
-        stems = {(dirty[number].parent, f"{dirty[number].name}-") for number in held}
-        tree = self._workspace.tree
         for number, node in [*dirty.items(), *tree.displaced.items()]:
             place = node.base if number in tree.displaced else node.place
             if _is_companion(node) and place is not None:
                 parent, name = place
-                if any(parent == above and name.startswith(stem) for above, stem in stems):
+                if any(parent == above and f"{name}-".startswith(stem) for above, stem in stems):
                     held.add(number)
         return frozenset(held)
 
