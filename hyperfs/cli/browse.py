@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperfs.cli.common import DRIVE, VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import (
+    DRIVE,
+    VERSIONED_DRIVE,
+    Common,
+    common_options,
+    examples,
+    path_in_drive,
+    run_with_daemon,
+)
 from hyperfs.cli.output import (
     count_text,
     mode_text,
@@ -49,7 +57,7 @@ def ls(common: Common, address: "DriveAddress", path: str, long: bool, recursive
         from hyperfs.cli.drives import open_snapshot
 
         snapshot = await open_snapshot(client, common, address)
-        start = await snapshot.stat(_path(address, path))
+        start = await snapshot.stat(path_in_drive(address, path))
         if not start.is_directory:
             show(start, start.path)
             return
@@ -96,7 +104,7 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...]) -> None
 
         snapshot = await open_snapshot(client, common, address)
         for path in paths or ("",):
-            entry = await snapshot.stat(_path(address, path))
+            entry = await snapshot.stat(path_in_drive(address, path))
             file = await snapshot.open(entry)
             position = 0
             while position < file.size:
@@ -120,7 +128,7 @@ def stat(common: Common, address: "DriveAddress", path: str) -> None:
         from hyperfs.cli.drives import open_snapshot
 
         snapshot = await open_snapshot(client, common, address)
-        entry = await snapshot.stat(_path(address, path))
+        entry = await snapshot.stat(path_in_drive(address, path))
         stat = entry.stat
         here = None
         if stat.is_file and stat.blocks:
@@ -164,19 +172,25 @@ def stat(common: Common, address: "DriveAddress", path: str) -> None:
     run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs info KEY", "hyperfs info --json KEY+v1"))
+@click.command(epilog=examples("hyperfs info KEY", "hyperfs info KEY films", "hyperfs info --json KEY+v1"))
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
-def info(common: Common, address: "DriveAddress") -> None:
-    """Show what a drive is, and how much of it is on this disk. Fetches none of its files."""
+@click.argument("path", metavar="[PATH]", default="")
+def info(common: Common, address: "DriveAddress", path: str) -> None:
+    """Show what a drive is, and how much of it is on this disk. Fetches none of its files.
+
+    Of the files, those at and below PATH are counted.
+    """
 
     async def run(client: "DaemonClient") -> None:
-        from hyperfs.cli.drives import open_drive, tags_of
+        from hyperfs.cli.drives import open_drive, refuse_other_drive, tags_of
         from hyperfs.cli.secrets import standing_lines
         from hyperfs.drive.usage import usage
 
         drive = await open_drive(client, common, address)
-        use = await usage(drive.snapshot())
+        where = path_in_drive(address, path)
+        await refuse_other_drive(drive.snapshot(), where)
+        use = await usage(drive.snapshot(), where)
         tags = await tags_of(drive)
         writable = drive.metadata.writable
         standing = await client.standing(drive.key) if writable else []
@@ -197,6 +211,7 @@ def info(common: Common, address: "DriveAddress") -> None:
                         }
                         for name, core in cores.items()
                     },
+                    "path": where,
                     "files": use.files
                     and {
                         "count": use.files.files,
@@ -223,9 +238,9 @@ def info(common: Common, address: "DriveAddress") -> None:
             files = use.files
             directories = count_text(files.directories, "directory", "directories")
             here = f"{count_text(files.local_files, 'file')}, {size_text(files.local_size)}"
-            click.echo(
-                f"files      {count_text(files.files, 'file')}, {directories}, {size_text(files.size)}; here: {here}"
-            )
+            below = f"at /{shown(where)}: " if where else ""
+            counts = f"{count_text(files.files, 'file')}, {directories}, {size_text(files.size)}"
+            click.echo(f"files      {below}{counts}; here: {here}")
         for name, core in cores.items():
             share = f"{100 * core.local_blocks / core.blocks:.0f} %" if core.blocks else "all"
             click.echo(
@@ -264,14 +279,6 @@ def check(common: Common, address: "DriveAddress") -> int:
         return 1 if metadata[1] or content[1] else 0
 
     return run_with_daemon(common, run)
-
-
-def _path(address: "DriveAddress", path: str) -> str:
-    """Return the path in the drive that the two arguments name together."""
-    from hyperfs.drive.names import join, normalise
-
-    path = normalise(path)
-    return join(normalise(address.path), path) if path else normalise(address.path)
 
 
 async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:

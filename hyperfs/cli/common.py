@@ -197,6 +197,14 @@ def _with_options(wrapper: Callable[..., Any], function: Function, *, json: bool
     return decorated  # type: ignore[no-any-return]  # click's decorators keep what they decorate
 
 
+def path_in_drive(address: "DriveAddress", path: str) -> str:
+    """Return the path in the drive that two arguments name together: one behind the key, and one of its own."""
+    from hyperfs.drive.names import join, normalise
+
+    path = normalise(path)
+    return join(normalise(address.path), path) if path else normalise(address.path)
+
+
 def examples(*lines: str) -> str:
     """Return the epilog of a help text: how the command is used, each line kept as it is."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -11,7 +11,7 @@ import trio
 from hyperfs.core.reader import CoreReader
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.drive.drive import Drive
-from hyperfs.errors import BlockNotAvailable, NotWritable, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, NotWritable, UnknownVersion, UsageError, short
 
 if TYPE_CHECKING:
     from hyperfs.cli.common import Common
@@ -62,6 +62,14 @@ async def open_to_write(client: DaemonClient, common: "Common", address: "DriveA
 async def open_snapshot(client: DaemonClient, common: "Common", address: "DriveAddress") -> "Snapshot":
     """Return one version of the drive that ``address`` names. Raises as `open_drive`."""
     return (await open_drive(client, common, address)).snapshot()
+
+
+async def refuse_other_drive(snapshot: "Snapshot", path: str) -> None:
+    """Raise `UsageError` when ``path`` is, or leads into, a drive that is mounted in this one; `PathError`."""
+    entry = await snapshot.stat(path)
+    other = entry.mount.key if entry.mount else entry.volume.key
+    if other != snapshot.key:
+        raise UsageError(f"{path}: that is in drive {other.hex()}, which is mounted there: name that one")
 
 
 async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> None:

@@ -12,6 +12,7 @@ from hyperfs.cli.common import (
     common_options,
     confirm,
     examples,
+    path_in_drive,
     run_with_daemon,
 )
 from hyperfs.cli.output import count_text, parse_size, print_json, print_table, size_text
@@ -50,6 +51,8 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
 
     Of a drive of yours that is for good, unless somebody has a copy. Of somebody else's, peers can bring it again.
     """
+    if address.path:
+        raise click.UsageError(f"a drive is pruned as a whole: leave out the path /{address.path}")
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive
@@ -108,7 +111,6 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive
-        from hyperfs.drive.names import join, normalise
         from hyperfs.errors import NotWritable, short
 
         drive = await open_drive(client, common, address)
@@ -120,8 +122,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
             )
         content = await drive.content()
         snapshot = drive.snapshot()
-        where = normalise(path)
-        where = join(normalise(address.path), where) if where else normalise(address.path)
+        where = path_in_drive(address, path)
         ranges = await _content_below(snapshot, where) if where else [range(content.length)]
         here = sum(content.count(blocks.start, blocks.stop) for blocks in ranges)
         byte_count = content.byte_length * here // content.length if content.length else 0

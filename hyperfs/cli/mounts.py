@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +106,13 @@ def mount(
         from hyperfs.cli.drives import open_drive
 
         drive = await open_drive(client, common, address)
+        whole = replace(address, path="")
 
         async def begin() -> str:
             mount_id = await client.mount(
                 drive.key,
                 version=drive.pinned_version,
-                label=str(address),
+                label=str(whole),
                 mountpoint=real,
                 options=options,
                 peers=common.peers,
@@ -120,10 +122,12 @@ def mount(
                     {"key": drive.key.hex(), "version": drive.version, "live": drive.live, "mountpoint": str(real)}
                 )
             else:
-                click.echo(f"{address} is mounted at {real}", err=True)
+                click.echo(f"{whole} is mounted at {real}", err=True)
+                if address.path:
+                    click.echo(f"all of it: what you named is {real / address.path}", err=True)
             return mount_id
 
-        await (_mount_and_stay(client, begin) if foreground else begin())
+        await (_mount_and_stay(client, begin, str(real)) if foreground else begin())
 
     run_with_daemon(common, run)
 
@@ -156,7 +160,7 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     run_with_daemon(common, run)
 
 
-async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]") -> None:
+async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]", path: str) -> None:
     """Mount, and return once the mount is gone; end it when this command is told to end."""
     import signal
 
@@ -173,10 +177,14 @@ async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable
             nursery.start_soon(give_up_at_signal)
             mount_id = await begin()
             await client.wait_unmounted(mount_id)
-            mount_id = None
             nursery.cancel_scope.cancel()
+            return
         if mount_id is not None:
             await client.unmount(mount_id)
+            return
+        for mount in await client.mounts():  # told to end while the daemon was mounting: it takes that back by itself
+            if mount["mountpoint"] == path:
+                await client.wait_unmounted(mount["id"])
 
 
 def _refuse_if_busy(path: str) -> None:

@@ -109,7 +109,7 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["mounts"]:
         _section("mounted")
         mounts = [
-            (mount["mountpoint"], mount["label"], mount["error"] or mount["state"], str(mount["pid"] or ""))
+            (mount["mountpoint"], mount["label"], _mount_text(mount), str(mount["pid"] or ""))
             for mount in found["mounts"]
         ]
         print_table(("folder", "drive", "state", "process"), mounts, right=[3])
@@ -137,6 +137,12 @@ def _print_status(found: dict[str, Any]) -> None:
         click.echo(
             f"fetching   core {core['core'][:8]}: {core['in_flight']} blocks under way from {core['peers']} peers"
         )
+
+
+def _mount_text(mount: dict[str, Any]) -> str:
+    if mount["state"] != "mounted":
+        return str(mount["error"] or mount["state"])
+    return "writable" if mount["writable"] else "read-only"
 
 
 def _section(name: str) -> None:

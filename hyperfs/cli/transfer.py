@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperfs.cli.common import DRIVE, VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import (
+    DRIVE,
+    VERSIONED_DRIVE,
+    Common,
+    common_options,
+    examples,
+    path_in_drive,
+    run_with_daemon,
+)
 from hyperfs.cli.output import count_text, print_json, shown, size_text
 
 if TYPE_CHECKING:
@@ -72,13 +80,24 @@ def import_command(
         plan = await plan_import(
             drive.snapshot(), folder, into=directory, delete=delete, compare=compare, excluded=[store]
         )
-        if dry_run:
+        if dry_run and common.json:
+            print_json(
+                {
+                    "key": drive.key.hex(),
+                    "version": drive.version,
+                    "files": [found.path for found in plan.files],
+                    "others": [path for path, _ in plan.nodes],
+                    "deletions": list(plan.deletions),
+                }
+            )
+        elif dry_run:
             for found in plan.files:
                 click.echo(f"+ {shown(found.path)}")
             for path, _ in plan.nodes:
                 click.echo(f"~ {shown(path)}")
             for deleted in plan.deletions:
                 click.echo(f"- {shown(deleted)}")
+        if dry_run:
             return 0
         with _progress("importing", shown_if=not common.json) as on_progress:
             result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
@@ -108,29 +127,30 @@ def import_command(
 
 @click.command(
     epilog=examples(
-        "hyperfs export KEY ./copy                      all of the drive",
-        "hyperfs export KEY+v1 ./old                    as it was at tag v1",
-        "hyperfs export KEY ./2019 --path photos/2019   one directory of it",
+        "hyperfs export KEY ./copy                 all of the drive",
+        "hyperfs export KEY+v1 ./old               as it was at tag v1",
+        "hyperfs export KEY ./2019 photos/2019     one directory of it",
     )
 )
-@click.option("--path", metavar="PATH", default="", help="Only what is at this path of the drive.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("target", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("path", metavar="[PATH]", default="")
 def export(common: Common, address: "DriveAddress", target: Path, path: str) -> int:
-    """Copy a drive, or a part of it, into the folder DIR, which is made when it is missing.
+    """Copy a drive, or what it holds at PATH, into the folder DIR, which is made when it is missing.
 
-    Nothing outside DIR is touched, whatever the drive holds; files that are there and equal are left alone.
+    Nothing outside DIR is touched, whatever the drive holds; files that are there and equal are left alone. What no
+    peer has is left out and named at the end; the same command again goes on with it.
     """
 
     async def run(client: "DaemonClient") -> int:
         from hyperfs.cli.drives import open_snapshot
         from hyperfs.drive.exporter import export as export_drive
-        from hyperfs.drive.names import normalise
 
         snapshot = await open_snapshot(client, common, address)
         with _progress("exporting", shown_if=not common.json) as on_progress:
-            result = await export_drive(snapshot, target, path=normalise(path or address.path), on_progress=on_progress)
+            where = path_in_drive(address, path)
+            result = await export_drive(snapshot, target, path=where, on_progress=on_progress)
         _tell_skipped(result.skipped)
         if common.json:
             print_json(

@@ -249,8 +249,8 @@ async def mount_attach(session: Session, arguments: Arguments) -> dict[str, Any]
 
 
 async def mount_ready(session: Session, arguments: Arguments) -> None:
-    """From a mount's process: the folder answers."""
-    session.daemon.supervisor.is_ready(arguments["id"])
+    """From a mount's process: the folder answers, and may be written to or not."""
+    session.daemon.supervisor.is_ready(arguments["id"], writable=arguments["writable"])
 
 
 async def mount_ends(session: Session, arguments: Arguments) -> None:

@@ -71,6 +71,7 @@ class _Child:
     def __init__(self, id: str) -> None:
         self._id = id
         self._ready = False
+        self._writable = False
         self._writer_lock: LockFile | None = None
 
     async def attach(self, client: DaemonClient) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class _Child:
         try:
             await self.attach(client)
             if self._ready:
-                await client.request("mount.ready", id=self._id)
+                await client.request("mount.ready", id=self._id, writable=self._writable)
         except UsageError as error:
             _log.info("%s; unmounting", error)
             os.kill(os.getpid(), signal.SIGTERM)
@@ -101,21 +102,22 @@ class _Child:
         flush_seconds = chosen.pop("flush_seconds", DEFAULT_FLUSH_SECONDS)
         writing = None
         if drive.writable and not is_read_only:
+            self._writable = True
             directory = await self._lock_staging(client, drive.key, mountpoint)
             writing = Writing(DaemonCommitter(client, drive.key), directory, flush_seconds)
         async with trio.open_nursery() as nursery:
 
             async def say_ready() -> None:
                 try:
-                    await client.request("mount.ready", id=self._id)
+                    await client.request("mount.ready", id=self._id, writable=self._writable)
                 except (DaemonError, UsageError) as error:
                     _log.info("%s", error)
 
             def ready(uses: BlocksInUse) -> None:
                 self._ready = True
+                client.uses = uses
                 nursery.start_soon(say_ready)
 
-                client.uses = uses
             ending = await run_mount(drive, mountpoint, MountOptions(**chosen), writing=writing, on_ready=ready)
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED

@@ -48,6 +48,8 @@ class Mount:
     record: MountRecord
     state: MountState = MountState.STARTING
     pid: int | None = None
+    writable: bool | None = None
+    """Whether the folder may be written to; None until it answered."""
     failure: Exception | None = None
     tried: trio.Event = field(default_factory=trio.Event)
     """Set once the folder answered, or the first try ended."""
@@ -64,6 +66,7 @@ class Mount:
             "mountpoint": self.record.mountpoint,
             "label": self.record.label,
             "state": self.state.value,
+            "writable": self.writable,
             "pid": self.pid,
             "error": str(self.failure) if self.failure is not None and self.state is MountState.FAILED else None,
         }
@@ -120,9 +123,10 @@ class Supervisor:
         mount.pid = pid
         return mount.record
 
-    def is_ready(self, id: str) -> None:
+    def is_ready(self, id: str, *, writable: bool) -> None:
         """A child said that the folder of mount ``id`` answers."""
         mount = self.get(id)
+        mount.writable = writable
         mount.state = MountState.READY
         mount.failure = None
         mount.tried.set()

@@ -49,11 +49,14 @@ class Usage:
     files: FilesUsage | None
 
 
-async def usage(snapshot: Snapshot) -> Usage:
-    """Return how much of ``snapshot``'s drive is here; mounted drives are not counted."""
+async def usage(snapshot: Snapshot, path: str = "") -> Usage:
+    """Return how much of ``snapshot``'s drive is here, and of its files at and below ``path``, a normal path.
+
+    Mounted drives are not counted.
+    """
     metadata = snapshot.volume.metadata
     content = await snapshot.volume.content()
-    files = await _files(snapshot, content) if metadata.has(0, snapshot.version) else None
+    files = await _files(snapshot, path, content) if metadata.has(0, snapshot.version) else None
     return Usage(snapshot.key, snapshot.version, _core(metadata, snapshot.version), _core(content), files)
 
 
@@ -62,9 +65,9 @@ def _core(core: CoreReader, length: int | None = None) -> CoreUsage:
     return CoreUsage(core.key, length, core.byte_length, core.count(0, length))
 
 
-async def _files(snapshot: Snapshot, content: CoreReader) -> FilesUsage:
+async def _files(snapshot: Snapshot, path: str, content: CoreReader) -> FilesUsage:
     files = local_files = directories = links = size = local_size = 0
-    async for node in snapshot.trie.iterate():
+    async for node in snapshot.trie.iterate(path):
         try:
             stat = decode_stat(node.value)
         except EncodingError:

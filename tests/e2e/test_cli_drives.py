@@ -100,14 +100,25 @@ def test_info_tells_what_is_here(shared: Hyperfs, key: str) -> None:
     assert told["files"]["count"] == told["files"]["here"] == 4
 
 
+def test_info_counts_what_is_at_a_path(shared: Hyperfs, key: str) -> None:
+    told = shared.json("info", key, "a/b")
+    assert (told["path"], told["files"]["count"], told["files"]["bytes"]) == ("a/b", 1, 6)
+
+
+def test_info_of_a_path_that_is_not_there_fails(shared: Hyperfs, key: str) -> None:
+    assert "no such file" in shared.fails("info", key, "b")
+
+
 def test_export_writes_what_was_imported(shared: Hyperfs, key: str, source: Path, tmp_path: Path) -> None:
     shared("export", key, tmp_path / "copy")
     subprocess.run(["diff", "-r", "--no-dereference", source, tmp_path / "copy"], check=True)
 
 
-def test_export_of_a_part_writes_that_part(shared: Hyperfs, key: str, tmp_path: Path) -> None:
-    shared("export", key, tmp_path / "copy", "--path", "a")
-    assert (tmp_path / "copy/b/hello.txt").read_text() == "hello\n"
+@pytest.mark.parametrize(("behind", "path"), [("", "a"), ("/a", ""), ("/a", "b"), ("", "a/b/hello.txt")])
+def test_export_of_a_part_writes_that_part(shared: Hyperfs, key: str, tmp_path: Path, behind: str, path: str) -> None:
+    shared("export", key + behind, tmp_path / "copy", path)
+    (copied,) = (tmp_path / "copy").rglob("*.txt")
+    assert (copied.read_text(), len(list((tmp_path / "copy").rglob("*.bin")))) == ("hello\n", 0)
 
 
 def test_an_import_of_what_has_not_changed_appends_nothing(shared: Hyperfs, key: str, source: Path) -> None:
@@ -132,6 +143,14 @@ def test_a_dry_run_changes_nothing(shared: Hyperfs, changing: tuple[str, Path]) 
     version = shared.json("info", key)["version"]
     assert "+ new" in shared("import", "--dry-run", folder, key)
     assert shared.json("info", key)["version"] == version
+
+
+def test_a_dry_run_is_told_as_json_too(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, folder = changing
+    (folder / "new").touch()
+    (folder / "gone").unlink()
+    told = shared.json("import", "-n", "--delete", folder, key)
+    assert (told["key"], told["version"], told["files"], told["deletions"]) == (key, 3, ["new"], ["gone"])
 
 
 def test_a_past_version_is_read_by_number_and_by_tag(shared: Hyperfs, changing: tuple[str, Path]) -> None:

@@ -204,6 +204,14 @@ def test_several_mounts_of_one_drive_at_several_versions(
     assert (told["key"], told["version"], os.listdir(old)) == (key, version, ["file"])
 
 
+def test_a_path_behind_the_key_is_told_below_the_mount(hyperfs: Hyperfs, mounted: Path, key: str) -> None:
+    old = mounted.parent / "old"
+    old.mkdir()
+    done = hyperfs.run("mount", f"{key}+2/file", old)
+    assert done.returncode == 0
+    assert f"what you named is {old}/file" in done.stderr.decode()
+
+
 def test_a_tag_is_mounted_as_the_version_it_names(hyperfs: Hyperfs, mounted: Path, key: str) -> None:
     tagged = mounted.parent / "tagged"
     tagged.mkdir()
@@ -231,6 +239,20 @@ def test_a_mount_in_the_foreground_ends_when_it_is_unmounted(hyperfs: Hyperfs, k
         eventually(lambda: hyperfs.mounts()[0]["state"] == "mounted")
         subprocess.run(["umount", directory], check=True)
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("behind", "option", "writable"), [("", (), True), ("", ("--read-only",), False), ("+2", (), False)]
+)
+def test_status_tells_whether_a_mount_can_be_written_to(
+    hyperfs: Hyperfs, key: str, tmp_path: Path, behind: str, option: tuple[str, ...], writable: bool
+) -> None:
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    hyperfs("mount", key + behind, directory, *option)
+    eventually(lambda: hyperfs.mounts()[0]["writable"] is not None)
+    assert hyperfs.mounts()[0]["writable"] is writable
+    assert f"\t{'writable' if writable else 'read-only'}\t" in hyperfs("status")
 
 
 def test_options_of_a_mount_are_kept(hyperfs: Hyperfs, key: str, tmp_path: Path) -> None:
