@@ -38,6 +38,7 @@ from hyperfs.protocol.events import (
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.meter import Meter
+from hyperfs.replication.patience import DEAD_SECONDS
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 10.0
-DEAD_SECONDS: Final = 20.0
 HANDSHAKE_SECONDS: Final = 20.0
 STALL_SECONDS: Final = 60.0
 """How long one piece of output may take to be sent."""
@@ -109,6 +109,7 @@ class Link:
         self._stirred = trio.Event()
         self._slice_bytes = RECEIVE_BYTES
         self._began_at = self._heard_at = self._sent_at = trio.current_time()
+        self._heard_bytes = 0
 
     async def run(self) -> Ending:
         """Carry the connection to its end; see `Replicator.run`."""
@@ -236,6 +237,7 @@ class Link:
                 self.end(EndReason.CLOSED, "closed by the other side")
                 return
             self._heard_at = trio.current_time()
+            self._heard_bytes += len(data)
             await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:
@@ -403,8 +405,9 @@ class Link:
                 if asked_at is None:
                     continue
                 due = min(due, now + _TICK_SECONDS)
-                if now - max(asked_at, peer.last_answer_at) >= DEAD_SECONDS:
-                    self.end(EndReason.TIMED_OUT, f"left a request unanswered for {DEAD_SECONDS:.0f} s")
+                waiting_since = max(asked_at, peer.last_answer_at)
+                if peer.patience.is_over(waiting_since, now, self._heard_bytes):
+                    self.end(EndReason.TIMED_OUT, f"left a request unanswered for {now - waiting_since:.0f} s")
                 peer.exchange.hedge(peer, now)
             await trio.sleep(max(0.0, due - now)) if due <= now + _TICK_SECONDS else await self._idle(due)
 

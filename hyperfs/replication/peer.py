@@ -19,6 +19,7 @@ from hyperfs.protocol.events import DataReceived, HaveReceived, UnhaveReceived
 from hyperfs.replication.availability import PAGE_BITS, Availability
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.digests import climb
+from hyperfs.replication.patience import Patience
 from hyperfs.replication.uploads import Uploads
 from hyperfs.replication.window import Window
 
@@ -51,6 +52,7 @@ class Peer:
         self.exchange = exchange
         self.availability = Availability()
         self.window = Window()
+        self.patience = Patience()
         self.uploads = Uploads(channel, exchange.core)
         self.is_open = False
         self.joined_at = trio.current_time()

@@ -6,7 +6,9 @@ import trio.testing
 
 from hyperfs.errors import BlockNotAvailable
 from hyperfs.protocol.events import RequestReceived
+from hyperfs.protocol.frames import MAX_FRAME_BYTES
 from hyperfs.replication import EndReason, Replicator
+from hyperfs.replication.patience import DEAD_SECONDS, SLOW_BYTES
 from tests.support.clocks import settled
 from tests.support.peers import block, join, nursery_to_cancel, reader, scripted, serving, writer
 
@@ -46,6 +48,63 @@ async def test_a_request_without_an_answer_ends_the_connection(patient_clock: tr
                 peer.protocol.send_keep_alive()
                 if peer.ending is None:
                     await peer.send()
+            assert peer.ending.reason is EndReason.TIMED_OUT
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_large_block_may_take_its_time_on_a_slow_line(patient_clock: trio.testing.MockClock) -> None:
+    theirs = await writer(1, blocks=[bytes(1 << 20)])
+    replicator = Replicator()
+    core = await reader(replicator)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            peer = scripted(nursery, replicator)
+            channel = await peer.open()
+            await peer.announce(channel, 1)
+            nursery.start_soon(core.get, 0)
+            await peer.answer(channel, theirs, await peer.next(RequestReceived))
+            output = bytes(peer.protocol.take_output())
+            for start in range(0, len(output), 32 << 10):
+                await trio.sleep(1)
+                await peer.stream.send_all(output[start : start + (32 << 10)])
+            await settled()
+            assert core.has(0, 1)
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_that_trickles_in_ends_the_connection(patient_clock: trio.testing.MockClock) -> None:
+    theirs = await writer(1, blocks=[bytes(1 << 20)])
+    replicator = Replicator()
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        peer = scripted(nursery, replicator)
+        channel = await peer.open()
+        await peer.announce(channel, 1)
+        nursery.start_soon(core.get, 0)
+        await peer.answer(channel, theirs, await peer.next(RequestReceived))
+        output = bytes(peer.protocol.take_output())
+        while peer.ending is None:
+            await peer.stream.send_all(output[:1])
+            output = output[1:]
+            with trio.move_on_after(1):
+                await peer.ended.wait()
+        assert peer.ending.reason is EndReason.TIMED_OUT
+
+
+async def test_anything_but_the_answer_is_not_listened_to_for_ever(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    with trio.fail_after(DEAD_SECONDS + MAX_FRAME_BYTES / SLOW_BYTES + 10):
+        async with trio.open_nursery() as nursery:
+            peer = scripted(nursery, replicator)
+            channel = await peer.open(extensions=("chatter",))
+            await peer.announce(channel, 1)
+            nursery.start_soon(core.get, 0)
+            while peer.ending is None:
+                channel.send_extension("chatter", bytes(64 << 10))
+                await peer.send()
+                with trio.move_on_after(1):
+                    await peer.ended.wait()
             assert peer.ending.reason is EndReason.TIMED_OUT
             nursery.cancel_scope.cancel()
 
