@@ -16,6 +16,7 @@ from hyperfs.cli.common import (
     run_with_daemon,
 )
 from hyperfs.cli.output import count_text, parse_size, print_json, print_table, size_text
+from hyperfs.cli.progress import search_progress
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
@@ -64,7 +65,9 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
         also = [version for version in mounted if version is not None]
         in_use = await client.blocks_in_use((await drive.content()).key)
         now = time.time_ns() // 1_000_000
-        plan = await plan_prune(drive.snapshot(), wanted, now=now, also=also, in_use=in_use)
+        with search_progress("looking", "entries", wanted=not common.json) as told:
+            newest = drive.snapshot()
+            plan = await plan_prune(newest, wanted, now=now, also=also, in_use=in_use, on_progress=told)
         ours = drive.metadata.writable
         if not common.json:
             for line in _plan_lines(plan, ours=ours):

@@ -1,8 +1,5 @@
 """``import`` and ``export``: between folders and drives."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +15,10 @@ from hyperfs.cli.common import (
     run_with_daemon,
 )
 from hyperfs.cli.output import count_text, print_json, shown, size_text
+from hyperfs.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hyperfs.daemon.client import DaemonClient
-    from hyperfs.drive.importer import Progress
     from hyperfs.drive.scan import Skipped
     from hyperfs.keys import DriveAddress
 
@@ -99,7 +94,7 @@ def import_command(
                 click.echo(f"- {shown(deleted)}")
         if dry_run:
             return 0
-        with _progress("importing", shown_if=not common.json) as on_progress:
+        with transfer_progress("importing", wanted=not common.json) as on_progress:
             result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
         _tell_skipped(result.skipped)
         if common.json:
@@ -148,7 +143,7 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str) -> 
         from hyperfs.drive.exporter import export as export_drive
 
         snapshot = await open_snapshot(client, common, address)
-        with _progress("exporting", shown_if=not common.json) as on_progress:
+        with transfer_progress("exporting", wanted=not common.json) as on_progress:
             where = path_in_drive(address, path)
             result = await export_drive(snapshot, target, path=where, on_progress=on_progress)
         _tell_skipped(result.skipped)
@@ -172,31 +167,3 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str) -> 
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
     for one in skipped:
         click.echo(f"hyperfs: left out: {shown(one.path)}: {one.reason}", err=True)
-
-
-@contextmanager
-def _progress(what: str, *, shown_if: bool) -> "Iterator[Callable[[Progress], None] | None]":
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    if not (shown_if and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[files]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, files="", total=None)
-
-        def update(progress: "Progress") -> None:
-            files = f"{progress.files:,}/{progress.total_files:,} files"
-            bar.update(task, completed=progress.byte_count, total=progress.total_bytes, files=files)
-
-        yield update

@@ -5,7 +5,7 @@ be about to name it. Looking costs two bits for each block of content, whatever 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from hyperfs.errors import EncodingError, HyperfsError, UsageError, short
 from hyperfs.trie import Node, Trie
 
 MAX_BLOCKS = 1 << 33
+TOLD_EVERY = 1024
+"""After how many entries the one who waits hears how many were looked at."""
 _WINDOW_BITS = 1 << 20
 _UNITS = {"h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
@@ -71,23 +73,31 @@ class PrunePlan:
 
 
 async def plan_prune(
-    newest: Snapshot, keep: Keep, *, now: int, also: Iterable[int] = (), in_use: Iterable[range] = ()
+    newest: Snapshot,
+    keep: Keep,
+    *,
+    now: int,
+    also: Iterable[int] = (),
+    in_use: Iterable[range] = (),
+    on_progress: Callable[[int], None] | None = None,
 ) -> PrunePlan:
     """Return what a drive at its ``newest`` version can do without. ``now`` is in milliseconds since 1970.
 
-    ``also`` are further versions to keep, ``in_use`` further blocks of the content. Drives mounted inside are not
-    looked at. Raises `BlockNotAvailable` when metadata is missing here and no peer brings it.
+    ``also`` are further versions to keep, ``in_use`` further blocks of the content. ``on_progress`` hears now and then
+    how many entries were looked at. Drives mounted inside are not. Raises `BlockNotAvailable` when metadata is missing
+    here and no peer brings it.
     """
     content = await newest.volume.content()
     if content.length > MAX_BLOCKS:
         raise HyperfsError(f"core {short(content.key)} claims {content.length} blocks: too many to look at")
     kept = await _kept_versions(newest, keep, now, also)
-    wanted = _Marks(content.length)
+    looked = _Looked(on_progress)
+    wanted = _Marks(content.length, looked)
     await _mark_kept(newest.trie, kept, wanted)
     for run in in_use:
         bits.set_range(wanted.bitmap, run.start, min(run.stop, content.length))
     if newest.volume.metadata.writable:
-        named = _Marks(content.length)
+        named = _Marks(content.length, looked)
         files, byte_count = await _name_lost(newest.trie, content, wanted, named)
         spare = named.bitmap
     else:
@@ -172,15 +182,31 @@ async def _name_lost(trie: Trie, content: CoreReader, wanted: "_Marks", named: "
     return files, byte_count
 
 
+class _Looked:
+    """Counts the entries that were looked at, and tells of it now and then."""
+
+    def __init__(self, on_progress: Callable[[int], None] | None) -> None:
+        self._on_progress = on_progress
+        self._count = 0
+
+    def one_more(self) -> None:
+        """Count one."""
+        self._count += 1
+        if self._on_progress is not None and self._count % TOLD_EVERY == 0:
+            self._on_progress(self._count)
+
+
 class _Marks:
     """A bit for each block of a content core."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, looked: "_Looked") -> None:
         self.length = length
+        self._looked = looked
         self.bitmap = bytearray((length + 7) // 8)
 
     def blocks_of(self, stat: Stat | None) -> range:
-        """Return the blocks that a file says it has, as far as there are such."""
+        """Return the blocks that a file says it has, as far as there are such: one more entry is looked at."""
+        self._looked.one_more()
         if stat is None:
             return range(0)
         return range(min(stat.offset, self.length), min(stat.offset + stat.blocks, self.length))

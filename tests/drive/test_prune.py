@@ -46,6 +46,15 @@ async def written(own: OwnDrive, path: str, content: bytes) -> int:
     return (await own.writer.put_file(path, content)).offset
 
 
+async def test_who_waits_hears_how_many_entries_were_looked_at(own: OwnDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.drive.prune.TOLD_EVERY", 2)
+    for name in "abcd":
+        await written(own, name, b"x")
+    told: list[int] = []
+    await plan_prune(own.drive.snapshot(), Keep(), now=0, on_progress=told.append)
+    assert told[:2] == [2, 4]
+
+
 async def test_what_the_newest_version_shows_is_kept(own: OwnDrive) -> None:
     await written(own, "a", b"a")
     await written(own, "b", b"b")

@@ -1,0 +1,81 @@
+"""How far a long command has come, on a terminal; elsewhere nothing is shown.
+
+The rule: sizes and speeds are put as everywhere else in hyperfs, by `size_text`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hyperfs.cli.output import size_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
+
+    from hyperfs.drive.importer import Progress
+
+
+@contextmanager
+def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[Progress], None] | None]":
+    """Show a bar of bytes and files, which moves with each `Progress` that the function given is told."""
+    if not (wanted and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[sizes]}"),
+        _speed_column(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[files]}"),
+    )
+    with _bar(*columns) as bar:
+        task = bar.add_task(what, files="", sizes="", total=None)
+
+        def update(progress: "Progress") -> None:
+            files = f"{progress.files:,}/{progress.total_files:,} files"
+            sizes = f"{size_text(progress.byte_count)} of {size_text(progress.total_bytes)}"
+            bar.update(task, completed=progress.byte_count, total=progress.total_bytes, files=files, sizes=sizes)
+
+        yield update
+
+
+@contextmanager
+def search_progress(what: str, unit: str, *, wanted: bool = True) -> Iterator[Callable[[int], None] | None]:
+    """Show that something is looked through, and how many ``unit`` so far, as the function given is told."""
+    if not (wanted and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    counted = TextColumn("{task.completed:,.0f} " + unit)
+    with _bar(SpinnerColumn(), TextColumn("{task.description}"), counted, TimeElapsedColumn()) as bar:
+        task = bar.add_task(what, total=None)
+
+        def update(count: int) -> None:
+            bar.update(task, completed=count)
+
+        yield update
+
+
+def _bar(*columns: "ProgressColumn") -> "Bar":
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    return Bar(*columns, console=Console(stderr=True), transient=True)
+
+
+def _speed_column() -> "ProgressColumn":
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{size_text(int(speed))}/s")
+
+    return Speed()

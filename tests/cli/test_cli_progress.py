@@ -1,0 +1,58 @@
+"""What a terminal shows while a command works, and that nothing else is shown it."""
+
+import io
+import sys
+
+import pytest
+
+from hyperfs.cli.progress import search_progress, transfer_progress
+from hyperfs.drive.importer import Progress
+
+MIB = 1024 * 1024
+
+
+class Terminal(io.StringIO):
+    """A standard error that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Give the running test a terminal; what a fixture put there, capturing would replace."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    return terminal
+
+
+def test_sizes_and_speed_are_in_one_kind_of_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with transfer_progress("importing") as told:
+        assert told is not None
+        for done in range(1, 4):
+            told(Progress(1, 2, done * MIB, 4 * MIB))
+    shown = terminal.getvalue()
+    assert "3.0 MiB of 4.0 MiB" in shown
+    assert "iB/s" in shown
+    assert "MB" not in shown
+
+
+def test_a_search_tells_how_much_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with search_progress("looking", "entries") as told:
+        assert told is not None
+        told(12_345)
+    assert "12,345 entries" in terminal.getvalue()
+
+
+def test_nothing_is_shown_where_nobody_looks() -> None:
+    with transfer_progress("importing") as transfer, search_progress("looking", "entries") as search:
+        assert (transfer, search) == (None, None)
+
+
+def test_nothing_is_shown_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with transfer_progress("importing", wanted=False) as transfer, search_progress("", "", wanted=False) as search:
+        assert (transfer, search, terminal.getvalue()) == (None, None, "")
