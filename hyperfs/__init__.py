@@ -10,72 +10,55 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from hyperfs.drive.library import (
-        Batch,
-        Change,
-        Compare,
-        Difference,
-        Drive,
-        DriveWriter,
-        Entry,
-        ExportResult,
-        ImportPlan,
-        ImportResult,
-        Kind,
-        LogEntry,
-        OpenFile,
-        OpenStore,
-        Progress,
-        Snapshot,
-        Stat,
-        Usage,
-        changes,
-        differences,
-        export,
-        history,
-        open_store,
-        plan_import,
-        run_import,
-        usage,
-    )
-    from hyperfs.errors import HyperfsError
+    from hyperfs.drive.changes import Change as Change
+    from hyperfs.drive.changes import Difference as Difference
+    from hyperfs.drive.changes import Kind as Kind
+    from hyperfs.drive.changes import LogEntry as LogEntry
+    from hyperfs.drive.changes import changes as changes
+    from hyperfs.drive.changes import differences as differences
+    from hyperfs.drive.changes import history as history
+    from hyperfs.drive.drive import Drive as Drive
+    from hyperfs.drive.entry import Entry as Entry
+    from hyperfs.drive.exporter import ExportResult as ExportResult
+    from hyperfs.drive.exporter import export as export
+    from hyperfs.drive.importer import Compare as Compare
+    from hyperfs.drive.importer import ImportPlan as ImportPlan
+    from hyperfs.drive.importer import ImportResult as ImportResult
+    from hyperfs.drive.importer import Progress as Progress
+    from hyperfs.drive.importer import plan_import as plan_import
+    from hyperfs.drive.importer import run_import as run_import
+    from hyperfs.drive.library import OpenStore as OpenStore
+    from hyperfs.drive.library import open_store as open_store
+    from hyperfs.drive.snapshot import OpenFile as OpenFile
+    from hyperfs.drive.snapshot import Snapshot as Snapshot
+    from hyperfs.drive.stat import Stat as Stat
+    from hyperfs.drive.usage import Usage as Usage
+    from hyperfs.drive.usage import usage as usage
+    from hyperfs.drive.writer import Batch as Batch
+    from hyperfs.drive.writer import DriveWriter as DriveWriter
+    from hyperfs.errors import HyperfsError as HyperfsError
 
-__all__ = [
-    "Batch",
-    "Change",
-    "Compare",
-    "Difference",
-    "Drive",
-    "DriveWriter",
-    "Entry",
-    "ExportResult",
-    "HyperfsError",
-    "ImportPlan",
-    "ImportResult",
-    "Kind",
-    "LogEntry",
-    "OpenFile",
-    "OpenStore",
-    "Progress",
-    "Snapshot",
-    "Stat",
-    "Usage",
-    "changes",
-    "differences",
-    "export",
-    "history",
-    "open_store",
-    "plan_import",
-    "run_import",
-    "usage",
-]
+_NAMES_OF = {
+    "hyperfs.drive.changes": ("Change", "Difference", "Kind", "LogEntry", "changes", "differences", "history"),
+    "hyperfs.drive.drive": ("Drive",),
+    "hyperfs.drive.entry": ("Entry",),
+    "hyperfs.drive.exporter": ("ExportResult", "export"),
+    "hyperfs.drive.importer": ("Compare", "ImportPlan", "ImportResult", "Progress", "plan_import", "run_import"),
+    "hyperfs.drive.library": ("OpenStore", "open_store"),
+    "hyperfs.drive.snapshot": ("OpenFile", "Snapshot"),
+    "hyperfs.drive.stat": ("Stat",),
+    "hyperfs.drive.usage": ("Usage", "usage"),
+    "hyperfs.drive.writer": ("Batch", "DriveWriter"),
+    "hyperfs.errors": ("HyperfsError",),
+}
+_HOME_OF = {name: home for home, names in _NAMES_OF.items() for name in names}
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "hyperfs.errors" if name == "HyperfsError" else "hyperfs.drive.library"
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
 

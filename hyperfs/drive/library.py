@@ -12,49 +12,14 @@ from pathlib import Path
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Source
 from hyperfs.core.store import Store
-from hyperfs.drive.changes import Change, Difference, Kind, LogEntry, changes, differences, history
 from hyperfs.drive.committer import LocalCommitter
 from hyperfs.drive.create import create_drive
 from hyperfs.drive.drive import Drive
-from hyperfs.drive.entry import Entry
-from hyperfs.drive.exporter import ExportResult, export
-from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
-from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.drive.stat import Stat
-from hyperfs.drive.usage import Usage, usage
-from hyperfs.drive.writer import Batch, DriveWriter
+from hyperfs.drive.importer import ImportResult, plan_import, run_import
+from hyperfs.drive.writer import DriveWriter
 from hyperfs.errors import NotWritable, short
 from hyperfs.keys import parse_address
 from hyperfs.trie import NodeCache
-
-__all__ = [
-    "Batch",
-    "Change",
-    "Compare",
-    "Difference",
-    "Drive",
-    "DriveWriter",
-    "Entry",
-    "ExportResult",
-    "ImportPlan",
-    "ImportResult",
-    "Kind",
-    "LogEntry",
-    "OpenFile",
-    "OpenStore",
-    "Progress",
-    "Snapshot",
-    "Stat",
-    "Usage",
-    "changes",
-    "differences",
-    "export",
-    "history",
-    "open_store",
-    "plan_import",
-    "run_import",
-    "usage",
-]
 
 
 class OpenStore:
