@@ -44,10 +44,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+WHO = {f"GIT_{role}_{part}": "tester@localhost" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+WHEN = {f"GIT_{role}_DATE": "2020-02-02T02:02:02Z" for role in ("AUTHOR", "COMMITTER")}
+ENVIRONMENT = {**os.environ, **WHO, **WHEN, "LC_ALL": "C", "TZ": "UTC", "HOME": "/nowhere"}
+
+
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    who = {f"GIT_{role}_{part}": "tester@localhost" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    environment = {**os.environ, **who, "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -62,6 +65,86 @@ def differences(one: Path, other: Path) -> list[str]:
         found += filecmp.cmpfiles(here.left, here.right, here.common_files, shallow=False)[1]
         waiting += here.subdirs.values()
     return found
+
+
+SCRIPTS = {
+    "git": """
+        git init -q . && seq 100 > a && mkdir d && seq 50 > d/b && git add -A && git commit -qm one
+        git stash list && echo more >> a && git stash -q && git stash pop -q && git diff --stat && git commit -qam two
+        git switch -qc side HEAD~1 && echo side > s && git add s && git commit -qm side && git rebase -q - && cat s
+        git worktree add -q ../wt-$PPID HEAD~1 && (cd ../wt-$PPID && cat s; git status --short; git rm -q a)
+        git worktree remove --force ../wt-$PPID && git worktree list | wc -l && git mv d e && git status --short
+        git gc -q --prune=now && git fsck --strict --full && git clean -fdx && git rev-parse HEAD^{tree}
+    """,
+    "editors": """
+        seq 5 > text && chmod 640 text && sed -i s/3/three/ text && sed -i.bak s/4/four/ text && stat -c %a text*
+        cp text new && mv text text~ && mv new text && cat text text~
+        ln -s me@here.1:2 .#text && readlink .#text && rm .#text && echo auto > '#text#' && rm '#text#'
+        vim -u NONE -es -c 'set backup backupcopy=yes' -c '%s/1/one/' -c wq text; cat text; ls -A
+        vim -u NONE -es -c 'set backupcopy=no undofile undodir=.' -c '%s/2/two/' -c wq text; cat text; ls -A
+        diff -u text~ text > change; patch -p0 text~ < change && patch -R -b text~ change && cat text~ && ls -A
+    """,
+    "in place": """
+        seq 20000 > f && dd if=f of=g conv=fsync status=none && dd if=f of=g bs=100 seek=3 conv=notrunc status=none
+        truncate -s 50000 f && truncate -s +7 f && truncate -r f h && truncate -s %4096 h && stat -c '%n %s' f g h
+        sort -r -o f f && sort -n -u -S 1M -T . -o f f && split -b 1000 f part. && cat part.* | cmp - f
+        csplit -s g 5 && shuf -i 1-1000 -o s && sort -n -o s s && uniq s | wc -l && tee -a s < f > /dev/null && wc -c s
+        exec 5<> gone; echo data >&5; rm gone; echo more >&5; cat /proc/self/fd/5; md5sum *
+    """,
+    "names": """
+        mkdir -p a b && touch a/1 a/2 a/3 && mv a/* b/ && mv -b b/1 b/2 && mv -n b/2 b/3; ls a b && mv -T b c && mv c a/
+        ln -sfn a link && readlink link && mkfifo pipe && (echo through > pipe &) && cat pipe && find . -type f | sort
+        touch -d 2001-02-03T04:05:06.123456789Z t && touch -r t u && stat -c %y t u && install -D -m 750 t x/y/z
+        stat -c '%a %F %s' x/y/z && printf '#!/bin/sh\\necho ran\\n' > run && chmod +x run && ./run && ./run > c
+        cp --backup=numbered t u && cp --backup=numbered t u && ls && mktemp -d here.XXXX | wc -c && rmdir here.*
+    """,
+    "archives": """
+        mkdir -p s/d && seq 999 > s/a && ln -s a s/l && mkfifo s/p && touch -d 1999-01-01 s/a && chmod 2755 s/d
+        truncate -s 1M s/hole && tar czf a.tgz s && mkdir t && tar xpzf a.tgz -C t && tar dzf a.tgz -C t && rm s/p
+        (cd s && zip -qry ../a.zip .) && unzip -q a.zip -d z && unzip -tqq a.zip && diff -r --no-dereference s z
+        gzip -k s/a && gunzip -c s/a.gz | cmp - s/a && tar rf b.tar s/a && tar uf b.tar s && tar tf b.tar | sort
+    """,
+    "shells": """
+        for i in 1 2 3 4; do
+            (for j in $(seq 25); do
+                echo $i.$j >> all; echo $j > $i.$j; mv $i.$j $i; mkdir -p d; rmdir d 2>/dev/null; ls > /dev/null
+            done) &
+        done; wait; rm -rf d; cat 1 2 3 4; wc -l all; sort -u all | wc -l; ls
+    """,
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_does_and_says_what_it_does_and_says_on_the_disk(
+    drive: WritableMount, tmp_path: Path, script: str
+) -> None:
+    there = drive.folder / tmp_path.name
+    told = []
+    for folder in (there, tmp_path / "disk"):
+        folder.mkdir()
+        done = subprocess.run(["bash", "-c", script], cwd=folder, env=ENVIRONMENT, capture_output=True, check=False)
+        told.append((done.returncode, (done.stdout + done.stderr).decode().replace(str(folder), "HERE")))
+    assert told[0] == told[1]
+    assert told[0][0] == 0
+    assert names_in(there) == names_in(tmp_path / "disk")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if ".git" not in path.parts)
+
+
+def test_a_tree_with_hard_links_is_copied_without_them(drive: WritableMount, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    os.link(tmp_path / "a", tmp_path / "b")
+    there = drive.folder / "unlinked"
+    refused = subprocess.run(["cp", "-a", tmp_path, there], capture_output=True, text=True, check=False)
+    assert "Operation not permitted" in refused.stderr
+    run("cp", "-a", "--no-preserve=links", f"{tmp_path}/.", there)
+    assert run("rsync", "-aAX", "--checksum", "--itemize-changes", f"{tmp_path}/", f"{there}/") == ""
+    run("tar", "cf", there / "x.tar", "--hard-dereference", "-C", tmp_path, "a", "b")
+    (there / "x").mkdir()
+    run("tar", "xf", there / "x.tar", "-C", there / "x")
+    assert [(folder / name).read_text() for folder in (there, there / "x") for name in "ab"] == ["content"] * 4
 
 
 def test_git(drive: WritableMount, source: Path) -> None:
