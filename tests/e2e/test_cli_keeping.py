@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in
+from ..support.disks import fill, small_disk
 
 MIB = 1 << 20
 
@@ -400,25 +401,14 @@ def test_who_gives_up_his_side_of_a_fork_follows_the_other(
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[tuple[Hyperfs, str, Path]]:
     """A store on a disk of 24 MiB, a drive in it, and the folder that it was made of; the disk is full."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", disk], check=True)
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in ("one", "two"):
         (folder / name).write_bytes(os.urandom(4 * MIB))
-    try:
-        with hyperfs_in(disk) as commands:
-            key = commands.imported(folder)
-            with open(disk / "filler", "wb", buffering=0) as filler:
-                try:
-                    while True:
-                        filler.write(bytes(4096))
-                except OSError:
-                    pass
-            yield commands, key, folder
-    finally:
-        subprocess.run(["umount", "-l", disk], check=True)
+    with small_disk(tmp_path / "disk", 24) as disk, hyperfs_in(disk) as commands:
+        key = commands.imported(folder)
+        fill(disk)
+        yield commands, key, folder
 
 
 def test_content_that_does_not_fit_is_refused(full: tuple[Hyperfs, str, Path]) -> None:
