@@ -10,6 +10,7 @@ import os
 import stat as st
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import aclosing
 from functools import partial
 
 import pyfuse3
@@ -132,12 +133,19 @@ class WritableOperations(DriveOperations):
         tree = self.workspace.tree
         if directory.listing is None or start_id == 0:
             directory.changes = tree.changes
-            with self.waits.limit(self._lookup_seconds, "directory", busy=directory.number):
-                found = await tree.list(directory.number)
-            directory.listing = Listing(self.snapshot, [_row(name, entry, self._presenter) for name, entry in found])
+            directory.listing = await self._list(directory.number)
         refresh = None if directory.changes == tree.changes else partial(self._refresh, directory.number)
         current = directory.listing.snapshot is self.snapshot
         directory.reply(start_id, token, self.inodes, self._presenter, current=current, refresh=refresh)
+
+    async def _list(self, number: int) -> Listing:
+        listing = Listing(self.snapshot, [])
+        with self.waits.limit(self._lookup_seconds, "directory", busy=number) as limit:
+            async with aclosing(self.workspace.tree.list(number)) as batches:
+                async for found in batches:
+                    limit.progressed()
+                    listing.rows += [_row(name, entry, self._presenter) for name, entry in found]
+        return listing
 
     def _refresh(self, parent: int, row: bytes) -> bytes | None:
         """Return a row of a listing as it has to be now; None when it went, or may have."""
@@ -339,8 +347,8 @@ class WritableOperations(DriveOperations):
     @answers_errors
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove an empty directory."""
-        with self.waits.limit(self._lookup_seconds, "removing", busy=parent_inode):
-            await self.workspace.remove_directory(parent_inode, _text(name))
+        with self.waits.limit(self._lookup_seconds, "removing", busy=parent_inode) as limit:
+            await self.workspace.remove_directory(parent_inode, _text(name), on_entries=limit.progressed)
 
     @answers_errors
     async def rename(

@@ -104,7 +104,7 @@ class Paths:
 
     async def _below(self, number: int, above: str) -> dict[str, object]:
         found: dict[str, object] = {}
-        for name, _ in await self.workspace.tree.list(number):
+        for name in [name async for batch in self.workspace.tree.list(number) for name, _ in batch]:
             path = f"{above}/{name}" if above else name
             child = await self.number(path)
             mode = (await self.workspace.attributes(child)).mode

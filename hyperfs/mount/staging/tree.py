@@ -5,8 +5,11 @@ snapshot when it is asked for. Nothing in here waits between looking and changin
 """
 
 import errno
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive import names
@@ -18,6 +21,8 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Attributes, Node, Place, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
+
+_LISTED_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,39 +160,42 @@ class Tree:
             raise
         return Found((parent, name), None, entry)
 
-    async def list(self, number: int) -> list[tuple[str, Node | Entry]]:
-        """Return what is in a directory, as it is now. Raises `PathError`."""
+    async def list(self, number: int) -> AsyncGenerator[list[tuple[str, Node | Entry]], None]:
+        """Yield what is in a directory at the instant of the call, some of it at a time. Raises `PathError`.
+
+        Others have their turn between two batches; who counts `changes` knows whether they used it.
+        """
         node = self.nodes.get(number)
         if node is not None and not node.is_directory:
             raise PathError(errno.ENOTDIR, f"inode {number}", "it is not a directory")
-        found: list[tuple[str, Node | Entry]] = []
-        path = self.base_path(number)
-        if path is not None:
-            async with aclosing(self.snapshot.list_batches(path)) as batches:
-                async for entries in batches:
-                    found += [(entry.name, entry) for entry in entries]
-        node = self.nodes.get(number)
-        if node is None:
-            return found  # what is above a node is one, so nothing in here is staged
-        return [
-            *((name, self._staged(number, name) or entry) for name, entry in found if name not in node.hidden),
-            *((name, self.nodes[child]) for name, child in node.children.items()),
-        ]
+        path, snapshot = self.base_path(number), self.snapshot
+        made: list[tuple[str, Node | Entry]] = []
+        hidden: frozenset[str] = frozenset()
+        staged: dict[str, Node] = {}
+        if node is not None:  # what is above a node is one, so otherwise nothing in here is staged
+            made = [(name, self.nodes[child]) for name, child in node.children.items()]
+            hidden = frozenset(node.hidden)
+            staged = {child.name: child for child in self.nodes.values() if child.parent == number}
+        for start in range(0, len(made), _LISTED_AT_ONCE):
+            yield made[start : start + _LISTED_AT_ONCE]
+            await trio.lowlevel.checkpoint()
+        if path is None:
+            return
+        async with aclosing(snapshot.list_batches(path)) as batches:
+            async for entries in batches:
+                yield [(entry.name, staged.get(entry.name, entry)) for entry in entries if entry.name not in hidden]
 
-    def _staged(self, parent: int, name: str) -> Node | None:
-        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
-        return None if number is None else self.nodes.get(number)
-
-    async def is_empty(self, node: Node) -> bool:
-        """Tell whether a directory has no entries."""
+    async def is_empty(self, node: Node, on_entries: Callable[[], None]) -> bool:
+        """Tell whether a directory has no entries; ``on_entries`` is called whenever some more were looked at."""
         if node.children:
             return False
         path = self.base_path(node.number)
         if path is None:
             return True
-        async with aclosing(self.snapshot.list(path)) as entries:
-            async for entry in entries:
-                if entry.name not in node.hidden:
+        async with aclosing(self.snapshot.list_batches(path)) as batches:
+            async for entries in batches:
+                on_entries()
+                if any(entry.name not in node.hidden for entry in entries):
                     return False
         return True
 

@@ -291,13 +291,16 @@ class Workspace:
                 raise PathError(errno.EISDIR, name, "it is a directory")
             return await self._remove(node)
 
-    async def remove_directory(self, parent: int, name: str) -> int:
-        """Remove an empty directory; return its number. ENOTEMPTY, ENOTDIR, EBUSY for a mounted drive."""
+    async def remove_directory(self, parent: int, name: str, *, on_entries: Callable[[], None] | None = None) -> int:
+        """Remove an empty directory; return its number. ENOTEMPTY, ENOTDIR, EBUSY for a mounted drive.
+
+        ``on_entries`` is called whenever some of what was in it was looked at.
+        """
         async with self.exclusively():
             node = await self._existing(parent, name)
             if not node.is_directory:
                 raise PathError(errno.ENOTDIR, name, "it is not a directory")
-            if not await self.tree.is_empty(node):
+            if not await self.tree.is_empty(node, on_entries or _nobody):
                 raise PathError(errno.ENOTEMPTY, name, "the directory is not empty")
             return await self._remove(node)
 
@@ -460,7 +463,7 @@ class Workspace:
             raise PathError(errno.EISDIR, there.name, "it is a directory")
         if node.is_directory and not there.is_directory:
             raise PathError(errno.ENOTDIR, there.name, "it is not a directory")
-        if there.is_directory and not await self.tree.is_empty(there):
+        if there.is_directory and not await self.tree.is_empty(there, _nobody):
             raise PathError(errno.ENOTEMPTY, there.name, "the directory is not empty")
 
     async def _remove(self, node: Node) -> int:

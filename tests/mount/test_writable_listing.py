@@ -1,0 +1,68 @@
+"""Listing a folder of a writable mount: of one instant, and as long as it takes."""
+
+import types
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pyfuse3
+import pytest
+import trio
+from trio.testing import MockClock
+
+from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.options import MountOptions
+from hyperfs.mount.writable import WritableOperations
+from tests.support.workspaces import Paths
+
+CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0)
+LIMIT_SECONDS = 5.0
+
+
+async def test_a_listing_may_take_longer_than_the_limit_as_long_as_it_goes_on(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    for name in ("a", "b", "c"):
+        await paths.put(name, b"x")
+    listing = paths.workspace.tree.list
+
+    async def slowly(number: int) -> AsyncGenerator[Any, None]:
+        async for batch in listing(number):
+            for row in batch:
+                await trio.sleep(LIMIT_SECONDS * 0.9)
+                yield [row]
+
+    replied = []
+    monkeypatch.setattr(paths.workspace.tree, "list", slowly)
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, *_: replied.append(name) or True)
+    async with trio.open_nursery() as nursery:
+        options = MountOptions(lookup_timeout_seconds=LIMIT_SECONDS)
+        operations = WritableOperations(paths.own.drive, options, nursery, paths.workspace)
+        handle = await operations.opendir(ROOT, CONTEXT)
+        token: Any = None
+        await operations.readdir(handle, 0, token)
+    assert replied == [b".", b"..", b"a", b"b", b"c"]
+
+
+async def test_a_listing_is_of_one_instant_also_when_it_is_committed_meanwhile(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("committed", b"x")
+    await paths.commit()
+    await paths.put("staged", b"x")
+    listing = paths.workspace.tree.list(ROOT)
+    found = await anext(listing)
+    await paths.commit()
+    found += [row async for batch in listing for row in batch]
+    assert sorted(name for name, _ in found) == ["committed", "staged"]
+
+
+async def test_who_removes_a_folder_hears_that_it_is_being_looked_through(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/f", b"x")
+    await paths.commit()
+    await paths.unlink("d/f")
+    heard = []
+    await paths.workspace.remove_directory(ROOT, "d", on_entries=lambda: heard.append(True))
+    assert heard
