@@ -44,9 +44,12 @@ async def newest_at(trie: Trie, path: str, *, hidden: bool = False) -> Node | No
         asked = True
 
 
-def newest_now(trie: Trie, path: str) -> Node | None:
-    """Return what `newest_at` would, of what is here. Raises `MissingNodes`, otherwise as it does."""
-    return find_prefix(Loader(trie.core, trie.cache), trie.head_seq, Path.of(path, trie.cache.hashing))
+def newest_now(trie: Trie, path: str, above_seq: int) -> Node | None:
+    """Return what `newest_at` would, of what is here. Raises `MissingNodes`, otherwise as it does.
+
+    ``above_seq`` is the block of a node from which all in the directory of ``path`` is reached.
+    """
+    return find_prefix(Loader(trie.core, trie.cache), above_seq, Path.of(path, trie.cache.hashing))
 
 
 def own_now(trie: Trie, newest: Node, part_count: int) -> Node | None:

@@ -94,7 +94,8 @@ class Snapshot:
         self._chain = chain
         self._mounts: MountTable | None = None
         self._inner: dict[str, Snapshot] = {}
-        self._directories: set[str] = set()
+        self._directories: dict[str, int] = {}
+        """Paths that lead through directories only, each with the block of a node from which all in it is reached."""
 
     def __repr__(self) -> str:
         return f"Snapshot({short(self.key)}+{self.version})"
@@ -143,16 +144,17 @@ class Snapshot:
         """Return whether it is known without waiting what is at ``path``, and what: None for nothing."""
         table = self._mounts
         directory, _, name = path.rpartition("/")
+        above_seq = self._directories.get(directory) if directory else self.trie.head_seq
         if (
             table is None
             or table.targets
-            or (directory and directory not in self._directories)
+            or above_seq is None
             or not names.is_presentable(name)
             or names.is_too_long(path)
         ):
             return False, None
         try:
-            newest = newest_now(self.trie, path)
+            newest = newest_now(self.trie, path, above_seq)
             if newest is None:
                 return True, None
             node = own_now(self.trie, newest, _part_count(path))
@@ -334,14 +336,16 @@ class Snapshot:
     async def _refuse_below_files(self, inner_path: str, path: str) -> None:
         """Raise ENOTDIR when something above ``inner_path`` is not a directory."""
         table = await self.mounts()
-        checked: list[str] = []
+        checked: dict[str, int] = {}
         for above in reversed(names.ancestors(inner_path)):
             if above in self._directories:
                 break
-            checked.append(above)
+            checked[above] = self.trie.head_seq
             if above in table.targets:
                 continue
             newest = await newest_at(self.trie, above)
+            if newest is not None:
+                checked[above] = newest.seq
             node = newest and await own_node(self.trie, newest, _part_count(above))
             if node and not _is_directory(node):
                 raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")

@@ -16,7 +16,7 @@ from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
 from hyperfs.drive.writer import Owner
 from hyperfs.errors import BlockNotAvailable, NotADrive, PathError, UnknownVersion
-from hyperfs.trie import Header, Put
+from hyperfs.trie import Header, NodeCache, Put
 from tests.support.drives import OwnDrive, new_drive
 from tests.support.memory_core import MemoryCores
 
@@ -86,6 +86,15 @@ async def test_what_is_here_is_told_without_waiting() -> None:
     for entry in [entry async for entry in snapshot.walk()]:
         await snapshot.stat(entry.path)
         assert snapshot.stat_now(entry.path) == entry
+
+
+async def test_a_name_is_looked_for_from_its_directory_on() -> None:
+    own = await drive_of("d/a", "d/b", *[f"other{n}/f" for n in range(50)])
+    drive = await Drive.open(own.cores, own.drive.key, cache=NodeCache(1))
+    snapshot = drive.snapshot()
+    of_directory = {(await snapshot.stat(path)).seq for path in ("d/a", "d/b")}
+    own.metadata.take_away(*set(range(1, own.metadata.length)) - of_directory)
+    assert snapshot.stat_now("d/a") is not None
 
 
 @pytest.mark.parametrize("path", ["f/below", "a/..", "a/none", "none", "", "g/h/none/x"])
