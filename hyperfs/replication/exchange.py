@@ -79,6 +79,11 @@ class Exchange:
         return sum(map(len, self._demands.values()))
 
     @property
+    def wanted(self) -> bool:
+        """Whether a reader waits, and there is no peer to ask."""
+        return bool(self._demands[Priority.URGENT]) and not self.open_peers
+
+    @property
     def claimed_length(self) -> int:
         """The greatest length that a peer claims."""
         return max((peer.availability.claimed_length for peer in self.peers), default=0)

@@ -7,7 +7,7 @@ stream one link (`hyperfs.replication.link`) that carries it; this module only j
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -42,6 +42,8 @@ class Replicator:
     def __init__(self, *, static_key: bytes | None = None, patience_seconds: float = 20.0) -> None:
         self.patience_seconds = patience_seconds
         self.node_cache = NodeCache(NODE_CACHE_BYTES)
+        self.on_wanted: Callable[[], None] | None = None
+        """Called when somebody asks, or begins to wait, for blocks of a core that no peer is there for."""
         self._key = NoiseKeyPair.generate() if static_key is None else NoiseKeyPair.of_secret(static_key)
         self._exchanges: dict[bytes, Exchange] = {}
         self._links: dict[Link, None] = {}
@@ -84,6 +86,11 @@ class Replicator:
             exchange.alone_since = trio.current_time()
 
     @property
+    def wanted(self) -> bool:
+        """Whether a reader waits for blocks of a core that no peer is there for."""
+        return any(exchange.wanted for exchange in self._exchanges.values())
+
+    @property
     def exchanges(self) -> list[Exchange]:
         """The shared cores' exchanges."""
         return list(self._exchanges.values())
@@ -120,6 +127,8 @@ class Replicator:
         exchange = self._exchanges.get(core.discovery_key)
         if exchange is None:
             raise BlockNotAvailable(f"{short(core.key)} is not shared with peers")
+        if not exchange.open_peers and self.on_wanted is not None:
+            self.on_wanted()
         if not exchange.open_peers and trio.current_time() - exchange.alone_since >= self.patience_seconds:
             raise BlockNotAvailable(f"no peer has had {short(core.key)} for {self.patience_seconds:g} s")
         return exchange
@@ -139,6 +148,8 @@ class Replicator:
         finally:
             del self._links[link]
             self._note_change()
+            if self.on_wanted is not None and self.wanted:
+                self.on_wanted()
         if ending.reason is EndReason.MISBEHAVED:
             if initiator:
                 self._bans.add(name)

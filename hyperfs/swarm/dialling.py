@@ -1,7 +1,7 @@
 """One address that is dialled, again and again, until nobody wants it any more.
 
-The one rule: a peer that cannot be reached is tried ever more seldom, at times that no two processes share; one that
-was reached is tried again at once when the connection ends.
+The one rule: a peer that cannot be reached is tried ever more seldom, at times that no two processes share, except
+while a reader waits for what nobody is there for; one that was reached is tried again at once when the connection ends.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS: Final = 10.0
 FIRST_DELAY_SECONDS: Final = 0.5
 MAX_DELAY_SECONDS: Final = 30.0
+WANTED_DELAY_SECONDS: Final = 1.0
+"""The longest delay while a reader waits."""
 LASTING_SECONDS: Final = 5.0
 """A connection that lasted so long was a good one, and the delays begin anew."""
 _BAN_CHECK_SECONDS: Final = 30.0
@@ -46,7 +48,8 @@ class Dialling:
         """Set once the newest attempt has led to a connection, or has failed."""
         self._replicator = replicator
         self._scope = trio.CancelScope()
-        self._hurried = trio.Event()
+        self._pause = trio.CancelScope()
+        self._failed_at = 0.0
         self._failures = 0
 
     def hurry(self) -> None:
@@ -54,7 +57,13 @@ class Dialling:
         if not self.connected:
             self.tried.set()
             self.tried = trio.Event()
-        self._hurried.set()
+        self._pause.cancel()
+
+    def want(self) -> None:
+        """Dial soon, as often as it is sensible, since a reader waits; what was only found is left its few attempts."""
+        if self.attempts is None:
+            soon = max(trio.current_time(), self._failed_at + WANTED_DELAY_SECONDS)
+            self._pause.deadline = min(self._pause.deadline, soon)
 
     def stop(self) -> None:
         """Stop dialling, and end the connection."""
@@ -118,9 +127,12 @@ class Dialling:
         self.tried.set()
         longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self._failures, 16))
         self._failures += 1
-        self._hurried = trio.Event()
-        with trio.move_on_after(random.uniform(longest / 2, longest)):
-            await self._hurried.wait()
+        self._failed_at = trio.current_time()
+        self._pause = trio.CancelScope(deadline=self._failed_at + random.uniform(longest / 2, longest))
+        if self._replicator.wanted:
+            self.want()
+        with self._pause:
+            await trio.sleep_forever()
 
 
 def _words(error: OSError) -> str:

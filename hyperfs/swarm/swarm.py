@@ -45,6 +45,7 @@ class Swarm:
         self._listening: dict[Listening, trio.CancelScope] = {}
         self._diallings: dict[tuple[str, int], Dialling] = {}
         self._accepted = 0
+        replicator.on_wanted = self._want
 
     # accepting
 
@@ -131,6 +132,10 @@ class Swarm:
         """Return once each address that is dialled has been reached since it was (last) added, or has not."""
         for dialling in list(self._diallings.values()):
             await dialling.tried.wait()
+
+    def _want(self) -> None:
+        for dialling in self._diallings.values():
+            dialling.want()
 
     def _dial(self, dialling: Dialling) -> None:
         self._diallings[dialling.host, dialling.port] = dialling

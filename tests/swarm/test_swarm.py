@@ -9,9 +9,10 @@ import pytest
 import trio
 import trio.testing
 
+from hyperfs.errors import BlockNotAvailable
 from hyperfs.replication import Follow, Replicator
 from hyperfs.swarm import Listening, Swarm
-from hyperfs.swarm.dialling import Dialling, address_name
+from hyperfs.swarm.dialling import WANTED_DELAY_SECONDS, Dialling, address_name
 from hyperfs.swarm.swarm import MAX_FOUND
 from tests.support.peers import block, reader, serving, writer
 
@@ -151,6 +152,78 @@ async def test_an_address_that_stays_away_is_one_line_in_the_log(
     ) == 1
     assert gaps[0] <= 0.5
     assert all(15 <= gap <= 30 for gap in gaps[8:])
+
+
+class Away:
+    """An address that refuses all who dial it, and when they did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.dialled: list[float] = []
+        monkeypatch.setattr(trio, "open_tcp_stream", self._refuse)
+
+    async def _refuse(self, host: str, port: int) -> trio.SocketStream:
+        self.dialled.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        raise ConnectionRefusedError("refused")
+
+
+async def test_a_reader_that_waits_has_an_address_dialled_soon(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    core = await reader(replicator)
+    async with trio.open_nursery() as nursery:
+        Swarm(replicator, nursery).add_peer("away.example", 7)
+        await trio.sleep(300)
+        began = trio.current_time()
+        nursery.start_soon(core.get, 0)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    since = [time - began for time in away.dialled if time >= began]
+    assert since[0] <= WANTED_DELAY_SECONDS
+    assert len(since) >= 9
+
+
+async def test_readers_that_ask_again_and_again_do_not_have_an_address_dialled_as_often(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, replicator = Away(monkeypatch), Replicator(patience_seconds=0)
+    core = await reader(replicator)
+    async with trio.open_nursery() as nursery:
+        Swarm(replicator, nursery).add_peer("away.example", 7)
+        for _ in range(100):
+            with pytest.raises(BlockNotAvailable):
+                await core.get(0)
+            await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert len(away.dialled) <= 12
+
+
+async def test_a_reader_that_gave_up_has_nothing_dialled_any_more(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    core = await reader(replicator)
+    async with trio.open_nursery() as nursery:
+        Swarm(replicator, nursery).add_peer("away.example", 7)
+        with trio.move_on_after(60):
+            await core.get(0)
+        before = len(away.dialled)
+        await trio.sleep(120)
+        assert len(away.dialled) - before <= 8
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_only_found_is_not_dialled_more_often_for_a_reader(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    core = await reader(replicator)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(core.get, 0)
+        await Dialling(replicator, "away.example", 7, attempts=8).run()
+        nursery.cancel_scope.cancel()
+    assert away.dialled[-1] - away.dialled[0] > 30
 
 
 async def test_why_an_address_is_not_reached_is_known() -> None:
