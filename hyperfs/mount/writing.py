@@ -5,6 +5,7 @@ unmounted everything is committed, or stays for the next process.
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hyperfs.errors import HyperfsError, short
 from hyperfs.mount.options import MountOptions
 from hyperfs.mount.staging.committing import CommitMaker
 from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS, Flusher
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
 from hyperfs.mount.staging.recovery import recover
 from hyperfs.mount.staging.workspace import Workspace
 from hyperfs.mount.writable import WritableOperations
@@ -51,6 +53,10 @@ class Staged:
     async def open(cls, drive: Drive, writing: Writing) -> "Staged":
         """Take up what is staged in the directory. Raises OSError, and what reading the drive raises."""
         workspace = Workspace(drive.snapshot(), writing.directory)
+        newest = (await drive.snapshot().stat("")).stat  # the root has no entry: it is as old as what it holds
+        root = workspace.tree.root
+        root.mtime = mtime_of(newest) or time.time_ns()
+        root.ctime = newest.ctime * MILLISECOND_NS or root.mtime
         count = await recover(workspace)
         if count:
             logger.info("drive %s: %d changes of an earlier mount are staged again", short(drive.key), count)

@@ -241,6 +241,10 @@ def test_a_mount_in_the_foreground_ends_when_it_is_unmounted(hyperfs: Hyperfs, k
         assert process.wait(60) == 0
 
 
+def test_a_writable_mount_is_as_old_as_what_it_holds(hyperfs: Hyperfs, mounted: Path, key: str) -> None:
+    assert mounted.stat().st_mtime_ns // 1_000_000 == hyperfs.json("stat", key)["mtime"]
+
+
 @pytest.mark.parametrize(
     ("behind", "option", "writable"), [("", (), True), ("", ("--read-only",), False), ("+2", (), False)]
 )
