@@ -22,7 +22,6 @@ from hyperfs.protocol.events import (
     HandshakeDone,
     HaveReceived,
     OptionsReceived,
-    ProofNode,
     RequestReceived,
     StatusReceived,
     UnhaveReceived,
@@ -31,9 +30,8 @@ from hyperfs.protocol.events import (
 )
 from tests.support.patterns import pattern
 from tests.support.reference import ReferencePeer, reference_peer
-from tests.support.wire import KEY, OTHER_KEY
+from tests.support.wire import DISCOVERY_KEY, KEY, NODE, OTHER_KEY, SIGNATURE, send_one_of_each
 
-DISCOVERY_KEY = crypto.discovery_key(KEY)
 TIMEOUT_SECONDS = 30
 
 both_ways = pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
@@ -146,8 +144,6 @@ async def test_connection_goes_on_after_a_refusal() -> None:
         assert (await peer.call("wire.received", count=3))[2] == ["unhave", {"start": 1, "length": 1}]
 
 
-NODE = ProofNode(20, bytes(range(32)), 5)
-SIGNATURE = bytes(range(64))
 BLOCK = bytes(range(256)) * 4096
 
 OURS: list[tuple[str, Any]] = [
@@ -172,34 +168,16 @@ OURS: list[tuple[str, Any]] = [
     ),
     ("data", {"index": 11, "value": hex_of(b""), "nodes": [], "signature": None}),
     ("data", {"index": 12, "value": None, "nodes": [], "signature": None}),
-    ("data", {"index": 13, "value": hex_of(BLOCK), "nodes": [], "signature": None}),
+    ("data", {"index": 13, "value": hex_of(BLOCK), "nodes": [], "signature": hex_of(SIGNATURE)}),
     ("extension", {"id": 0, "payload": hex_of(b"payload")}),
 ]
-
-
-def send_ours(channel: Channel) -> None:
-    channel.send_status(uploading=True, downloading=False)
-    channel.send_have(3)
-    channel.send_have(0, 8192, bitfield=b"")
-    channel.send_unhave(4, 2)
-    channel.send_want(0, 8192)
-    channel.send_want(8192, None)
-    channel.send_unwant(0, 8192)
-    channel.send_request(7, digest=5)
-    channel.send_request(8, byte_offset=1000, hash_only=True)
-    channel.send_cancel(9, hash_only=True)
-    channel.send_data(10, b"block", [NODE], SIGNATURE)
-    channel.send_data(11, b"")
-    channel.send_data(12, None)
-    channel.send_data(13, BLOCK)
-    channel.send_extension("hypertrie", b"payload")
 
 
 @both_ways
 async def test_every_message_of_ours_arrives(we_dial: bool) -> None:
     async with connected(we_dial) as (wire, peer):
         channel = await wire.open(KEY, "hypertrie")
-        send_ours(channel)
+        send_one_of_each(channel, block=BLOCK)
         await wire.flush()
         received = await peer.call("wire.received", count=2 + len(OURS))
         assert [tuple(message) for message in received[2:]] == OURS

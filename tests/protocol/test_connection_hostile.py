@@ -15,9 +15,7 @@ from hyperfs.protocol.connection import MAX_CHANNELS, Connection
 from hyperfs.protocol.events import ChannelRequested
 from hyperfs.protocol.frames import MAX_FRAME_BYTES, MessageType, encode_frame
 from hyperfs.protocol.noise import NoiseKeyPair, NoiseXX
-from tests.support.wire import KEY, OTHER_KEY, RawPeer, handshake_message, violation
-
-DISCOVERY_KEY = crypto.discovery_key(KEY)
+from tests.support.wire import DISCOVERY_KEY, KEY, OTHER_KEY, RawPeer, handshake_message, violation
 
 
 def ready() -> tuple[Connection, RawPeer]:

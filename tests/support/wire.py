@@ -9,11 +9,24 @@ from hyperfs.protocol import codec
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.cipher import XSalsa20
 from hyperfs.protocol.connection import Connection
-from hyperfs.protocol.events import Event
+from hyperfs.protocol.events import (
+    CancelReceived,
+    DataReceived,
+    Event,
+    ExtensionReceived,
+    HaveReceived,
+    ProofNode,
+    RequestReceived,
+    StatusReceived,
+    UnhaveReceived,
+    UnwantReceived,
+    WantReceived,
+)
 from hyperfs.protocol.frames import FrameReader, MessageType, encode_frame
 from hyperfs.protocol.noise import NoiseKeyPair, NoiseXX
 
 KEY = crypto.key_pair(bytes(range(32))).public
+DISCOVERY_KEY = crypto.discovery_key(KEY)
 OTHER_KEY = crypto.key_pair(bytes(range(1, 33))).public
 
 
@@ -96,6 +109,50 @@ class RawPeer:
             space[:] = sealed
             self._receiving.apply(space)
         return [(number, message_type, bytes(body)) for number, message_type, body in self._reader.frames()]
+
+
+NODE = ProofNode(20, bytes(range(32)), 5)
+SIGNATURE = bytes(range(64))
+
+
+def send_one_of_each(channel: Channel, *, block: bytes = bytes(70_000)) -> None:
+    """Send every message, on a channel that has listed "hypertrie" first."""
+    channel.send_status(uploading=True, downloading=False)
+    channel.send_have(3)
+    channel.send_have(0, 8192, bitfield=b"")
+    channel.send_unhave(4, 2)
+    channel.send_want(0, 8192)
+    channel.send_want(8192, None)
+    channel.send_unwant(0, 8192)
+    channel.send_request(7, digest=5)
+    channel.send_request(8, byte_offset=1000, hash_only=True)
+    channel.send_cancel(9, hash_only=True)
+    channel.send_data(10, b"block", [NODE], SIGNATURE)
+    channel.send_data(11, b"")
+    channel.send_data(12, None)
+    channel.send_data(13, block, [], SIGNATURE)
+    channel.send_extension("hypertrie", b"payload")
+
+
+def one_of_each(channel: Channel, *, block: bytes = bytes(70_000)) -> list[Event]:
+    """Return what the other end makes of what `send_one_of_each` sent."""
+    return [
+        StatusReceived(channel, True, False),
+        HaveReceived(channel, 3, 1, None, False),
+        HaveReceived(channel, 0, 8192, b"", False),
+        UnhaveReceived(channel, 4, 2),
+        WantReceived(channel, 0, 8192),
+        WantReceived(channel, 8192, None),
+        UnwantReceived(channel, 0, 8192),
+        RequestReceived(channel, 7, 0, False, 5),
+        RequestReceived(channel, 8, 1000, True, 0),
+        CancelReceived(channel, 9, 0, True),
+        DataReceived(channel, 10, b"block", (NODE,), SIGNATURE),
+        DataReceived(channel, 11, b"", (), None),
+        DataReceived(channel, 12, None, (), None),
+        DataReceived(channel, 13, block, (), SIGNATURE),
+        ExtensionReceived(channel, "hypertrie", b"payload"),
+    ]
 
 
 def handshake_message(message: bytes) -> bytes:
