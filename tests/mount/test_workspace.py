@@ -4,11 +4,13 @@ import errno
 import os
 import stat as st
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hyperfs.errors import DaemonError, PathError
+from hyperfs.mount.staging.segments import Segments
 from hyperfs.mount.staging.workspace import Renaming
 from tests.support.workspaces import Paths
 
@@ -205,6 +207,22 @@ async def test_what_is_not_utf8_is_staged_and_committed_as_it_is(tmp_path: Path)
     snapshot = again.own.drive.snapshot()
     assert (await snapshot.stat("link")).stat.linkname == target
     assert (await snapshot.stat("f")).stat.attributes[name] == b"1"
+
+
+@pytest.mark.parametrize("change", ["write", "grow"])
+async def test_a_change_whose_commit_would_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", bytes(1_000_000))
+    await paths.commit()
+    disk = SimpleNamespace(f_bavail=900, f_blocks=1000, f_frsize=1000)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    paths.workspace.segments = Segments(tmp_path)
+    with pytest.raises(OSError, match="No space"):
+        await (paths.write("f", b"x") if change == "write" else paths.truncate("f", 1_000_001))
+    disk.f_bavail = 1100
+    await (paths.write("f", b"x") if change == "write" else paths.truncate("f", 1_000_001))
 
 
 async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> None:

@@ -222,6 +222,11 @@ class Content(_Layer):
         frozen = self.frozen
         return (self.size if self.is_dirty else 0) + (frozen.size if frozen is not None else 0)
 
+    def growth(self, end: int) -> int:
+        """Return how much `uncommitted_bytes` becomes more by a write up to ``end``."""
+        size = max(self.size, end)
+        return size - self.size if self.is_dirty else size
+
     def write(self, position: int, data: bytes | memoryview, segments: Segments) -> None:
         """Write ``data`` at ``position``. Raises OSError, and then nothing of it may be there."""
         end = position + len(data)

@@ -192,7 +192,7 @@ class Workspace:
         assert content is not None  # it is open
         if position + len(data) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self._check_room(len(data))
+        self._check_room(len(data) + content.growth(position + len(data)))
         before = content.uncommitted_bytes
         content.write(position, data, self.segments)
         self.uncommitted_bytes += content.uncommitted_bytes - before
@@ -415,11 +415,9 @@ class Workspace:
             raise PathError(errno.EINVAL, f"inode {node.number}", "it cannot be given another size")
         if size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        if size > node.size:
-            self._check_room(size - node.size)
-        if size == 0 and node.content is None:
-            node.content = Content(await self.tree.open_run(node.stat), node.stat.size)
         content = await self.tree.content_of(node)
+        if size > content.size:
+            self._check_room(content.growth(size))
         self._account(node, lambda _: content.truncate(size))
         self._unlogged[node.number] = node
         if node.parent is not None:
