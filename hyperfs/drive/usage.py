@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from hyperfs.core.reader import CoreReader
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import decode_stat
-from hyperfs.errors import EncodingError
+from hyperfs.errors import DamagedTrie, EncodingError
+
+_LOOKED_AT = 256
+"""How many nodes back files are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,27 @@ async def usage(snapshot: Snapshot, path: str = "") -> Usage:
     content = await snapshot.volume.content()
     files = await _files(snapshot, path, content) if metadata.has(0, snapshot.version) else None
     return Usage(snapshot.key, snapshot.version, _core(metadata, snapshot.version), _core(content), files)
+
+
+def content_end(snapshot: Snapshot) -> int:
+    """Return how many bytes of content a version has, as far as those of its newest nodes tell that are here."""
+    metadata = snapshot.volume.metadata
+    nodes = snapshot.volume.pool.nodes.table(snapshot.key)
+    end = 0
+    for seq in range(snapshot.version - 1, max(0, snapshot.version - 1 - _LOOKED_AT), -1):
+        try:
+            node = nodes.get(seq)
+            if node is None:
+                block = metadata.get_local(seq)
+                if block is None:
+                    continue
+                node = nodes.decode(block, seq)
+            stat = decode_stat(node.value)
+        except (EncodingError, DamagedTrie):
+            continue
+        if stat.is_file and stat.mount is None:
+            end = max(end, stat.byte_offset + stat.size)
+    return end
 
 
 def _core(core: CoreReader, length: int | None = None) -> CoreUsage:

@@ -17,6 +17,7 @@ from hyperfs.drive import names
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.usage import content_end
 from hyperfs.errors import PathError
 from hyperfs.mount import pages
 from hyperfs.mount.attributes import LIVE_SECONDS, Presenter, content_of, kind_of, lasting_seconds
@@ -28,6 +29,7 @@ from hyperfs.mount.options import MountOptions
 from hyperfs.mount.waiting import NOBODY, Waits
 
 _BLOCK_BYTES = 4096
+_MOST_BLOCKS = (1 << 63) // _BLOCK_BYTES
 _MAX_RECENT = 64
 _USER = "user."
 FOREIGN_NAMESPACES = ("security.", "system.", "trusted.", "hyperfs.")
@@ -170,12 +172,16 @@ class DriveOperations(pyfuse3.Operations):
 
     @answers_errors
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        """Tell of a file system that is full: as large as the drive's content, with nothing free."""
+        """Tell of a file system that is full: as large as the drive's content, with nothing free.
+
+        As long as no content was read, nothing is known of it but what the newest files say.
+        """
         with self.waits.limit(self._lookup_seconds, "statfs", busy=NOBODY):
             content = await self.drive.content()
+        size = max(content.byte_length, content_end(self.snapshot))
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = _BLOCK_BYTES
-        answer.f_blocks = -(-content.byte_length // _BLOCK_BYTES)
+        answer.f_blocks = min(-(-size // _BLOCK_BYTES), _MOST_BLOCKS)
         answer.f_files = self.snapshot.version
         answer.f_namemax = names.MAX_NAME_BYTES
         return answer

@@ -1,5 +1,6 @@
 """Only what is read is fetched: of a drive of one gibibyte, one file, and hardly more."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_info_tells_how_much_is_here(sparse: Sparse) -> None:
     assert told["content"]["bytes"] >= GIBIBYTE
     assert blocks <= told["content"]["blocks_here"] <= blocks + ALLOWED // (wanted_bytes(sparse) // blocks)
     assert told["metadata"]["blocks_here"] < told["metadata"]["blocks"] // 2
+
+
+def test_df_tells_the_size_of_all_of_it(tmp_path: Path, sparse: Sparse) -> None:
+    folder = tmp_path / "mnt"
+    folder.mkdir()
+    (address,) = sparse.source.json("status")["listening"]
+    with hyperfs_in(tmp_path) as reader:
+        reader("mount", sparse.key, folder, "--peer", address)
+        answer = os.statvfs(folder)
+        assert answer.f_frsize * answer.f_blocks >= GIBIBYTE
+        assert downloaded(reader) < 64 * 1024
 
 
 def test_a_walk_fetches_no_content(sparse: Sparse) -> None:
