@@ -218,10 +218,11 @@ class NodeIterator:
         if is_terminator(position):
             check(node, index)
             return self._places_where_parts_end(node, position, bucket_at(words, index))
-        own = node.digit(position)
+        end = DIGITS_PER_PART * node.count
+        own = PAST_END if position > end else (node.digits >> 2 * position) & 3
         following = position + 1
         mask = words[index + 1] if index + 1 < len(words) else -1
-        if mask >> DIGITS or index + 2 + mask.bit_count() > len(words) or position >= min(words[0], node.length):
+        if mask >> DIGITS or index + 2 + mask.bit_count() > len(words) or position >= words[0] or position > end + 1:
             check(node, index)
         if mask >> DIGITS or mask >> own & 1:
             raise damaged(node, f"nodes collide at digit {position}, where none can")

@@ -183,7 +183,7 @@ class Tree:
             return
         async with aclosing(snapshot.list_batches(path)) as batches:
             async for entries in batches:
-                yield [(entry.name, staged.get(entry.name, entry)) for entry in entries if entry.name not in hidden]
+                yield [(name, staged.get(name, entry)) for entry in entries if (name := entry.name) not in hidden]
 
     async def is_empty(self, node: Node, on_entries: Callable[[], None]) -> bool:
         """Tell whether a directory has no entries; ``on_entries`` is called whenever some more were looked at."""
