@@ -23,7 +23,7 @@ from hyperfs.storage import MemoryDirectory
 from .clocks import settled
 
 KEY_PAIR = key_pair(b"replicated".ljust(32, b"."))
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 _E = TypeVar("_E")
 
 

@@ -16,7 +16,7 @@ from hyperfs.swarm.dialling import WANTED_DELAY_SECONDS, Dialling, address_name
 from hyperfs.swarm.swarm import MAX_FOUND
 from tests.support.peers import block, reader, serving, writer
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 
 
 @asynccontextmanager
