@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hyperfs.errors import DaemonError, PathError
-from hyperfs.mount.staging.segments import Segments
+from hyperfs.mount.staging.segments import OWN_SEGMENT_BYTES, Segments
 from hyperfs.mount.staging.workspace import Renaming
 from tests.support.workspaces import Paths
 
@@ -234,6 +234,18 @@ async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> N
     await paths.commit()
     assert await paths.drive_tree() == {"mine": b"2", "other": b"3"}
     assert await paths.tree() == {"mine": b"2", "other": b"3"}
+
+
+async def test_many_large_files_are_staged_in_few(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    paths.workspace.segments = Segments(tmp_path, most=4)
+    contents = {f"f{number}": bytes([number]) * (OWN_SEGMENT_BYTES + 1) for number in range(10)}
+    for name, content in contents.items():
+        await paths.put(name, content)
+    assert sum(name.endswith(".data") for name in os.listdir(tmp_path)) <= 5
+    assert await paths.tree() == contents
+    await paths.commit()
+    assert await paths.drive_tree() == contents
 
 
 async def test_staging_leaves_no_file_behind(tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ class Content(_Layer):
         segment = self._segment
         if segment is None:
             if self.extents.dirty_bytes + len(data) > OWN_SEGMENT_BYTES:
-                segment = self._segment = segments.make()
+                segment = self._segment = segments.own()
             else:
                 segment = segments.shared()
         place = segment.append(data)

@@ -2,11 +2,13 @@
 
 The rules: bytes are appended to a segment, so a place in it means one thing for as long as anybody refers to it; a
 segment is deleted when nothing refers to it and the journal that did is gone or on disk. Small files share one segment,
-so that thousands of them need one descriptor; a file that grows past `OWN_SEGMENT_BYTES` gets one of its own.
+so that thousands of them need one descriptor; a file that grows past `OWN_SEGMENT_BYTES` gets one of its own, while
+fewer are open than half of what the process may have, so that there is always one left to commit with.
 """
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 from hyperfs.errors import DamagedStore
@@ -74,8 +76,10 @@ class Segment:
 class Segments:
     """Owns the segments in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, most: int | None = None) -> None:
+        """Keep no more than about ``most`` files open."""
         self._directory = directory
+        self._most = most if most is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._all: dict[int, Segment] = {}
         self._next = 1
         self._shared: Segment | None = None
@@ -100,9 +104,13 @@ class Segments:
     def shared(self) -> Segment:
         """Return the segment that small files write to."""
         segment = self._shared
-        if segment is None or segment.end >= SHARED_SEGMENT_BYTES:
+        if segment is None or (segment.end >= SHARED_SEGMENT_BYTES and len(self._all) < self._most):
             segment = self._shared = self.make()
         return segment
+
+    def own(self) -> Segment:
+        """Return a segment for one large file: a new one, or the shared one when there are too many."""
+        return self.make() if len(self._all) < self._most else self.shared()
 
     def make(self) -> Segment:
         """Return a new, empty segment. Raises OSError."""
