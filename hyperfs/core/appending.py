@@ -16,7 +16,7 @@ from hyperfs.storage import RandomAccessFile
 _THREAD_BYTES = 256 * 1024
 _UNCACHED_BYTES = 1024 * 1024
 _LARGE_BLOCK_BYTES = 16 * 1024
-_WRITER_HASHES_ONE_OF = 3
+_WRITER_HASHES = 3 / 8
 _MANY_BLOCKS = 256
 
 
@@ -57,7 +57,7 @@ async def _grow_in_threads(
 ) -> Growth:
     """Hash and write blocks side by side."""
     # Large blocks are hashed without the interpreter's lock: who writes can take over some of that.
-    share = len(blocks) // _WRITER_HASHES_ONE_OF if sum(sizes) // len(blocks) >= _LARGE_BLOCK_BYTES else 0
+    share = int(len(blocks) * _WRITER_HASHES) if sum(sizes) // len(blocks) >= _LARGE_BLOCK_BYTES else 0
     leaf_hashes = files.format.leaf_hashes
     first: Hashes = []
     failures: list[OSError] = []

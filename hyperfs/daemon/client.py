@@ -21,7 +21,7 @@ from hyperfs.daemon.connection import HELLO_SECONDS
 from hyperfs.daemon.link import Link, Pending
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
-from hyperfs.daemon.wire import Buffer, Notice
+from hyperfs.daemon.wire import Notice
 from hyperfs.errors import BlockNotAvailable, NoDaemon, short
 from hyperfs.storage import DiskDirectory
 
@@ -63,15 +63,13 @@ class DaemonClient:
         """Whether the daemon is there just now."""
         return self._link.connected
 
-    async def request(
-        self, method: str, *, repeatable: bool = False, payload: Sequence[Buffer] = (), **arguments: Any
-    ) -> Any:
+    async def request(self, method: str, *, repeatable: bool = False, **arguments: Any) -> Any:
         """Ask the daemon. See `hyperfs.daemon.methods` for what there is to ask, and `Link.request` for what raises."""
-        return await self._link.request(method, arguments, payload, repeatable=repeatable)
+        return await self._link.request(method, arguments, repeatable=repeatable)
 
-    def send(self, method: str, *, payload: Sequence[Buffer] = (), **arguments: Any) -> Pending:
+    def send(self, method: str, **arguments: Any) -> Pending:
         """Ask the daemon, and wait for the answer later. See `Link.send`."""
-        return self._link.send(method, arguments, payload)
+        return self._link.send(method, arguments)
 
     # The provider of cores
 

@@ -1,4 +1,4 @@
-"""Writing to a drive from outside the daemon: content in large frames, then one commit.
+"""Writing to a drive from outside the daemon: content through shared memory, then one commit.
 
 The rule: the daemon appends in the order in which we send, so where a block will stand is known before the answer
 comes. `append` therefore returns at once, with a bound on what is under way; what failed is raised by the next
@@ -15,17 +15,16 @@ import trio
 from hyperfs.core.reader import Run
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
+from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
 from hyperfs.errors import DaemonError
 from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
-"""Content is gathered until a frame holds this much."""
+"""Content is gathered until there is this much."""
 FRAME_BLOCKS: Final = 8192
 OPERATIONS_IN_A_FRAME: Final = 8192
 """A commit of more operations is sent in several frames, and made as one."""
-IN_FLIGHT: Final = 3
-"""Frames under way; the next one waits for the oldest."""
 
 
 class DaemonCommitter:
@@ -52,6 +51,7 @@ class DaemonCommitter:
             await lease.flush()
         finally:
             self._lease = None
+            lease.close()
             with trio.move_on_after(1) as scope:
                 scope.shield = True
                 await self._release(granted["lease"])
@@ -88,76 +88,81 @@ class DaemonCommitter:
 
 
 class DaemonLease:
-    """The lease of a `DaemonCommitter`: gathers blocks into frames and keeps a few frames under way."""
+    """The lease of a `DaemonCommitter`: puts content into slots, and keeps all but one of them under way."""
 
     def __init__(self, client: DaemonClient, granted: dict[str, Any]) -> None:
         self._client = client
         self._id: int = granted["lease"]
         self._length: int = granted["length"]
         self._byte_length: int = granted["byte_length"]
-        self._gathered: list[bytes] = []
-        self._gathered_bytes = 0
-        self._under_way: deque[tuple[Pending, memoryview | None]] = deque()
-        self._spare: list[memoryview] = []
+        self._slots = Slots.opened(granted["descriptor"])
+        self._free = list(range(SLOTS))
+        self._filling: int | None = None
+        self._filled = 0
+        self._sizes: list[int] = []
+        self._under_way: deque[tuple[Pending, int]] = deque()
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
         """Append ``blocks`` and return where they will be. Raises what an earlier append failed of."""
         start, byte_offset = self._length, self._byte_length
         for block in blocks:
-            if self._gathered and self._gathered_bytes + len(block) > FRAME_BYTES:
-                await self._send_gathered()
-            self._gathered.append(block)
-            self._gathered_bytes += len(block)
+            size = len(block)
+            if size > SLOT_BYTES:
+                raise ValueError(f"a block of {size} bytes, where {SLOT_BYTES} are allowed")
+            if self._sizes and self._filled + size > FRAME_BYTES:
+                self._send()
+            if self._filling is None:
+                self._filling = await self._free_slot()
+            self._slots.slot(self._filling)[self._filled : self._filled + size] = block
+            self._filled += size
+            self._sizes.append(size)
             self._length += 1
-            self._byte_length += len(block)
-            if self._gathered_bytes >= FRAME_BYTES or len(self._gathered) >= FRAME_BLOCKS:
-                await self._send_gathered()
+            self._byte_length += size
+            if self._filled >= FRAME_BYTES or len(self._sizes) >= FRAME_BLOCKS:
+                self._send()
         return Run(range(start, self._length), byte_offset, self._byte_length - byte_offset)
 
     async def append_piece(self, read_into: ReadInto) -> Run:
         """Append what ``read_into`` has. See `ContentLease.append_piece`; raises as `append`."""
-        if self._gathered:
-            await self._send_gathered()
-        await self._make_room()
-        buffer = self._spare.pop() if self._spare else memoryview(bytearray(PIECE_BYTES))
-        size = await trio.to_thread.run_sync(read_into, buffer)
-        blocks = chunks_of(buffer[:size])
+        self._send()
+        if self._filling is None:
+            self._filling = await self._free_slot()
+        piece = self._slots.slot(self._filling)[:PIECE_BYTES]
+        size = await trio.to_thread.run_sync(read_into, piece)
         start, byte_offset = self._length, self._byte_length
-        self._length += len(blocks)
+        self._sizes = [len(block) for block in chunks_of(piece[:size])]
+        self._length += len(self._sizes)
         self._byte_length += size
-        if blocks:
-            self._send(blocks, buffer)
-        else:
-            self._spare.append(buffer)
+        self._send()
         return Run(range(start, self._length), byte_offset, size)
 
     async def flush(self) -> None:
         """Return once everything appended stands in the content core. Raises what an append failed of."""
-        if self._gathered:
-            await self._send_gathered()
+        self._send()
         while self._under_way:
             await self._await_oldest()
 
-    async def _send_gathered(self) -> None:
-        await self._make_room()
-        blocks, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        self._send(blocks, None)
+    def close(self) -> None:
+        """Let go of the slots; nothing can be appended any more."""
+        self._slots.close()
 
-    def _send(self, blocks: list[bytes], buffer: memoryview | None) -> None:
-        """Send a frame; ``buffer`` is what the blocks are views of, to be used again once it is answered."""
-        sizes = [len(block) for block in blocks]
-        pending = self._client.send("content.append", payload=blocks, lease=self._id, sizes=sizes)
-        self._under_way.append((pending, buffer))
+    def _send(self) -> None:
+        """Have the daemon append what was put into the slot that is being filled."""
+        if self._filling is not None and self._sizes:
+            pending = self._client.send("content.append", lease=self._id, slot=self._filling, sizes=self._sizes)
+            self._under_way.append((pending, self._filling))
+            self._filling, self._filled, self._sizes = None, 0, []
 
-    async def _make_room(self) -> None:
-        while len(self._under_way) >= IN_FLIGHT or (self._under_way and self._under_way[0][0].done.is_set()):
+    async def _free_slot(self) -> int:
+        while not self._free or (self._under_way and self._under_way[0][0].done.is_set()):
             await self._await_oldest()
+        return self._free.pop()
 
     async def _await_oldest(self) -> None:
-        pending, buffer = self._under_way.popleft()
+        pending, slot = self._under_way[0]
         await pending.wait()
-        if buffer is not None:
-            self._spare.append(buffer)
+        self._under_way.popleft()
+        self._free.append(slot)
 
 
 def _encode(operation: Operation) -> list[Any]:

@@ -7,36 +7,33 @@ message is exchanged.
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections import deque
 from typing import Final
 
 import trio
 
 from hyperfs import __version__
-from hyperfs.daemon.wire import PREFIX, PROTOCOL, Buffer, Hello, Message, decode, encode, sizes
+from hyperfs.daemon.wire import PREFIX, PROTOCOL, Hello, Message, decode, encode, size_of
 from hyperfs.errors import DaemonError, EncodingError
 
 HELLO_SECONDS: Final = 10.0
 """How long the other side may take for its first words."""
 
 _CHUNK: Final = 64 * 1024
-_SEND_BUFFER_BYTES: Final = 512 * 1024
-"""Few turns of the two ends for content, and small enough to stay in a processor's cache on its way."""
-_SPARE_BYTES: Final = 1024 * 1024
-_MAX_SPARE: Final = 4
 
 
 class Connection:
     """Owns one connected unix socket. One task receives; sends are serialised here.
 
-    A send that is cancelled half-way leaves a torn frame, so it ends the connection.
+    A send that is cancelled half-way leaves a torn frame, so it ends the connection. Unless it ``takes_descriptors``,
+    which the daemon does not, the kernel drops those that the other end sends.
     """
 
-    def __init__(self, stream: trio.socket.SocketType) -> None:
+    def __init__(self, stream: trio.socket.SocketType, *, takes_descriptors: bool = False) -> None:
         self._socket = stream
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._input = bytearray()
-        self._spare: list[bytearray] = []
+        self._descriptors: deque[int] = deque()
+        self._extra_bytes = socket.CMSG_SPACE(4) if takes_descriptors else 0
         self._sending = trio.Lock()
         self._torn = False
 
@@ -78,8 +75,8 @@ class Connection:
         """
         await self.send_encoded(encode(message))
 
-    async def send_encoded(self, frames: bytes, payload: Sequence[Buffer] = ()) -> None:
-        """Send what `encode` made, one frame or several, and the parts of the last one's payload.
+    async def send_encoded(self, frames: bytes, descriptor: int | None = None) -> None:
+        """Send what `encode` made, one frame or several, and with them ``descriptor``, which stays the caller's.
 
         Raises:
             DaemonError: the connection is gone.
@@ -89,44 +86,42 @@ class Connection:
                 raise DaemonError("the control connection was interrupted")
             self._torn = True
             try:
-                await self._send_all(frames)
-                for part in payload:
-                    await self._send_all(part)
+                await self._send_all(frames, descriptor)
             except (OSError, trio.ClosedResourceError) as error:
                 raise DaemonError(f"the control connection is gone: {error}") from error
             self._torn = False
 
     async def receive(self) -> Message | None:
-        """Return the next message, or None once the other side has hung up.
-
-        A call that is cancelled loses nothing, unless it was within a frame's payload.
+        """Return the next message, or None once the other side has hung up. A call that is cancelled loses nothing.
 
         Raises:
             EncodingError: the other side sent something that is no message.
         """
         if not await self._fill(PREFIX.size):
             return None
-        header_size, payload_size = sizes(self._input[: PREFIX.size])
-        if not await self._fill(PREFIX.size + header_size):
+        size = size_of(self._input[: PREFIX.size])
+        if not await self._fill(PREFIX.size + size):
             return None
-        header = bytes(self._input[PREFIX.size : PREFIX.size + header_size])
-        del self._input[: PREFIX.size + header_size]
-        payload: Buffer = b""
-        if payload_size:
-            payload = await self._receive_payload(payload_size)
-            if len(payload) < payload_size:
-                return None
-        return decode(header, payload)
+        packed = bytes(self._input[PREFIX.size : PREFIX.size + size])
+        del self._input[: PREFIX.size + size]
+        return decode(packed)
 
-    def reuse(self, payload: Buffer) -> None:
-        """Take back the payload of a message that nobody looks at any more: fresh memory is slow to touch."""
-        if isinstance(payload, bytearray) and len(payload) >= _SPARE_BYTES and len(self._spare) < _MAX_SPARE:
-            self._spare.append(payload)
+    def take_descriptor(self) -> int:
+        """Return the descriptor that came with the reply received last, which says that there is one; it is yours.
+
+        Raises:
+            EncodingError: there is none.
+        """
+        if not self._descriptors:
+            raise EncodingError("a control message lacks the descriptor that was to come with it")
+        return self._descriptors.popleft()
 
     def close(self) -> None:
         """Hang up. Whoever waits on this connection gets an error, or None."""
         self._torn = True
         self._socket.close()
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
 
     async def _fill(self, wanted: int) -> bool:
         while len(self._input) < wanted:
@@ -138,35 +133,19 @@ class Connection:
 
     async def _receive_some(self) -> bytes:
         try:
-            return await self._socket.recv(_CHUNK)
+            data, extra, _, _ = await self._socket.recvmsg(_CHUNK, self._extra_bytes, socket.MSG_CMSG_CLOEXEC)
         except (OSError, trio.ClosedResourceError):
             return b""
+        for level, kind, content in extra:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._descriptors.extend(memoryview(content).cast("i"))
+        return data
 
-    async def _receive_payload(self, size: int) -> bytearray:
-        """Return ``size`` bytes, fewer if the other side hangs up, received in place."""
-        payload = self._buffer(size)
-        filled = min(size, len(self._input))
-        payload[:filled] = self._input[:filled]
-        del self._input[:filled]
-        with memoryview(payload) as view:
-            while filled < size:
-                try:
-                    count = await self._socket.recv_into(view[filled:])
-                except (OSError, trio.ClosedResourceError):
-                    count = 0
-                if not count:
-                    break
-                filled += count
-        return payload if filled == size else payload[:filled]
-
-    def _buffer(self, size: int) -> bytearray:
-        for number, spare in enumerate(self._spare):
-            if len(spare) == size:
-                return self._spare.pop(number)
-        return bytearray(size)
-
-    async def _send_all(self, data: Buffer) -> None:
+    async def _send_all(self, data: bytes, descriptor: int | None) -> None:
         with memoryview(data) as view:
             sent = 0
+            if descriptor is not None:
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+                sent = await self._socket.sendmsg([view], [rights])
             while sent < len(view):
                 sent += await self._socket.send(view[sent:])

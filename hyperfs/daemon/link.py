@@ -6,8 +6,9 @@ nobody will restore. After a reconnect only requests that may be asked twice are
 
 import itertools
 import logging
+import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import trio
 
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.failures import from_wire
-from hyperfs.daemon.wire import Buffer, Cancel, Failure, Message, Notice, Reply, Request, encode
+from hyperfs.daemon.wire import Cancel, Failure, Message, Notice, Reply, Request, encode
 from hyperfs.errors import DaemonError, EncodingError
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Link:
         self._calls: dict[int, Pending] = {}
         self._numbers = itertools.count(1)
         self._room = trio.Semaphore(OUTSTANDING)
-        self._outbox: deque[tuple[bytes, Sequence[Buffer]]] = deque()
+        self._outbox: deque[bytes] = deque()
         self._wake = trio.Event()
         self._connected = False
         self._ended: str | None = None
@@ -66,11 +67,10 @@ class Link:
         """Whether the daemon is at the other end just now."""
         return self._connected
 
-    async def request(
-        self, method: str, arguments: Mapping[str, Any], payload: Sequence[Buffer] = (), *, repeatable: bool = False
-    ) -> Any:
+    async def request(self, method: str, arguments: Mapping[str, Any], *, repeatable: bool = False) -> Any:
         """Ask the daemon and return its answer. Cancelling withdraws the request.
 
+        A file descriptor that comes with the answer, then a map, is put in as ``descriptor``; the caller owns it.
         ``repeatable`` requests are sent again after a reconnect, others fail when the connection is lost.
 
         Raises:
@@ -78,7 +78,7 @@ class Link:
             HyperfsError, OSError: what the daemon answered.
         """
         async with self._room:
-            pending = self.send(method, arguments, payload, repeatable=repeatable)
+            pending = self.send(method, arguments, repeatable=repeatable)
             try:
                 return await pending.wait()
             except trio.Cancelled:
@@ -86,9 +86,7 @@ class Link:
                     self._post(Cancel(pending.request.id))
                 raise
 
-    def send(
-        self, method: str, arguments: Mapping[str, Any], payload: Sequence[Buffer] = (), *, repeatable: bool = False
-    ) -> Pending:
+    def send(self, method: str, arguments: Mapping[str, Any], *, repeatable: bool = False) -> Pending:
         """Ask the daemon, and let the caller wait when he likes; what is sent so arrives in this order.
 
         The caller keeps the number of such requests small. Raises as `request` does when the daemon is gone already.
@@ -98,11 +96,11 @@ class Link:
         if not self._connected and not repeatable:
             raise DaemonError("the daemon is gone; a mount finds the next one by itself, once a command starts it")
         request = Request(next(self._numbers), method, arguments)
-        frame = encode(request, sum(map(len, payload)))
+        frame = encode(request)
         pending = Pending(request, repeatable)
         self._calls[request.id] = pending
         if self._connected:
-            self._outbox.append((frame, payload))
+            self._outbox.append(frame)
             self._wake.set()
         return pending
 
@@ -176,7 +174,7 @@ class Link:
                     message = await connection.receive()
                     if message is None:
                         break
-                    self._take(message)
+                    self._take(message, connection)
             except EncodingError as error:
                 _log.error("the daemon sent something that is no message: %s", error)
             nursery.cancel_scope.cancel()
@@ -186,18 +184,17 @@ class Link:
         try:
             while True:
                 while self._outbox:
-                    frames, payload = self._outbox.popleft()
-                    while self._outbox and not payload and len(frames) < _JOINED_BYTES:
-                        more, payload = self._outbox.popleft()
-                        frames += more
-                    await connection.send_encoded(frames, payload)
+                    frames = self._outbox.popleft()
+                    while self._outbox and len(frames) < _JOINED_BYTES:
+                        frames += self._outbox.popleft()
+                    await connection.send_encoded(frames)
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError as error:
             _log.debug("%s", error)
 
     def _post(self, message: Message) -> None:
-        self._outbox.append((encode(message), ()))
+        self._outbox.append(encode(message))
         self._wake.set()
 
     def _answer(self, id: int, *, result: Any = None, failure: Exception | None = None) -> None:
@@ -207,9 +204,15 @@ class Link:
             pending.result, pending.failure = result, failure
             pending.done.set()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, connection: Connection) -> None:
         match message:
-            case Reply(id, result):
+            case Reply(id, dict(result), True):
+                descriptor = connection.take_descriptor()
+                if id in self._calls:
+                    self._answer(id, result={**result, "descriptor": descriptor})
+                else:
+                    os.close(descriptor)
+            case Reply(id, result, False):
                 self._answer(id, result=result)
             case Failure(id, error):
                 self._answer(id, failure=from_wire(error))

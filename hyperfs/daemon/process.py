@@ -86,7 +86,7 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
     except BaseException:
         stream.close()
         raise
-    connection = Connection(stream)
+    connection = Connection(stream, takes_descriptors=True)
     try:
         connection.check_user()
         hello = await connection.greet(within_seconds=answer_seconds)

@@ -4,8 +4,8 @@ The rule: whatever a client asked for ends when it goes away. A client that does
 much: replies are bounded by the requests it may have unanswered, and of a core's heads only the newest is kept.
 """
 
-import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +16,7 @@ from hyperfs.core.core import Core
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.failures import to_wire
 from hyperfs.daemon.registry import User, checked_key
+from hyperfs.daemon.slots import Slots
 from hyperfs.daemon.wire import (
     MAX_OUTSTANDING,
     PROTOCOL,
@@ -27,6 +28,7 @@ from hyperfs.daemon.wire import (
     Request,
     encode,
 )
+from hyperfs.drive.committer import ContentLease
 from hyperfs.errors import ConflictingLength, DaemonError, EncodingError, HyperfsError
 from hyperfs.trie import Operation
 
@@ -63,7 +65,7 @@ class Session:
         self._connection = connection
         self._methods = methods
         self._scopes: dict[int, trio.CancelScope] = {}
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._moved: dict[bytes, Core] = {}
         self._wake = trio.Event()
 
@@ -83,12 +85,15 @@ class Session:
             _log.warning("a control connection ended: %s", error)
         finally:
             self._connection.close()
+            for _, descriptor in self._outbox:
+                if descriptor is not None:
+                    os.close(descriptor)
             self.daemon.registry.release(self.user)
             self.daemon.peers.release(self.user)
 
-    def reply(self, id: int, result: Any = None) -> None:
-        """Answer request ``id``. For a handler whose work goes on afterwards."""
-        self._post(Reply(id, result))
+    def reply(self, id: int, result: Any = None, *, descriptor: int | None = None) -> None:
+        """Answer request ``id``, and give a file descriptor away. For a handler whose work goes on afterwards."""
+        self._post(Reply(id, result, descriptor is not None), descriptor)
 
     def tell(self, notice: Notice) -> None:
         """Tell the client something unasked."""
@@ -151,26 +156,35 @@ class Session:
         committer = await self.daemon.committer(checked_key(request.arguments["key"]))
         try:
             async with committer.content() as content:
-                self.leases[request.id] = lease
-                core = committer.content_core
-                granted = {"lease": request.id, "length": core.length, "byte_length": core.byte_length}
-                self.reply(request.id, granted)
-                broken: Exception | None = None
-                async for append in lease.receive:
-                    if broken is None:
-                        try:
-                            await content.append(_blocks(append))
-                        except Exception as error:  # noqa: BLE001  answered; what follows it must not be appended
-                            broken = error
-                    self._connection.reuse(append.payload)
-                    if broken is None:
-                        self.reply(append.id)
-                    else:
-                        self.fail(append.id, broken)
+                slots, descriptor = Slots.create()
+                try:
+                    self.leases[request.id] = lease
+                    core = committer.content_core
+                    granted = {"lease": request.id, "length": core.length, "byte_length": core.byte_length}
+                    self.reply(request.id, granted, descriptor=descriptor)
+                    await self._append_all(lease, content, slots)
+                finally:
+                    slots.close()
         finally:
             self.leases.pop(request.id, None)
             lease.receive.close()
             lease.ended.set()
+
+    async def _append_all(self, lease: Lease, content: ContentLease, slots: Slots) -> None:
+        """Append what comes under a lease, in order, until it is released; after a failure nothing more."""
+        broken: Exception | None = None
+        async for append in lease.receive:
+            if broken is None:
+                try:
+                    blocks = slots.blocks(append.arguments["slot"], append.arguments["sizes"])
+                    # What appends only hashes and writes them, for which a view is as good as bytes.
+                    await content.append(cast(list[bytes], blocks))
+                except Exception as error:  # noqa: BLE001  answered; what follows it must not be appended
+                    broken = error
+            if broken is None:
+                self.reply(append.id)
+            else:
+                self.fail(append.id, broken)
 
     async def _queue_append(self, id: int, arguments: Mapping[str, Any], request: Request) -> None:
         """Hand content to its lease's task. Waits when that is behind, and so does the client."""
@@ -192,17 +206,26 @@ class Session:
                 while self._outbox or self._moved:
                     frames = [encode(Notice("head", head_of(core))) for core in self._moved.values()]
                     self._moved.clear()
-                    while self._outbox and sum(map(len, frames)) < _JOINED_BYTES:
-                        frames.append(self._outbox.popleft())
-                    await self._connection.send_encoded(b"".join(frames))
+                    descriptor = None
+                    while self._outbox and descriptor is None and sum(map(len, frames)) < _JOINED_BYTES:
+                        frame, descriptor = self._outbox.popleft()
+                        frames.append(frame)
+                    await self._send(b"".join(frames), descriptor)
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError:
             return  # hung up: the reading side notices, too
 
-    def _post(self, message: Message) -> None:
-        self._outbox.append(encode(message))
+    def _post(self, message: Message, descriptor: int | None = None) -> None:
+        self._outbox.append((encode(message), descriptor))
         self._wake.set()
+
+    async def _send(self, frames: bytes, descriptor: int | None) -> None:
+        try:
+            await self._connection.send_encoded(frames, descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _head_moved(self, core: Core) -> None:
         self._moved[core.key] = core
@@ -212,17 +235,3 @@ class Session:
 def head_of(core: Core) -> dict[str, Any]:
     """Return a core's newest head as plain values."""
     return {"key": core.key, "length": core.length, "byte_length": core.byte_length}
-
-
-def _blocks(append: Request) -> list[bytes]:
-    """Cut the payload of ``content.append`` into its blocks, without copying them.
-
-    Raises `EncodingError` when the sizes do not add up.
-    """
-    sizes = append.arguments["sizes"]
-    if sum(sizes) != len(append.payload) or any(size < 0 for size in sizes):
-        raise EncodingError("the sizes of the blocks are not those of the content sent along")
-    view = memoryview(append.payload)
-    ends = list(itertools.accumulate(sizes))
-    # What appends only hashes and writes them, for which a view is as good as bytes.
-    return [cast(bytes, view[end - size : end]) for size, end in zip(sizes, ends, strict=True)]

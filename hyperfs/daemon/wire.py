@@ -1,7 +1,7 @@
 """What a command, a mount and the daemon say to each other, as bytes; without I/O.
 
-A frame is ``u32 size of the header ‖ u32 size of the payload ‖ header ‖ payload``, numbers big-endian. The header is
-one msgpack array, the payload is raw (file content, so that it need not be copied through msgpack). The first frame
+A frame is ``u32 size of the message ‖ u32 zero ‖ message``, numbers big-endian; the message is one msgpack array. A
+reply may say that a file descriptor comes with it. Content does not come this way, but through `slots`. The first frame
 each way is a `Hello`; its form never changes, so that two versions that do not understand each other can say so.
 
 The rule: every size is bounded before it is believed, and a frame that is not exactly one of the messages below is an
@@ -17,11 +17,10 @@ import msgpack
 
 from hyperfs.errors import EncodingError
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Raised whenever a message changes its meaning."""
 
-MAX_HEADER: Final = 16 * 1024 * 1024
-MAX_PAYLOAD: Final = 16 * 1024 * 1024
+MAX_MESSAGE: Final = 16 * 1024 * 1024
 MAX_OUTSTANDING: Final = 4096
 """Requests that one client may have unanswered; a client waits before it sends more."""
 
@@ -48,15 +47,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something asked of the daemon. ``id`` is the client's, unique among its unanswered requests.
-
-    ``payload`` is what came with it; what is to be sent with one goes beside it.
-    """
+    """Something asked of the daemon. ``id`` is the client's, unique among its unanswered requests."""
 
     id: int
     method: str
     arguments: Mapping[str, Any]
-    payload: Buffer = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +63,11 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to request ``id``."""
+    """The answer to request ``id``; ``has_descriptor`` when a file descriptor comes with it."""
 
     id: int
     result: Any = None
+    has_descriptor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +89,8 @@ class Notice:
 Message: TypeAlias = Hello | Request | Cancel | Reply | Failure | Notice
 
 
-def encode(message: Message, payload_size: int = 0) -> bytes:
-    """Return a message's frame up to its payload, of which ``payload_size`` bytes are to follow.
+def encode(message: Message) -> bytes:
+    """Return a message's frame.
 
     Raises:
         EncodingError: the message is larger than a frame may be.
@@ -102,8 +98,8 @@ def encode(message: Message, payload_size: int = 0) -> bytes:
     match message:
         case Request(id, method, arguments):
             fields: list[Any] = [_REQUEST, id, method, arguments]
-        case Reply(id, result):
-            fields = [_REPLY, id, result]
+        case Reply(id, result, has_descriptor):
+            fields = [_REPLY, id, result, has_descriptor]
         case Cancel(id):
             fields = [_CANCEL, id]
         case Failure(id, error):
@@ -112,41 +108,41 @@ def encode(message: Message, payload_size: int = 0) -> bytes:
             fields = [_NOTICE, name, arguments]
         case Hello(protocol, version, pid):
             fields = [_HELLO, protocol, version, pid]
-    header: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
-    _check_sizes(len(header), payload_size)
-    return PREFIX.pack(len(header), payload_size) + header
+    packed: bytes = msgpack.packb(fields, unicode_errors="surrogateescape")
+    _check_size(len(packed))
+    return PREFIX.pack(len(packed), 0) + packed
 
 
-def sizes(prefix: Buffer) -> tuple[int, int]:
-    """Return the sizes in bytes of the header and the payload that follow ``prefix``.
+def size_of(prefix: Buffer) -> int:
+    """Return the size in bytes of the message that follows ``prefix``.
 
     Raises:
-        EncodingError: they are beyond the bounds.
+        EncodingError: it is beyond the bound.
     """
-    header, payload = PREFIX.unpack(prefix)
-    _check_sizes(header, payload)
-    return header, payload
+    size, zero = PREFIX.unpack(prefix)
+    _check_size(size)
+    if zero:
+        raise EncodingError("a control message with something behind it")
+    return int(size)
 
 
-def decode(header: Buffer, payload: Buffer = b"") -> Message:
-    """Return the message in a frame's header and payload.
+def decode(packed: Buffer) -> Message:
+    """Return the message in a frame.
 
     Raises:
         EncodingError: it is no message of this protocol.
     """
     try:
-        fields = msgpack.unpackb(header, strict_map_key=False, unicode_errors="surrogateescape")
+        fields = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="surrogateescape")
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise EncodingError(f"a control message is not msgpack: {error}") from error
     match fields:
         case [1, int(id), str(method), dict(arguments)]:
-            return Request(id, method, arguments, payload)
-        case _ if payload:
-            pass
+            return Request(id, method, arguments)
         case [2, int(id)]:
             return Cancel(id)
-        case [3, int(id), result]:
-            return Reply(id, result)
+        case [3, int(id), result, bool(has_descriptor)]:
+            return Reply(id, result, has_descriptor)
         case [4, int(id), dict(failure)]:
             return Failure(id, failure)
         case [5, str(name), dict(arguments)]:
@@ -156,6 +152,6 @@ def decode(header: Buffer, payload: Buffer = b"") -> Message:
     raise EncodingError("a control message of an unknown form")
 
 
-def _check_sizes(header: int, payload: int) -> None:
-    if header > MAX_HEADER or payload > MAX_PAYLOAD:
-        raise EncodingError(f"a control message of {header} + {payload} bytes is too large")
+def _check_size(size: int) -> None:
+    if size > MAX_MESSAGE:
+        raise EncodingError(f"a control message of {size} bytes is too large")

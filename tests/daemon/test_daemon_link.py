@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +14,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.link import OUTSTANDING, Link
-from hyperfs.daemon.wire import Cancel, Failure, Hello, Message, Notice, Reply, Request
+from hyperfs.daemon.wire import Cancel, Failure, Hello, Message, Notice, Reply, Request, encode
 from hyperfs.errors import BlockNotAvailable, DaemonError
 
 
 def pair() -> tuple[Connection, Connection]:
     ends = socket.socketpair()
-    one, other = (Connection(trio.socket.from_stdlib_socket(end)) for end in ends)
-    return one, other
+    one, other = map(trio.socket.from_stdlib_socket, ends)
+    return Connection(one, takes_descriptors=True), Connection(other)
 
 
 async def never() -> Connection | None:
@@ -121,12 +122,61 @@ async def test_an_answer_that_comes_after_the_cancellation_is_ignored() -> None:
             assert await link.request("ping", {}) == "in time"
 
 
-async def test_what_is_sent_without_waiting_arrives_in_order_with_its_payload() -> None:
+async def test_what_is_sent_without_waiting_arrives_in_order() -> None:
     async with linked() as (link, peer):
         for number in range(5):
-            link.send("content.append", {"n": number}, [b"%d" % number, b"!" * number])
+            link.send("content.append", {"n": number})
         arrived = [await peer.next() for _ in range(5)]
-    assert [bytes(request.payload) for request in arrived] == [b"%d" % n + b"!" * n for n in range(5)]
+    assert [request.arguments["n"] for request in arrived] == list(range(5))
+
+
+async def answer_with(peer: Peer, opened: int, name: str) -> None:
+    request = await peer.next()
+    reply = Reply(request.id, {"name": name}, has_descriptor=True)
+    await peer.connection.send_encoded(encode(Notice("head")) + encode(reply), opened)
+    os.close(opened)
+
+
+async def test_a_descriptor_comes_with_its_answer(tmp_path: Path) -> None:
+    async with linked() as (link, peer), trio.open_nursery() as nursery:
+        for name in ("a", "b"):
+            (tmp_path / name).write_text(name)
+            with (tmp_path / name).open() as file:
+                nursery.start_soon(answer_with, peer, os.dup(file.fileno()), name)
+                answer = await link.request("content.lease", {})
+            assert (answer["name"], os.read(answer["descriptor"], 9)) == (name, name.encode())
+            os.close(answer["descriptor"])
+
+
+async def test_a_descriptor_that_nobody_waits_for_any_more_is_closed() -> None:
+    async with linked() as (link, peer):
+        request = await asked_and_cancelled(link, peer)
+        end, other = socket.socketpair()
+        with other:
+            with end:
+                frame = encode(Reply(request.id, {}, has_descriptor=True))
+                await peer.connection.send_encoded(frame, end.fileno())
+            await wait_all_tasks_blocked()
+            assert other.recv(1) == b""
+
+
+async def test_an_answer_that_lacks_its_descriptor_ends_the_connection() -> None:
+    async with linked() as (link, peer):
+        await peer.connection.send(Reply(1, {}, has_descriptor=True))
+        await wait_all_tasks_blocked()
+        assert not link.connected
+
+
+async def test_the_daemon_takes_no_descriptors() -> None:
+    ours, theirs = pair()
+    end, other = socket.socketpair()
+    with other:
+        with end:
+            await ours.send_encoded(encode(Notice("head")), end.fileno())
+        assert await theirs.receive() == Notice("head")
+        assert other.recv(1) == b""
+    ours.close()
+    theirs.close()
 
 
 async def test_a_notice_is_passed_on() -> None:

@@ -1,5 +1,6 @@
 """A daemon and its clients in one process, over the real control socket."""
 
+import io
 import os
 import socket
 import stat
@@ -8,13 +9,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from hyperfs.core.proofs import MAX_BLOCK_BYTES
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import read_announcement
 from hyperfs.daemon.server import Daemon, open_daemon
+from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
 from hyperfs.daemon.wire import Hello, Request
+from hyperfs.drive.committer import PIECE_BYTES
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
 from hyperfs.errors import (
@@ -129,12 +133,44 @@ async def test_a_client_that_stops_waiting_for_a_lease_does_not_get_it(places: P
                 pass
 
 
-async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(places: Places) -> None:
+async def test_pieces_and_blocks_of_one_lease_follow_one_another(places: Places) -> None:
+    content = os.urandom(3 * PIECE_BYTES + 5)
+    file = io.BytesIO(content)
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        async with DaemonCommitter(client, drive.key).content() as lease:
+            runs = [await lease.append([b"before", b"it"])]
+            runs += [await lease.append_piece(file.readinto) for _ in range(5)]
+            runs.append(await lease.append([b"after"]))
+        core = await drive.content()
+        await eventually(lambda: core.length == runs[-1].blocks.stop)
+        assert b"".join([await core.read(run, 0, run.size) for run in runs]) == b"beforeit" + content + b"after"
+
+
+async def test_a_block_may_be_as_large_as_blocks_may_be(places: Places) -> None:
+    block = bytes(MAX_BLOCK_BYTES)
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        async with DaemonCommitter(client, drive.key).content() as lease:
+            await lease.append([b"a", block, b"b"])
+            with pytest.raises(ValueError, match="are allowed"):
+                await lease.append([block + b"c"])
+        core = await drive.content()
+        await eventually(lambda: core.byte_length == MAX_BLOCK_BYTES + 2)
+
+
+@pytest.mark.parametrize(
+    ("slot", "sizes"), [(SLOTS, [1]), (-1, [1]), (0, [SLOT_BYTES, 1]), (0, [2, -1]), (0, ["1"]), (None, [1])]
+)
+async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(
+    places: Places, slot: int, sizes: list[int]
+) -> None:
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {})
         granted = await client.request("content.lease", key=drive.key)
-        bad = client.send("content.append", payload=[b"ab"], lease=granted["lease"], sizes=[1])
-        good = client.send("content.append", payload=[b"c"], lease=granted["lease"], sizes=[1])
+        Slots.opened(granted["descriptor"]).close()
+        bad = client.send("content.append", lease=granted["lease"], slot=slot, sizes=sizes)
+        good = client.send("content.append", lease=granted["lease"], slot=0, sizes=[1])
         with pytest.raises(EncodingError):
             await bad.wait()
         with pytest.raises(EncodingError):
@@ -145,7 +181,7 @@ async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(pla
 async def test_content_without_a_lease_is_refused(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(ConflictingLength):
-            await client.request("content.append", payload=[b"a"], lease=5, sizes=[1])
+            await client.request("content.append", lease=5, slot=0, sizes=[1])
 
 
 async def test_the_writer_is_told_at_the_end_of_the_lease_what_failed(places: Places) -> None:
