@@ -21,6 +21,7 @@ from hyperfs.daemon.failures import to_wire
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.drive.drive import Drive
+from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
 from hyperfs.mount import DEFAULT_FLUSH_SECONDS, NODE_CACHE_BYTES, MountOptions
 from hyperfs.trie import NodeCache
@@ -105,7 +106,7 @@ class _Child:
             self._writable = True
             directory = await self._lock_staging(client, drive.key, mountpoint)
             writing = Writing(DaemonCommitter(client, drive.key), directory, flush_seconds)
-        async with trio.open_nursery() as nursery:
+        async with open_work() as nursery:
 
             async def say_ready() -> None:
                 try:

@@ -19,6 +19,7 @@ from hyperfs.errors import MountFailed
 logger = logging.getLogger(__name__)
 
 FUSE_DEVICE = Path("/dev/fuse")
+_FUSE_NUMBER = os.makedev(10, 229)
 FUSE_CONFIGURATION = Path("/etc/fuse.conf")
 FUSERMOUNT = "fusermount3"
 FILE_SYSTEM_TYPE = "fuse.hyperfs"
@@ -131,7 +132,15 @@ def tune(device: str) -> None:
 def _check_fuse(*, allow_other: bool) -> None:
     if not FUSE_DEVICE.exists():
         raise MountFailed(f"no FUSE on this machine: {FUSE_DEVICE} is missing (is the fuse module loaded?)")
+    if os.stat(FUSE_DEVICE).st_rdev != _FUSE_NUMBER:
+        raise MountFailed(f"no FUSE on this machine: {FUSE_DEVICE} is not the device of that name")
     if os.geteuid() == 0:
+        try:
+            os.close(os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            raise MountFailed(
+                f"no FUSE here: {FUSE_DEVICE} cannot be opened ({error.strerror}); a container has to be given it"
+            ) from error
         return
     if shutil.which(FUSERMOUNT) is None:
         raise MountFailed(f"no FUSE for users on this machine: {FUSERMOUNT} is missing; install the package fuse3")

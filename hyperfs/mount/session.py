@@ -14,6 +14,7 @@ import pyfuse3
 import trio
 
 from hyperfs.drive.drive import Drive
+from hyperfs.drive.nursery import open_work
 from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
 from hyperfs.mount.following import Follower, WorkspaceFollower
@@ -86,7 +87,7 @@ async def _serve(
     staged: Staged | None,
     on_ready: Callable[[BlocksInUse], None] | None,
 ) -> Ending:
-    async with trio.open_nursery() as nursery:
+    async with open_work() as nursery:
         if staged is None:
             operations = DriveOperations(drive, options, nursery)
         else:
@@ -133,7 +134,7 @@ class _Session:
             pyfuse3.init(self._operations, self._path, options)
         except RuntimeError as error:
             raise MountFailed(
-                f"{self._path}: mounting was refused ({error}); the message before this says why"
+                f"{self._path}: mounting was refused ({error}); the line before this in the log says why"
             ) from error
 
     async def serve(self) -> None:

@@ -227,8 +227,13 @@ def test_a_link_into_the_store_is_no_way_around_it(shared: Hyperfs, key: str, tm
     assert "above or inside the store" in shared.fails("mount", key, tmp_path / "link", status=2)
 
 
-def test_a_machine_without_fuse_is_told(shared: Hyperfs, key: str, mountpoint: Path) -> None:
-    hide = 'mount -t tmpfs none /dev && touch /dev/null && exec "$@"'
+@pytest.mark.parametrize(
+    "hide",
+    ["mount -t tmpfs none /dev && touch /dev/null", "mount --bind /dev/null /dev/fuse"],
+    ids=["missing", "other"],
+)
+def test_a_machine_without_fuse_is_told(shared: Hyperfs, key: str, mountpoint: Path, hide: str) -> None:
+    hide += ' && exec "$@"'
     words = shared.fails("mount", key, mountpoint, wrapper=("unshare", "-m", "sh", "-c", hide, "sh"))
     assert "no FUSE on this machine" in words
 
