@@ -16,6 +16,15 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 60.0
 
 
+class Command(subprocess.Popen[bytes]):
+    """A command that runs. Leaving it by an exception kills it: a test that failed waits for nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Hyperfs:
     """Runs ``hyperfs`` for one store. Leaving it ends the store's daemon and its mounts, however they are."""
 
@@ -32,20 +41,16 @@ class Hyperfs:
             **environment,
         }
 
-    def start(self, *arguments: str | Path, wrapper: tuple[str, ...] = (), **more: Any) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str | Path, wrapper: tuple[str, ...] = (), **more: Any) -> Command:
         """Start a command; its output comes through pipes."""
         command = [*wrapper, sys.executable, "-m", "hyperfs.cli.main", *map(str, arguments)]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, **{"env": self.environment, "cwd": self.store.parent, **pipes, **more})
+        return Command(command, **{"env": self.environment, "cwd": self.store.parent, **pipes, **more})
 
     def run(self, *arguments: str | Path, **more: Any) -> "subprocess.CompletedProcess[bytes]":
         """Run a command to its end."""
         with self.start(*arguments, **more) as process:
-            try:
-                output, errors = process.communicate(timeout=DEADLINE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+            output, errors = process.communicate(timeout=DEADLINE_SECONDS)
             return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def __call__(self, *arguments: str | Path, **more: Any) -> str:
