@@ -18,6 +18,7 @@ import trio
 from hyperfs.daemon.client import BlocksInUse, DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import to_wire
+from hyperfs.daemon.inner_drives import keep_open
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.drive.drive import Drive
@@ -119,6 +120,7 @@ class _Child:
                 client.uses = uses
                 nursery.start_soon(say_ready)
 
+            nursery.start_soon(keep_open, client, drive)
             ending = await run_mount(drive, mountpoint, MountOptions(**chosen), writing=writing, on_ready=ready)
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED
