@@ -50,8 +50,10 @@ class Reserve:
 
     async def give_way(self, error: OSError) -> bool:
         """Give the space away if ``error`` is for want of space; tell whether trying again makes sense."""
-        if not is_full(error):
-            return False
+        return is_full(error) and await self.give()
+
+    async def give(self) -> bool:
+        """Give the space away, for something that frees more; tell whether there was any."""
         self.stands = False
         try:
             await trio.to_thread.run_sync(self._path.unlink)

@@ -80,6 +80,10 @@ class DaemonCommitter:
         """Return once everything committed before is on disk."""
         await self._client.request("drive.sync", key=self._key)
 
+    async def make_way(self) -> bool:
+        """Give away the store's reserve. See `Committer.make_way`."""
+        return bool(await self._client.request("drive.make_way", key=self._key))
+
     async def _release(self, lease: int) -> None:
         try:
             await self._client.request("content.release", lease=lease)

@@ -81,6 +81,11 @@ async def mount_uses(session: Session, arguments: Arguments) -> None:
         session.daemon.readers.answered(arguments["question"], session.mount_id, arguments["ranges"])
 
 
+async def drive_make_way(session: Session, arguments: Arguments) -> bool:
+    """Give away the reserve, for a commit that a full disk stands in the way of."""
+    return await (await session.daemon.committer(arguments["key"])).make_way()
+
+
 async def drive_standing(session: Session, arguments: Arguments) -> list[dict[str, Any]]:
     """Return what is known of a drive's cores from elsewhere."""
     return standings(await _cores(session, arguments["key"]))
@@ -152,6 +157,7 @@ METHODS: Mapping[str, Handler] = {
     "drive.accept_fork": drive_accept_fork,
     "drive.adopt": drive_adopt,
     "drive.lead": drive_lead,
+    "drive.make_way": drive_make_way,
     "drive.secrets": drive_secrets,
     "drive.standing": drive_standing,
     "mount.uses": mount_uses,

@@ -64,6 +64,10 @@ class Committer(Protocol):
         """Return once everything committed before is on disk."""
         ...
 
+    async def make_way(self) -> bool:
+        """Give away the space that is kept back for a commit on a full disk; tell whether there was any."""
+        ...
+
 
 class LocalCommitter:
     """A `Committer` on the cores of this process; one for each drive, shared by all its writers."""
@@ -130,6 +134,10 @@ class LocalCommitter:
     async def sync(self) -> None:
         """Return once everything committed before is on disk."""
         await self.metadata.sync()
+
+    async def make_way(self) -> bool:
+        """Give away the reserve. See `Committer.make_way`."""
+        return self._reserve is not None and await self._reserve.give()
 
 
 async def named_content(metadata: CoreReader) -> int:

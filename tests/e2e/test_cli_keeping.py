@@ -11,6 +11,7 @@ import pytest
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in
 from ..support.disks import fill, small_disk
+from ..support.writable import WritableMount
 
 MIB = 1 << 20
 
@@ -427,3 +428,19 @@ def test_deleting_and_pruning_work_on_a_full_disk(full: tuple[Hyperfs, str, Path
     (folder / "three").write_bytes(os.urandom(MIB))
     hyperfs("import", folder, key)
     assert sorted(hyperfs("ls", key).split()) == ["three", "two"]
+
+
+def test_deleting_in_a_mount_and_pruning_work_when_no_byte_is_free(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 32) as disk, hyperfs_in(disk) as hyperfs:
+        drive = WritableMount(hyperfs, tmp_path / "mounted", "--flush-interval", "0.2")
+        for name in ("deleted", "emptied", "kept"):
+            (drive.folder / name).write_bytes(os.urandom(2 * MIB))
+        eventually(lambda: drive.hyperfs("ls", drive.key).split() == ["deleted", "emptied", "kept"])
+        fill(disk)
+        (drive.folder / "deleted").unlink()
+        os.truncate(drive.folder / "emptied", 0)
+        eventually(lambda: drive.hyperfs("ls", drive.key).split() == ["emptied", "kept"])
+        assert hyperfs.json("prune", drive.key, "--keep", "1", "--yes")["bytes"] == 4 * MIB
+        (drive.folder / "new").write_bytes(bytes(MIB))
+        drive.unmount()
+        assert drive.cat("new") == bytes(MIB)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from hyperfs.core.reader import Run
+from hyperfs.core.reserve import is_full
 from hyperfs.drive.changes import changes
 from hyperfs.drive.commits import Operation, stands, value_of
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
@@ -89,7 +90,7 @@ class CommitMaker:
         async with workspace.exclusively():
             workspace.log_contents()
             plan = await gather(workspace.tree, 0, held)
-            plan.journal = workspace.journal.begin()
+            plan.journal = await self._begin_journal()
             freeze(plan)
             workspace.segments.begin_anew()
             workspace.log_held(held)
@@ -111,6 +112,15 @@ class CommitMaker:
         except BaseException:
             self._abandon(plan)
             raise
+
+    async def _begin_journal(self) -> int:
+        """Begin the journal of what comes after the commit, on a full disk in the space that is kept back for that."""
+        try:
+            return self.workspace.journal.begin()
+        except OSError as error:
+            if not is_full(error) or not await self._committer.make_way():
+                raise
+            return self.workspace.journal.begin()
 
     async def _send(self, plan: Plan, operations: list[Operation]) -> int:
         """Commit, and return the version; when nobody answered, look whether it stands."""

@@ -20,6 +20,8 @@ _FRAME = struct.Struct("<II")
 _MAX_RECORD = 256 * 1024 * 1024
 _AHEAD_BYTES = 1024 * 1024
 """Space that is taken ahead of need, so that unlinking and truncating work on a full disk, and syncs cost less."""
+_LEAST_AHEAD_BYTES = 64 * 1024
+"""What there has to be room for when there is not room for so much."""
 _MAGIC = b"hyperfs journal 1\n"
 
 Record = list[Any]
@@ -145,6 +147,9 @@ class Journal:
         try:
             os.posix_fallocate(fd, 0, wanted)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            if error.errno == errno.ENOSPC:
+                wanted = size + _LEAST_AHEAD_BYTES
+                os.posix_fallocate(fd, 0, wanted)
+            elif error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
         return wanted
