@@ -1,7 +1,7 @@
 """The drives that are mounted inside a mounted one, opened while there is a daemon to open them.
 
-The rule: nothing is fetched for it but what tells which drives there are. What is here of an inner drive is read without
-a daemon as what is here of the outer one, also when nobody had gone into it before the daemon went away.
+The rule: nothing is fetched for it but what tells which drives there are. What is here of an inner drive is read
+without a daemon as what is here of the outer one, also when nobody had gone into it before the daemon went away.
 """
 
 import logging
