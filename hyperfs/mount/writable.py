@@ -209,10 +209,16 @@ class WritableOperations(DriveOperations):
         return pyfuse3.FileInfo(fh=await self._handle(inode), keep_cache=keep)
 
     def _open_untouched(self, inode: int) -> pyfuse3.FileInfo | None:
-        """Open a file that was just looked up, and that nothing is staged of, without a word to the workspace."""
-        entry = self._looked_up.get(inode)
-        if entry is None or entry.volume is not self.snapshot or inode in self.workspace.tree.nodes:
+        """Open a file that nothing is staged of, if that takes no waiting, without a word to the workspace."""
+        tree = self.workspace.tree
+        if inode in tree.nodes:
             return None
+        entry = self._looked_up.get(inode)
+        if entry is None or entry.volume is not self.snapshot:  # a listing told of it, and no lookup followed
+            path = tree.base_path(inode)
+            entry = None if path is None else self.snapshot.stat_now(path)
+            if entry is None:
+                return None
         stat = stat_of(entry)
         file = self.snapshot.open_now(entry, stat)
         if file is None:

@@ -1,0 +1,31 @@
+"""Opening what nothing is staged of in a writable mount, without a kernel."""
+
+import os
+from pathlib import Path
+
+import pyfuse3
+import pytest
+import trio
+
+from hyperfs.mount.options import MountOptions
+from hyperfs.mount.writable import WritableOperations
+from tests.support.workspaces import Paths
+
+REGULAR = 0o10
+
+
+async def test_a_file_that_a_listing_told_of_is_not_taken_up(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr(pyfuse3, "notify_store", lambda number, _, data: given.append((number, data)))
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    await paths.commit()
+    paths.workspace.tree.sweep()
+    await paths.workspace.tree.snapshot.stat("f")
+    operations = WritableOperations(paths.own.drive, MountOptions(), nursery, paths.workspace)
+    number = operations.inodes.remember(pyfuse3.ROOT_INODE, b"f", REGULAR)
+    await operations.open(number, os.O_RDONLY, pyfuse3.RequestContext())
+    assert number not in paths.workspace.tree.nodes
+    assert given == [(number, b"hello")]
