@@ -11,7 +11,7 @@ from hyperfs.core.core import Core
 from hyperfs.crypto import key_pair
 from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import ChannelOpened, DataReceived
-from hyperfs.replication import EndReason, Replicator
+from hyperfs.replication import EndReason, Replicator, link
 from hyperfs.replication.link import ANSWER_BYTES
 from hyperfs.storage import MemoryDirectory
 from tests.support.clocks import settled
@@ -101,7 +101,10 @@ async def test_a_peer_that_never_reads_is_dropped(patient_clock: trio.testing.Mo
             nursery.cancel_scope.cancel()
 
 
-async def test_a_peer_that_opens_and_never_reads_is_dropped(nursery: trio.Nursery) -> None:
+async def test_a_peer_that_opens_and_never_reads_is_dropped(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "MAX_UNSENT_BYTES", 1 << 16)
     replicator = Replicator()
     peer = await connect(nursery, replicator, "never:1")
     await peer.handshake()
@@ -113,6 +116,8 @@ async def test_a_peer_that_opens_and_never_reads_is_dropped(nursery: trio.Nurser
                 peer.protocol.open_channel(number.to_bytes(32, "big"))
             await peer.send()
     await peer.ended.wait()
+    assert peer.ending is not None
+    assert peer.ending.reason is EndReason.MISBEHAVED
 
 
 async def test_channels_of_one_connection_take_turns(nursery: trio.Nursery) -> None:
