@@ -19,12 +19,14 @@ logger = logging.getLogger(__name__)
 
 MAX_READAHEADS = 64
 """How many files are read ahead at a time; one more reader than these is not."""
+AGAIN_SECONDS = 1.0
+"""How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
 
 
 class Handle:
     """One open of a file. ``number`` is its inode, ``file`` what reads its bytes, ``name`` its path for the log."""
 
-    __slots__ = ("ahead", "blocks_here", "complete", "file", "name", "number", "readahead")
+    __slots__ = ("ahead", "blocks_here", "complete", "file", "in_vain", "name", "number", "readahead")
 
     def __init__(self, number: int, file: OpenFile, name: str) -> None:
         self.number = number
@@ -38,6 +40,16 @@ class Handle:
         self.file = file
         self.complete = False
         self.blocks_here = 0
+        self.in_vain: tuple[range, float] | None = None
+        """The bytes that were last waited for in vain for the full time, and when that ended."""
+
+    def patience(self, position: int, seconds: float) -> float:
+        """Return how long a read at ``position`` may wait, where ``seconds`` is the mount's time limit."""
+        if self.in_vain is None or position not in self.in_vain[0]:
+            return seconds
+        just_now = trio.current_time() - self.in_vain[1] < AGAIN_SECONDS
+        self.in_vain = None
+        return min(seconds, AGAIN_SECONDS) if just_now else seconds
 
     def demote(self) -> None:
         """Fetch nothing more ahead until the reader reads on."""
@@ -111,15 +123,19 @@ class OpenFiles:
             handle.complete = handle.blocks_here == len(blocks)
             self._read_ahead(handle, position, size)
         blocks_here = -1
+        seconds = handle.patience(position, self._timeout_seconds)
         while True:
             try:
-                with self._waits.limit(self._timeout_seconds, handle.name, busy=handle.number):
+                with self._waits.limit(seconds, handle.name, busy=handle.number):
                     return await file.read(position, size)
             except BlockNotAvailable as error:
                 count = file.core.count(file.run.blocks.start, file.run.blocks.stop)
                 if isinstance(error, TimedOut) and count > max(blocks_here, handle.blocks_here):
                     blocks_here = count
+                    seconds = self._timeout_seconds
                     continue
+                if seconds == self._timeout_seconds:
+                    handle.in_vain = (range(position, position + size), trio.current_time())
                 missing = first_missing(file, position)
                 logger.warning(
                     "%s: reading %d bytes at %d failed: %s; missing: %s", handle.name, size, position, error, missing

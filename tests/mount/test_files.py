@@ -10,7 +10,7 @@ import trio.testing
 
 from hyperfs.core.reader import Priority, Run
 from hyperfs.drive.snapshot import OpenFile
-from hyperfs.mount.files import OpenFiles
+from hyperfs.mount.files import AGAIN_SECONDS, OpenFiles
 from hyperfs.mount.waiting import TimedOut, Waits
 from tests.support.memory_core import MemoryCore
 
@@ -74,6 +74,27 @@ async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: 
     assert trio.current_time() - start <= 2 * TIMEOUT_SECONDS + 2
     assert "folder/film" in caplog.text
     assert "block 2 of core 00000000" in caplog.text
+
+
+async def test_what_was_just_waited_for_in_vain_is_not_waited_for_as_long_again(autojump_clock: None) -> None:
+    async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
+        with pytest.raises(TimedOut):
+            await files.read(files[handle], 0, 5000)
+        start = trio.current_time()
+        with pytest.raises(TimedOut):
+            await files.read(files[handle], 1000, 1000)
+        assert trio.current_time() - start <= AGAIN_SECONDS
+
+
+async def test_a_later_try_waits_its_full_time(autojump_clock: None) -> None:
+    async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
+        with pytest.raises(TimedOut):
+            await files.read(files[handle], 0, 5000)
+        await trio.sleep(AGAIN_SECONDS)
+        start = trio.current_time()
+        with pytest.raises(TimedOut):
+            await files.read(files[handle], 0, 5000)
+        assert trio.current_time() - start >= TIMEOUT_SECONDS
 
 
 async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
