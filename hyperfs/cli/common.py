@@ -4,6 +4,7 @@ The rule: status 0 is success, 1 failure, 2 wrong usage; a person sees one line 
 only with ``-v``. Nothing heavy is imported here.
 """
 
+import errno
 import functools
 import logging
 import os
@@ -289,6 +290,8 @@ def describe(error: BaseException) -> str:
     """Return an error's words, as a person reads them."""
     if isinstance(error, HyperfsError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
+        return f"{error.strerror}: the disk of the store, or of what is written to, is full; what was there stays"
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -96,6 +96,10 @@ def test_an_error_of_the_system_names_its_file() -> None:
     assert describe(OSError(errno.EACCES, "Permission denied", "/a/b")) == "/a/b: Permission denied"
 
 
+def test_a_full_disk_is_said_to_be_the_stores() -> None:
+    assert "disk of the store" in describe(OSError(errno.ENOSPC, "No space left on device"))
+
+
 def test_a_mount_point_that_is_not_permitted_is_told_before_any_daemon_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
