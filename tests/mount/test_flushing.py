@@ -1,14 +1,17 @@
 """When what is staged becomes a version."""
 
+import errno
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
+from hyperfs.errors import WriterForked
 from hyperfs.mount.staging.flushing import LONGEST_SECONDS, SMALL_BYTES, Flusher
 from hyperfs.mount.staging.recovery import recover
 from tests.support.workspaces import Paths
@@ -128,3 +131,26 @@ async def test_what_an_earlier_process_staged_is_committed(tmp_path: Path, patie
         await trio.sleep(2)
         assert await paths.drive_tree() == {"f": b"staged"}
         nursery.cancel_scope.cancel()
+
+
+async def test_a_forked_drive_is_changed_no_more_until_somebody_decides(
+    tmp_path: Path, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> int:
+        raise WriterForked("its secret key was used in two places")
+
+    async with flushing(tmp_path) as paths:
+        await paths.put("f", b"1")
+        with monkeypatch.context() as forked:
+            forked.setattr(paths.own.committer, "commit", refuse)
+            await trio.sleep(2)
+            number = await hold_open(paths, "f")
+            for change in (lambda: paths.make("g"), lambda: paths.unlink("f"), lambda: paths.write("f", b"2")):
+                with pytest.raises(OSError, match="used in two places"):
+                    await change()
+            with pytest.raises(OSError, match="used in two places") as caught:
+                paths.workspace.write(number, 0, b"2")
+            assert caught.value.errno == errno.EROFS
+        await trio.sleep(60)
+        assert await paths.drive_tree() == {"f": b"1"}
+        await paths.make("g")

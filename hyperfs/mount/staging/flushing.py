@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
-from hyperfs.errors import HyperfsError
+from hyperfs.errors import HyperfsError, WriterForked
 from hyperfs.mount.staging.committing import CommitMaker, Outcome
 from hyperfs.mount.staging.nodes import Node
 
@@ -113,9 +113,11 @@ class Flusher:
                 outcome = await self._maker.commit(held)
                 break
             except (HyperfsError, OSError) as error:
+                self._workspace.refusal = error if isinstance(error, WriterForked) else None
                 logger.warning("what was written cannot be committed yet, and stays staged: %s", error)
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LAST_RETRY_SECONDS)
+        self._workspace.refusal = None
         if outcome.appended_bytes:
             logger.debug("version %d, %d bytes appended", outcome.version, outcome.appended_bytes)
         self._rest(outcome)

@@ -20,7 +20,7 @@ import trio
 from hyperfs.drive import names
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
-from hyperfs.errors import PathError
+from hyperfs.errors import HyperfsError, PathError, errno_of
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.journal import Journal, Record
@@ -67,6 +67,8 @@ class Workspace:
         self.uncommitted_bytes = 0
         self.is_settling = False
         """Whether there is a commit that stands, and may not be on the disk yet: its segments are still needed."""
+        self.refusal: HyperfsError | None = None
+        """Why nothing may be changed until a user decides; what is staged stays."""
         self.changed: Callable[[], None] = _nobody
         self._clock = clock
         self._replayed_time: int | None = None
@@ -187,6 +189,7 @@ class Workspace:
 
     def write(self, number: int, position: int, data: bytes | memoryview) -> None:
         """Write to an open file. Raises OSError: ENOSPC, EFBIG."""
+        self._check_allowed()
         node = self.tree.nodes[number]
         content = node.content
         assert content is not None  # it is open
@@ -359,6 +362,7 @@ class Workspace:
         size: int | None = None,
     ) -> Attributes:
         """Change what is given (of ``mode`` the permission bits, ``mtime`` in ns) and return what is now."""
+        self._check_allowed()
         async with self.exclusively():
             node = await self.tree.touch(number)
             now = self._now()
@@ -387,6 +391,7 @@ class Workspace:
 
         Raises `PathError`: ENODATA when there is none to remove, ENOSPC when they become too many.
         """
+        self._check_allowed()
         async with self.exclusively():
             node = await self.tree.touch(number)
             if value is None and node.attributes.get(name) is None:
@@ -429,6 +434,7 @@ class Workspace:
         return node
 
     def _check_directory(self, node: Node) -> None:
+        self._check_allowed()
         if not node.is_directory:
             raise PathError(errno.ENOTDIR, self.tree.path(node.number), "it is not a directory")
         if node.parent is None and node.number != ROOT:
@@ -530,6 +536,10 @@ class Workspace:
     def _wrote(self, node: Node) -> None:
         self._unlogged[node.number] = node
         self._mark(node)
+
+    def _check_allowed(self) -> None:
+        if self.refusal is not None:
+            raise OSError(errno_of(self.refusal), str(self.refusal))
 
     def _check_room(self, size: int) -> None:
         try:
