@@ -209,6 +209,21 @@ async def test_what_is_not_utf8_is_staged_and_committed_as_it_is(tmp_path: Path)
     assert (await snapshot.stat("f")).stat.attributes[name] == b"1"
 
 
+async def test_a_sync_keeps_its_files_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SimpleNamespace(f_bavail=900, f_blocks=1000, f_frsize=1000)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"1")
+    await paths.unlink("f")
+    (segment,) = paths.workspace.segments.unsynced()
+    disk.f_bavail = 0
+    async with paths.workspace.syncing():
+        with pytest.raises(OSError, match="No space"):
+            await paths.put("g", b"1")
+        segment.synced = False
+        segment.sync()
+
+
 @pytest.mark.parametrize("change", ["write", "grow"])
 async def test_a_change_whose_commit_would_not_fit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str

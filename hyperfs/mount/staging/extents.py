@@ -159,10 +159,19 @@ class _Layer:
             return whole.segment.read(whole.place + position - whole.start, end - position)
         if not self.extents and self.below is not None and end <= self.limit:
             return await self.below.read(position, end - position)
+        # While the drive is waited for, the extents may be cut or committed: they are looked at once, and kept.
+        extents = list(self.extents.within(position, end))
+        for extent in extents:
+            extent.segment.references += 1
+        try:
+            return await self._read_through(extents, position, end)
+        finally:
+            for extent in extents:
+                extent.segment.references -= 1
+
+    async def _read_through(self, extents: list[Extent], at: int, end: int) -> bytes:
         parts: list[bytes] = []
-        at = position
-        # The extents may be written to while the drive is read: they are looked at once, before.
-        for extent in list(self.extents.within(position, end)):
+        for extent in extents:
             if extent.start > at:
                 parts.append(await self._read_below(at, extent.start))
                 at = extent.start

@@ -547,7 +547,7 @@ class Workspace:
         except OSError:
             # What was unlinked since the last commit can go, once it is durable that it was.
             self.journal.sync()
-            if not self.is_settling:
+            if not self.is_settling and not self._sync_lock.locked():
                 self.segments.begin_anew()
                 self.segments.collect()
             self.segments.check_room(size, self.uncommitted_bytes)
