@@ -7,7 +7,7 @@ import os
 import stat as st
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,17 @@ def errno_of(action: Callable[[], object]) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+@contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Have nobody write below a directory."""
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
 
 
 def fill(path: Path, mebibytes: int) -> None:
@@ -307,3 +318,16 @@ def test_a_full_disk_is_told_to_the_writer_and_spoils_nothing(tmp_path: Path) ->
         assert drive.cat("kept") == b"k" * 1_000_000
         assert drive.cat("small") == b"fits again"
         hyperfs("check", drive.key)
+
+
+def test_a_store_that_became_read_only_is_told_to_the_writer_and_spoils_nothing(tmp_path: Path) -> None:
+    with writable_mount(tmp_path, "--flush-interval", "0.2") as drive:
+        (drive.folder / "kept").write_bytes(b"kept")
+        eventually(lambda: drive.cat("kept") == b"kept")
+        with read_only(drive.hyperfs.store / ".hyperfs/staging"):
+            assert errno_of(lambda: fill(drive.folder / "big", 1)) == errno.EROFS
+            assert (drive.folder / "kept").read_bytes() == b"kept"
+        fill(drive.folder / "big", 1)
+        drive.unmount()
+        assert drive.cat("kept") == b"kept"
+        assert drive.cat("big") == bytes(1 << 20)
