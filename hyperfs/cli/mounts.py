@@ -163,9 +163,13 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
 async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]", path: str) -> None:
     """Mount, and return once the mount is gone; end it when this command is told to end."""
     import signal
+    from contextlib import suppress
 
     import trio
 
+    from hyperfs.errors import UsageError
+
+    before = {mount["id"] for mount in await client.mounts()}
     mount_id: str | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -182,8 +186,11 @@ async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable
         if mount_id is not None:
             await client.unmount(mount_id)
             return
-        for mount in await client.mounts():  # told to end while the daemon was mounting: it takes that back by itself
-            if mount["mountpoint"] == path:
+        # Told to end while the daemon was mounting: it takes that back by itself, unless it was just done.
+        for mount in await client.mounts():
+            if mount["mountpoint"] == path and mount["id"] not in before:
+                with suppress(UsageError):
+                    await client.unmount(mount["id"])
                 await client.wait_unmounted(mount["id"])
 
 
