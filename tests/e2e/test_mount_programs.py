@@ -107,7 +107,7 @@ SCRIPTS = {
     "shells": """
         for i in 1 2 3 4; do
             (for j in $(seq 25); do
-                echo $i.$j >> all; echo $j > $i.$j; mv $i.$j $i; mkdir -p d; rmdir d 2>/dev/null; ls > /dev/null
+                echo $i.$j >> all; echo $j > $i.$j; mv $i.$j $i; (mkdir -p d; rmdir d; ls) &> /dev/null
             done) &
         done; wait; rm -rf d; cat 1 2 3 4; wc -l all; sort -u all | wc -l; ls
     """,
