@@ -14,7 +14,6 @@ from hyperfs.core.proofs import TreeNode
 from hyperfs.storage import RandomAccessFile
 
 _THREAD_BYTES = 256 * 1024
-_UNCACHED_BYTES = 1024 * 1024
 _LARGE_BLOCK_BYTES = 16 * 1024
 _WRITER_HASHES = 3 / 8
 _MANY_BLOCKS = 256
@@ -88,5 +87,4 @@ def _write_blocks(file: RandomAccessFile, byte_length: int, blocks: Sequence[byt
     elif sum(map(len, blocks)) < _THREAD_BYTES:
         file.write(byte_length, b"".join(blocks))
     else:
-        # Much at once is somebody's import, who has it in memory already: a second copy would only take the room.
-        file.write_all(byte_length, blocks, cached=sum(map(len, blocks)) < _UNCACHED_BYTES)
+        file.write_all(byte_length, blocks)

@@ -14,11 +14,13 @@ from pathlib import Path
 from hyperfs.errors import StoreLocked
 
 _SCRATCH_BYTES = 1 << 20
+_PIECE_BYTES = 256 * 1024
+"""For a larger write the kernel takes its memory in larger blocks, and those a virtual machine gives back to its host
+when they are idle: getting them anew takes more than ten times as long as the write."""
 _MAX_VECTORS = 512
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
-_RWF_DONTCACHE = 0x80
-_NO_SUCH_FLAG = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NO_PUNCH = {errno.EOPNOTSUPP, errno.ENOSYS}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -32,7 +34,6 @@ class DiskFile:
         self._descriptor = descriptor
         self._scratch = memoryview(bytearray(4096))
         self._flags = getattr(os, "RWF_NOWAIT", 0)
-        self._uncached_flags = _RWF_DONTCACHE
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """See `RandomAccessFile.read_nowait`."""
@@ -47,7 +48,7 @@ class DiskFile:
         except BlockingIOError:
             return None
         except OSError as error:
-            if not self._flags or error.errno not in _NO_SUCH_FLAG:
+            if not self._flags or error.errno not in _NO_NOWAIT:
                 raise
             # This file system cannot tell whether a read would wait: read plainly from now on.
             self._flags = 0
@@ -73,29 +74,29 @@ class DiskFile:
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """See `RandomAccessFile.write`."""
-        written = os.pwrite(self._descriptor, data, offset)
-        while written < len(data):
-            written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
+        write_at(self._descriptor, offset, data)
 
-    def write_all(self, offset: int, parts: Sequence[bytes], *, cached: bool = True) -> None:
+    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
         """See `RandomAccessFile.write_all`."""
-        for start in range(0, len(parts), _MAX_VECTORS):
-            group = parts[start : start + _MAX_VECTORS]
-            size = sum(map(len, group))
-            written = os.pwritev(self._descriptor, group, offset) if cached else self._write_uncached(offset, group)
-            if written < size:
-                self.write(offset + written, b"".join(group)[written:])
-            offset += size
+        group: list[bytes] = []
+        size = 0
+        for part in parts:
+            if group and (size + len(part) > _PIECE_BYTES or len(group) == _MAX_VECTORS):
+                self._write_group(offset, group)
+                offset += size
+                group, size = [], 0
+            group.append(part)
+            size += len(part)
+        if group:
+            self._write_group(offset, group)
 
-    def _write_uncached(self, offset: int, parts: Sequence[bytes]) -> int:
-        try:
-            return os.pwritev(self._descriptor, parts, offset, self._uncached_flags)
-        except OSError as error:
-            if not self._uncached_flags or error.errno not in _NO_SUCH_FLAG:
-                raise
-            # An older kernel, or a file system that always caches.
-            self._uncached_flags = 0
-            return os.pwritev(self._descriptor, parts, offset)
+    def _write_group(self, offset: int, parts: Sequence[bytes]) -> None:
+        if len(parts) == 1:
+            write_at(self._descriptor, offset, parts[0])
+            return
+        written = os.pwritev(self._descriptor, parts, offset)
+        if written < sum(map(len, parts)):
+            write_at(self._descriptor, offset + written, b"".join(parts)[written:])
 
     def size(self) -> int:
         """See `RandomAccessFile.size`."""
@@ -141,6 +142,14 @@ class DiskFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of ``data`` at ``offset`` of an open file. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest[:_PIECE_BYTES], offset)
+        rest, offset = rest[written:], offset + written
 
 
 class DiskDirectory:

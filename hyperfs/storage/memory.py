@@ -38,7 +38,7 @@ class MemoryFile:
             contents.extend(bytes(offset - len(contents)))
         contents[offset : offset + len(data)] = data
 
-    def write_all(self, offset: int, parts: Sequence[bytes], *, cached: bool = True) -> None:
+    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
         """See `RandomAccessFile.write_all`."""
         self.write(offset, b"".join(parts))
 

@@ -23,11 +23,8 @@ class RandomAccessFile(Protocol):
         """Write all of ``data`` at ``offset``; a gap before it reads as zeros. Raises OSError."""
         ...
 
-    def write_all(self, offset: int, parts: Sequence[bytes], *, cached: bool = True) -> None:
-        """Write ``parts`` one after another from ``offset``, without joining them first where that is possible.
-
-        With ``cached`` off they need not stay in memory once the disk has them.
-        """
+    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
+        """Write ``parts`` one after another from ``offset``, without joining them first where that is possible."""
         ...
 
     def size(self) -> int:

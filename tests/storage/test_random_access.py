@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -47,29 +48,17 @@ def test_parts_are_written_one_after_another(directory: Directory) -> None:
     file.close()
 
 
-def test_parts_that_need_not_stay_in_memory_are_written_as_well(directory: Directory) -> None:
-    file = directory.open("a", create=True)
-    file.write_all(3, [b"x" * 5000, b"y" * 5000], cached=False)
-    assert file.read(3, 10_000) == b"x" * 5000 + b"y" * 5000
-    file.close()
-
-
-def test_where_everything_is_cached_parts_are_written_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sizes", [[1_000_003], [300_000, 10, 300_000], [100_000] * 9], ids=str)
+def test_a_disk_that_takes_a_part_at_a_time_gets_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
-    plain, refused = os.pwritev, []
-
-    def without_flags(descriptor: int, parts: list[bytes], offset: int, flags: int = 0) -> int:
-        if flags:
-            refused.append(flags)
-            raise OSError(errno.EOPNOTSUPP, "not here")
-        return plain(descriptor, parts, offset)
-
-    monkeypatch.setattr(os, "pwritev", without_flags)
+    plain, plain_vector = os.pwrite, os.pwritev
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: plain(fd, data[:50_000], offset))
+    monkeypatch.setattr(os, "pwritev", lambda fd, parts, offset: plain_vector(fd, [parts[0][:50_000]], offset))
     file = DiskDirectory(tmp_path).open("a", create=True)
-    for offset in (0, 5000):
-        file.write_all(offset, [b"x" * 5000], cached=False)
-    assert (file.read(0, 10_000), len(refused)) == (b"x" * 10_000, 1)
+    parts = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    file.write_all(3, parts)
+    assert file.read(3, sum(sizes)) == b"".join(parts)
     file.close()
 
 

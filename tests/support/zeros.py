@@ -44,7 +44,7 @@ class _ZerosLeftOut(DiskFile):
         else:
             super().write(offset, data)
 
-    def write_all(self, offset: int, parts: Sequence[bytes], *, cached: bool = True) -> None:
+    def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
         for part in parts:
             self.write(offset, part)
             offset += len(part)

@@ -12,6 +12,7 @@ import resource
 from pathlib import Path
 
 from hyperfs.errors import DamagedStore
+from hyperfs.storage.disk import write_at
 
 OWN_SEGMENT_BYTES = 256 * 1024
 """A file with more staged bytes than this writes to a segment of its own."""
@@ -21,9 +22,6 @@ SPARE_BYTES = 16 * 1024 * 1024
 """Left free on the store's disk, less on a small disk: what unlinking, truncating and committing need."""
 _SPARE_PART = 50
 _CHECK_BYTES = 4 * 1024 * 1024
-_PIECE_BYTES = 64 * 1024
-"""For a larger write the kernel takes its memory in larger blocks, and those a virtual machine gives back to its host
-when they are idle: getting them anew takes ten times as long as the write."""
 
 
 class Segment:
@@ -48,11 +46,8 @@ class Segment:
 
     def overwrite(self, place: int, data: bytes | memoryview) -> None:
         """Write ``data`` at a place."""
-        view = memoryview(data)
         try:
-            while view:
-                written = os.pwrite(self.fd, view[:_PIECE_BYTES], place)
-                view, place = view[written:], place + written
+            write_at(self.fd, place, data)
         finally:
             self.synced = False  # not before: a sync that begins meanwhile, in its thread, may not cover all of it
 
