@@ -287,7 +287,7 @@ class WritableOperations(DriveOperations):
         """A descriptor was closed: what was written to it outlives this process from now on."""
         handle = self.files[fh]
         handle.demote()
-        self.workspace.log_content(handle.number)
+        self.workspace.records.add_content(handle.number)
 
     @answers_errors
     async def release(self, fh: int) -> None:
@@ -298,7 +298,7 @@ class WritableOperations(DriveOperations):
             return
         if self.workspace.content(number) is not None:
             try:
-                self.workspace.log_content(number)
+                self.workspace.records.add_content(number)
             finally:
                 self.workspace.released(number)
 

@@ -299,6 +299,25 @@ async def test_a_commit_that_stands_is_not_made_again_by_the_next_process(tmp_pa
     assert await again.tree() == {"d": None, "d/f": b"hello"}
 
 
+async def test_what_a_full_disk_kept_from_being_written_down_is_written_down_by_the_next_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    await paths.commit()
+
+    def refuse(record: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(paths.workspace.journal, "add", refuse)
+        with pytest.raises(OSError, match="full"):
+            await paths.write("f", b"HE", 0)
+    await paths.workspace.sync()
+    again = await Paths.open(tmp_path, paths.own)
+    assert await again.read("f") == b"HEllo"
+
+
 async def test_a_failed_commit_leaves_everything_staged_and_the_next_one_makes_it(tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     await paths.put("f", b"hello")

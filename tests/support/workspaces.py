@@ -62,7 +62,7 @@ class Paths:
         number = await self.number(path)
         await self.workspace.open(number, writing=True)
         self.workspace.write(number, position, data)
-        self.workspace.log_content(number)
+        self.workspace.records.add_content(number)
         self.workspace.released(number)
 
     async def put(self, path: str, data: bytes) -> None:

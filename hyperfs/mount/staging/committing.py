@@ -88,12 +88,12 @@ class CommitMaker:
     async def _try(self, held: frozenset[int]) -> Outcome:
         workspace = self.workspace
         async with workspace.exclusively():
-            workspace.log_contents()
+            workspace.records.add_contents()
             plan = await gather(workspace.tree, 0, held)
             plan.journal = await self._begin_journal()
             freeze(plan)
             workspace.segments.begin_anew()
-            workspace.log_held(held)
+            workspace.records.add_held(held)
         runs: dict[int, Run] = {}
         appended = 0
         try:
@@ -192,7 +192,7 @@ class CommitMaker:
             if node.parent is None and node.number not in self.workspace.tree.opened:
                 content.drop()
             else:
-                self.workspace.still_staged(node)
+                self.workspace.records.wrote(node)
         self.workspace.recount()
 
     async def _rebase(self, snapshot: Snapshot) -> None:

@@ -323,6 +323,10 @@ class Content(_Layer):
                 found[extent.start] = extent
         return low, list(found.values())
 
+    def log_all(self) -> None:
+        """Have the next `take_log` return everything: what the last one did was not written down."""
+        self.low, self.to_log = 0, [(0, self.size)]
+
     def _note(self, start: int, end: int) -> None:
         ranges = self.to_log
         if ranges is None:

@@ -84,7 +84,7 @@ class Flusher:
                 return
             await trio.sleep_until(min(due, now + _LOG_SECONDS))
             try:
-                self._workspace.log_contents()
+                self._workspace.records.add_contents()
             except OSError as error:
                 logger.warning("what was written is not in the journal yet: %s", error)
 

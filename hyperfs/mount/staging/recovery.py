@@ -36,7 +36,7 @@ async def recover(workspace: Workspace) -> int:
             if record[0] == "p":
                 continue
             count += 1
-            with workspace.replaying(record[1]):
+            with workspace.records.replaying(record[1]):
                 try:
                     await replay.do(record)
                 except (HyperfsError, OSError) as error:

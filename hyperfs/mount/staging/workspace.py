@@ -9,8 +9,8 @@ import errno
 import os
 import stat as st
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
@@ -24,8 +24,9 @@ from hyperfs.errors import HyperfsError, PathError, errno_of
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.journal import Journal, Record
-from hyperfs.mount.staging.nodes import MILLISECOND_NS, Attributes, Node, attributes_of, stat_of
+from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
+from hyperfs.mount.staging.records import Clock, Records
 from hyperfs.mount.staging.segments import Segment, Segments
 from hyperfs.mount.staging.tree import Found, Tree
 
@@ -35,8 +36,6 @@ MAX_ATTRIBUTES_BYTES = 256 * 1024
 """The names and values of one file's extended attributes together: they all lie in one node."""
 USER = "user."
 _ENTRY_BYTES = 4096
-
-Clock = Callable[[], int]
 
 
 class Renaming(Enum):
@@ -64,17 +63,15 @@ class Workspace:
         self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()))
         self.segments = Segments(directory)
         self.journal = Journal(directory)
+        self.records = Records(self.journal, self.tree, clock)
         self.uncommitted_bytes = 0
         self.is_settling = False
         """Whether there is a commit that stands, and may not be on the disk yet: its segments are still needed."""
         self.refusal: HyperfsError | None = None
         """Why nothing may be changed until a user decides; what is staged stays."""
         self.changed: Callable[[], None] = _nobody
-        self._clock = clock
-        self._replayed_time: int | None = None
         self._lock = trio.Lock()
         self._sync_lock = trio.Lock()
-        self._unlogged: dict[int, Node] = {}
         self._segments_named = 0
 
     @property
@@ -173,15 +170,6 @@ class Workspace:
         if node is not None and node.parent is None and number != ROOT and node.content is not None:
             self._account(node, lambda content: content.drop())
 
-    @contextmanager
-    def replaying(self, time: int) -> Iterator[None]:
-        """Make the changes of an earlier process again: at ``time``, and without writing them down."""
-        self._replayed_time = time
-        try:
-            yield
-        finally:
-            self._replayed_time = None
-
     def content(self, number: int) -> Content | None:
         """Return what an open file's bytes are read from now."""
         node = self.tree.nodes.get(number)
@@ -199,7 +187,7 @@ class Workspace:
         before = content.uncommitted_bytes
         content.write(position, data, self.segments)
         self.uncommitted_bytes += content.uncommitted_bytes - before
-        node.mtime = node.ctime = self._now()
+        node.mtime = node.ctime = self.records.now()
         self._wrote(node)
 
     async def append(self, number: int, data: bytes | memoryview) -> int:
@@ -209,23 +197,12 @@ class Workspace:
         self.write(number, position, data)
         return position
 
-    def log_content(self, number: int) -> None:
-        """Write down what was written to a file, so that the next process knows it when this one dies."""
-        node = self._unlogged.get(number)
-        if node is not None:
-            self._log_content(node)
-
-    def log_contents(self) -> None:
-        """Do `log_content` for all files."""
-        for node in list(self._unlogged.values()):
-            self._log_content(node)
-
     async def sync(self, number: int | None = None) -> None:
         """Make a file, or with None all that is staged, durable: what this returned for survives a power failure."""
         if number is None:
-            self.log_contents()
+            self.records.add_contents()
         else:
-            self.log_content(number)
+            self.records.add_content(number)
         async with self.syncing():
             pass
 
@@ -275,8 +252,8 @@ class Workspace:
             is_directory = st.S_ISDIR(stat.mode)
             stat = replace(stat, gid=directory.gid, mode=stat.mode | (st.S_ISGID if is_directory else 0))
         path = names.join(self.tree.path(parent), name)
-        self._log("n", path, stat.mode, stat.uid, stat.gid, stat.linkname)
-        now = self._now()
+        self.records.add("n", path, stat.mode, stat.uid, stat.gid, stat.linkname)
+        now = self.records.now()
         number = self.inodes.place(parent, name.encode(), stat.mode >> 12 & 0o17)
         node = Node(number, (parent, name), stat, base=None, implied=False)
         node.mtime = node.ctime = now
@@ -330,11 +307,11 @@ class Workspace:
                 await self._check_replaceable(node, there)
             for moved in (node, there):
                 if moved is not None:
-                    self.log_content(moved.number)
+                    self.records.add_content(moved.number)
             old = names.join(self.tree.path(parent), name)
             new = names.join(self.tree.path(new_parent), new_name)
-            self._log("x" if how is Renaming.EXCHANGE else "r", old, new)
-            now = self._now()
+            self.records.add("x" if how is Renaming.EXCHANGE else "r", old, new)
+            now = self.records.now()
             if there is not None:
                 if how is not Renaming.EXCHANGE and there.content is None and there.is_file and self._is_open(there):
                     await self.tree.content_of(there)
@@ -365,7 +342,7 @@ class Workspace:
         self._check_allowed()
         async with self.exclusively():
             node = await self.tree.touch(number)
-            now = self._now()
+            now = self.records.now()
             if size is not None and (size != node.size or node.is_directory):
                 await self._truncate(node, size)
                 node.mtime = now
@@ -382,7 +359,7 @@ class Workspace:
             node.ctime = now
             if node.parent is not None:
                 path = self.tree.path(number)
-                self._log("a", path, node.mode, node.uid, node.gid, node.mtime)
+                self.records.add("a", path, node.mode, node.uid, node.gid, node.mtime)
             self._mark(node)
             return node.attributes_now()
 
@@ -403,12 +380,12 @@ class Workspace:
                         errno.ENOSPC, name, "the attributes of one file are kept together, and are too many"
                     )
             if node.parent is not None:
-                self._log("m", self.tree.path(number), name, value)
+                self.records.add("m", self.tree.path(number), name, value)
             if value is None and node.base is None:
                 del node.attributes[name]
             else:
                 node.attributes[name] = value
-            node.ctime = self._now()
+            node.ctime = self.records.now()
             self._mark(node)
 
     # Inside
@@ -424,9 +401,9 @@ class Workspace:
         if size > content.size:
             self._check_room(content.growth(size))
         self._account(node, lambda _: content.truncate(size))
-        self._unlogged[node.number] = node
+        self.records.wrote(node)
         if node.parent is not None:
-            self._log_content(node)
+            self.records.add_content(node.number)
 
     async def _directory(self, number: int) -> Node:
         node = await self.tree.touch(number)
@@ -475,16 +452,12 @@ class Workspace:
         directory = self.tree.nodes[node.parent]
         if node.is_file and node.content is None and self._is_open(node):
             await self.tree.content_of(node)
-        self._log("u", self.tree.path(node.number))
-        now = self._now()
+        self.records.add("u", self.tree.path(node.number))
+        now = self.records.now()
         self._take_out(node)
         node.ctime = now
         self._touched(directory, now)
         return node.number
-
-    def still_staged(self, node: Node) -> None:
-        """Note that a node's content, which was to be committed, was not."""
-        self._unlogged[node.number] = node
 
     def restore_content(self, node: Node, content: Content, below: OpenFile | None, fields: Record) -> None:
         """Do again what a record says was written to a file."""
@@ -500,7 +473,7 @@ class Workspace:
             limit = min(limit, content.limit)
         self._account(node, lambda _: content.restore(size, limit, low, extents))
         node.mtime = mtime
-        node.ctime = self._now()
+        node.ctime = self.records.now()
         self._mark(node)
 
     def recount(self) -> None:
@@ -510,7 +483,7 @@ class Workspace:
 
     def _take_out(self, node: Node) -> None:
         self.tree.take_out(node)
-        self._unlogged.pop(node.number, None)
+        self.records.forget(node)
         if not self._is_open(node) and node.content is not None:
             self._account(node, lambda content: content.drop())
 
@@ -534,7 +507,7 @@ class Workspace:
         self.changed()
 
     def _wrote(self, node: Node) -> None:
-        self._unlogged[node.number] = node
+        self.records.wrote(node)
         self._mark(node)
 
     def _check_allowed(self) -> None:
@@ -551,54 +524,6 @@ class Workspace:
                 self.segments.begin_anew()
                 self.segments.collect()
             self.segments.check_room(size, self.uncommitted_bytes)
-
-    def _now(self) -> int:
-        if self._replayed_time is not None:
-            return self._replayed_time
-        now = self._clock()
-        return now - now % MILLISECOND_NS
-
-    def _log(self, kind: str, *fields: object) -> None:
-        if self._replayed_time is None:
-            self.journal.add([kind, self._now(), *fields])
-
-    def _log_content(self, node: Node, *, whole: bool = False) -> None:
-        """Write down a file's size and the extents that are new."""
-        content = node.content
-        if content is None or node.parent is None:
-            self._unlogged.pop(node.number, None)
-            return
-        low, extents = content.take_log(whole=whole)
-        self._unlogged.pop(node.number, None)
-        self._log("c", self.tree.path(node.number), *_content_fields(content, low, extents), node.mtime)
-
-    def log_held(self, held: frozenset[int]) -> None:
-        """Write down all of what a commit leaves out, for the journal that begins without the ones before it."""
-        for number in held:
-            node = self.tree.displaced.get(number)
-            if node is not None and node.base is not None:
-                self._log("u", names.join(self.tree.path(node.base[0]), node.base[1]))
-        for number in held:
-            node = self.tree.dirty.get(number)
-            if node is not None:
-                self._log_whole(node)
-
-    def _log_whole(self, node: Node) -> None:
-        path = self.tree.path(node.number)
-        self._log("s", path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items()))
-        if node.is_file and node.content is not None:
-            self._log_content(node, whole=True)
-        self._log("a", path, node.mode, node.uid, node.gid, node.mtime)
-
-
-def _content_fields(content: Content, low: int, extents: list[Extent]) -> Record:
-    below = content.below
-    base = None
-    if isinstance(below, OpenFile):
-        run = below.run
-        base = [run.blocks.start, len(run.blocks), run.byte_offset, run.size]
-    places = [[extent.start, extent.end, extent.segment.number, extent.place] for extent in extents]
-    return [content.size, content.limit, low, base, places]
 
 
 def _check_name(name: str) -> None:
