@@ -38,8 +38,8 @@ from hyperfs.swarm import Swarm
 
 _log = logging.getLogger(__name__)
 
-FIRST_WORD_SECONDS: Final = 2.0
-"""How long the first append to a drive waits for what its peers have of it."""
+FIRST_WORD_SECONDS: Final = 5.0
+"""How long the first append to a drive waits to reach its peers, and then for what they have of it."""
 
 _BACKLOG: Final = 128
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED)
@@ -110,7 +110,7 @@ class Daemon:
     async def committer(self, key: bytes) -> LocalCommitter:
         """Return the one through which drive ``key`` is written.
 
-        Before the first use the peers are asked whether they have more of the drive than is here, for as long as
+        Before the first use the peers are asked whether they have more of the drive than is here, within
         `FIRST_WORD_SECONDS`: a restored backup that is written to would fork it.
 
         Raises:
@@ -150,6 +150,7 @@ class Daemon:
         if self.has_peers():
             with trio.move_on_after(FIRST_WORD_SECONDS):
                 await self.swarm.wait_tried()
+            with trio.move_on_after(FIRST_WORD_SECONDS):
                 async with trio.open_nursery() as nursery:
                     for core in cores:
                         nursery.start_soon(ask, core)
