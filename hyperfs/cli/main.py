@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
         outcome: Any = cli.main(arguments, prog_name="hyperfs", standalone_mode=False)
         sys.stdout.flush()
         status = outcome if isinstance(outcome, int) else 0
-    except BaseException as error:
+    except BaseException as error:  # the edge: all that a command ends of becomes words and a status
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         status = report(error, verbose=verbose)

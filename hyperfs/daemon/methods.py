@@ -209,7 +209,7 @@ async def mount_add(session: Session, arguments: Arguments) -> str:
         if mount.state is MountState.READY:
             daemon.state.change(mounts=(*daemon.state.state.mounts, record))
             return record.id
-    except BaseException:
+    except BaseException:  # nobody is left to be told of the folder: take it back
         mount.stop.set()
         daemon.nursery.start_soon(daemon.supervisor.end, mount)
         raise

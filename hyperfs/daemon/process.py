@@ -83,7 +83,7 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return None
         raise DaemonError(f"the daemon's control socket {announcement.socket} cannot be reached: {error}") from error
-    except BaseException:
+    except BaseException:  # a cancelled command leaves no socket open
         stream.close()
         raise
     connection = Connection(stream, takes_descriptors=True)
@@ -99,7 +99,7 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
             f"the daemon of {places.store} (process {announcement.pid}) does not answer ({error}); "
             f"end it with `kill {announcement.pid}` and try again"
         ) from error
-    except BaseException:
+    except BaseException:  # a cancelled command leaves no socket open
         connection.close()
         raise
     if hello.protocol != PROTOCOL:
@@ -176,7 +176,7 @@ async def _start_lock(places: Places) -> int:
     except trio.TooSlowError:
         os.close(descriptor)
         raise DaemonError(f"another command has been starting the daemon of {places.store} for too long") from None
-    except BaseException:
+    except BaseException:  # nor does a cancelled command keep it
         os.close(descriptor)
         raise
     return descriptor
@@ -206,7 +206,7 @@ async def _start(places: Places) -> None:
                 env=environment(),
                 pass_fds=[writing],
             )
-    except BaseException:
+    except BaseException:  # a pipe is open only while somebody has both ends
         os.close(reading)
         raise
     finally:

@@ -281,7 +281,7 @@ def _bound_socket(places: Places) -> trio.socket.SocketType:
         finally:
             os.umask(before)
         listener.listen(_BACKLOG)
-    except BaseException:
+    except BaseException:  # the socket has no owner yet
         listener.close()
         raise
     return trio.socket.from_stdlib_socket(listener)

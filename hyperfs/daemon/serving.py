@@ -43,7 +43,7 @@ class Serving:
         self._offers[key] = offer
         try:
             await self._registry.open(key, offer.user)
-        except BaseException:
+        except BaseException:  # who is cancelled while it opens offers nothing
             self.remove(key)
             raise
         self._nursery.start_soon(self._keep_up, offer, key)

@@ -73,7 +73,7 @@ def write_file(directory: int, name: str, content: bytes, stat: Stat) -> None:
         os.ftruncate(part, 0)
         write_all(part, content)
         finish_part(directory, part, name, b"", stat)
-    except BaseException:
+    except BaseException:  # an interrupt leaves no half file either
         with suppress(OSError):
             os.unlink(part_name(name, b""), dir_fd=directory)
         raise
@@ -129,7 +129,7 @@ def make_link(directory: int, name: str, target: str, stat: Stat) -> None:
     try:
         os.utime(part, ns=_times(stat), dir_fd=directory, follow_symlinks=False)
         os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
+    except BaseException:  # an interrupt leaves no half link either
         with suppress(OSError):
             os.unlink(part, dir_fd=directory)
         raise

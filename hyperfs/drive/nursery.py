@@ -15,7 +15,7 @@ async def open_work() -> AsyncIterator[trio.Nursery]:
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # whatever tasks ended of, a cancellation too; nothing is kept back
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]

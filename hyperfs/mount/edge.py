@@ -31,7 +31,7 @@ def answers_errors(operation: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P
         except (HyperfsError, OSError) as error:
             logger.debug("%s: %s", operation.__name__, error)
             raise pyfuse3.FUSEError(errno_of(error)) from error
-        except Exception as error:
+        except Exception as error:  # the edge: one that gets out would end the whole mount
             logger.exception("%s failed unexpectedly", operation.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from error
 

@@ -198,7 +198,7 @@ class WritableOperations(DriveOperations):
                 try:
                     mode = _without_set_id(self.workspace.tree.nodes[inode].mode) if ctx.uid else None
                     await self.workspace.set_attributes(inode, size=0, mode=mode)
-                except BaseException:
+                except BaseException:  # cancelled or failed, the open does not count
                     self.workspace.released(inode)
                     raise
         keep = self.inodes[inode].content != NO_CONTENT
@@ -241,7 +241,7 @@ class WritableOperations(DriveOperations):
                 await self.workspace.open(number, writing=False)
         except PathError:
             self._untouched[fh] = self.snapshot  # it is gone: who has it open keeps what there was
-        except BaseException:
+        except BaseException:  # cancelled or failed, the handle stays as it was
             self._untouched[fh] = seen
             raise
 

@@ -117,21 +117,26 @@ async def test_a_closed_store_is_free(tmp_path: Path) -> None:
         pass
 
 
+class DurableListener:
+    """Hears that what was appended is on disk."""
+
+    def __init__(self) -> None:
+        self.heard = trio.Event()
+
+    def extended(self, *_: object) -> None: ...
+    def stored(self, *_: object) -> None: ...
+    def cleared(self, *_: object) -> None: ...
+    def durable(self, *_: object) -> None:
+        self.heard.set()
+
+
 async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, patient_clock: MockClock) -> None:
-    durable = trio.Event()
-
-    class Listener:
-        def extended(self, *_: object) -> None: ...
-        def stored(self, *_: object) -> None: ...
-        def cleared(self, *_: object) -> None: ...
-        def durable(self, *_: object) -> None:
-            durable.set()
-
+    listener = DurableListener()
     async with open_store(tmp_path) as store:
         core = await store.create_core()
-        core.add_listener(Listener())
+        core.add_listener(listener)
         await core.append([b"a"])
-        await durable.wait()
+        await listener.heard.wait()
         assert core.durable_length == 1
 
 
@@ -192,15 +197,7 @@ async def test_what_survived_the_process_becomes_durable_by_itself(tmp_path: Pat
     core = await store.create_core()
     await core.append([b"a"])
     die(store)
-    durable = trio.Event()
-
-    class Listener:
-        def extended(self, *_: object) -> None: ...
-        def stored(self, *_: object) -> None: ...
-        def cleared(self, *_: object) -> None: ...
-        def durable(self, *_: object) -> None:
-            durable.set()
-
+    listener = DurableListener()
     async with open_store(tmp_path) as store:
-        (await store.core(core.key)).add_listener(Listener())
-        await durable.wait()
+        (await store.core(core.key)).add_listener(listener)
+        await listener.heard.wait()

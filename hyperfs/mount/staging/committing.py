@@ -109,7 +109,7 @@ class CommitMaker:
             version = await self._send(plan, operations)
             snapshot = await self._snapshot_at(version)
             return await self._finish(plan, runs, snapshot, Outcome(version, appended, tuple(rewritten)))
-        except BaseException:
+        except BaseException:  # cancelled or failed, all stays staged
             self._abandon(plan)
             raise
 
