@@ -126,11 +126,11 @@ class CoreRegistry:
 
     def _share_or_not(self, core: Core) -> None:
         users = self._users.get(core.key, set())
-        giving = not core.writable or any(user.offers for user in users)
-        wanted = bool(users) and (giving or any(user.writes for user in users))
-        if wanted and self._shared.get(core.key) is not giving:
-            self._shared[core.key] = giving
-            self._replicator.add_core(core, follow=self._follow(core), giving=giving)
+        uploading = not core.writable or any(user.offers for user in users)
+        wanted = bool(users) and (uploading or any(user.writes for user in users))
+        if wanted and self._shared.get(core.key) is not uploading:
+            self._shared[core.key] = uploading
+            self._replicator.add_core(core, follow=self._follow(core), uploading=uploading)
         elif not wanted and core.key in self._shared:
             del self._shared[core.key]
             self._replicator.remove_core(core)

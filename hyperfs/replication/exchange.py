@@ -19,8 +19,8 @@ from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
 from hyperfs.replication.demand import Demand, Flight
-from hyperfs.replication.lead import Lead
 from hyperfs.replication.peer import WANT_BLOCKS, Peer
+from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.status import Follow
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ class OutOfStep(Exception):
 class Exchange:
     """The peers and the demands of one core. Listens to the core, and tells its peers what changes."""
 
-    def __init__(self, core: Core, follow: Follow, *, giving: bool = True) -> None:
+    def __init__(self, core: Core, follow: Follow, *, uploading: bool = True) -> None:
         self.core = core
         self.follow = follow
-        self.giving = giving
-        """Whether peers get anything; if not they are only asked. Changed by `give`."""
-        self.lead = Lead(self) if core.writable else None
+        self.uploading = uploading
+        """Whether peers get anything; if not they are only asked. Changed by `set_uploading`."""
+        self.reconciliation = Reconciliation(self) if core.writable else None
         """What is kept of a core of ours: whether others have more of it."""
         self.peers: dict[Peer, None] = {}
         self.alone_since = trio.current_time()
@@ -128,8 +128,8 @@ class Exchange:
         while await patiently(self.core.seek_local, byte_offset) is None:
             flight = None
             for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
-                if peer.remote_uploading and (peer, peer.news) not in tried:
-                    tried.add((peer, peer.news))
+                if peer.remote_uploading and (peer, peer.announcements) not in tried:
+                    tried.add((peer, peer.announcements))
                     flight = self._ask_seek(peer, byte_offset, blocks)
                     if flight is not None:
                         break
@@ -154,8 +154,8 @@ class Exchange:
         """Return once no peer that answers knows of more blocks than are verified here."""
         for peer in list(self.peers):
             await peer.heard.wait()
-        if self.lead is not None:
-            await self.lead.update()
+        if self.reconciliation is not None:
+            await self.reconciliation.update()
             return
         while True:
             claimants = [
@@ -214,24 +214,24 @@ class Exchange:
         """Begin: the channel of ``peer`` is open both ways."""
         peer.is_open = True
         peer.last_answer_at = trio.current_time()
-        peer.uploads.giving = self.giving
+        peer.uploads.enabled = self.uploading
         downloading = not self.core.writable or bool(self.demands)
-        if not (self.giving and downloading):
-            peer.channel.send_status(uploading=self.giving, downloading=downloading)
+        if not (self.uploading and downloading):
+            peer.channel.send_status(uploading=self.uploading, downloading=downloading)
         self._send_wants(peer)
         self.refill(peer)
         peer.link.wake()
 
-    def give(self, *, giving: bool) -> None:
+    def set_uploading(self, *, uploading: bool) -> None:
         """Let peers have blocks from now on, or no more."""
-        if giving == self.giving:
+        if uploading == self.uploading:
             return
-        self.giving = giving
+        self.uploading = uploading
         for peer in self.open_peers:
-            peer.uploads.giving = giving
-            peer.channel.send_status(uploading=giving, downloading=True)
+            peer.uploads.enabled = uploading
+            peer.channel.send_status(uploading=uploading, downloading=True)
             for blocks in self.core.present(0, self._announced_length):
-                if giving:
+                if uploading:
                     peer.announce(blocks.start, blocks.stop)
                 else:
                     peer.retract(blocks.start, blocks.stop)
@@ -252,8 +252,8 @@ class Exchange:
             for demand in demands:
                 demand.passed.pop(peer, None)
         self._sweep()
-        if self.lead is not None:
-            self.lead.left(peer)
+        if self.reconciliation is not None:
+            self.reconciliation.left(peer)
 
     def close(self) -> None:
         """Stop: the core is shared no longer."""
@@ -275,7 +275,7 @@ class Exchange:
         if not (peer.is_open and peer.remote_uploading):
             return
         self._send_wants(peer)
-        if self.lead is not None and not self.lead.trusts(peer):
+        if self.reconciliation is not None and not self.reconciliation.trusts(peer):
             return
         size = peer.window.size
         room = size - len(peer.in_flight)
@@ -295,7 +295,7 @@ class Exchange:
                 if spare <= 0:
                     peer.window.note_full()
                     break
-                if demand.passed.get(peer) == peer.news:
+                if demand.passed.get(peer) == peer.announcements:
                     continue
                 taken = self._ask_for(demand, peer, spare)
                 asked += taken
@@ -347,7 +347,7 @@ class Exchange:
         exhausted = not todo
         todo.extendleft(reversed(kept))
         if exhausted and kept:
-            demand.passed[peer] = peer.news
+            demand.passed[peer] = peer.announcements
         return asked
 
     def _send_wants(self, peer: Peer) -> None:
@@ -372,8 +372,8 @@ class Exchange:
         """Go on after ``peer`` announced something."""
         self._changed.set()
         self._changed = trio.Event()
-        if self.lead is not None:
-            self.lead.heard_of(peer)
+        if self.reconciliation is not None:
+            self.reconciliation.announced(peer)
         elif peer.availability.claimed_length > self.core.length:
             self._follow(peer)
         self.refill(peer)
@@ -406,15 +406,15 @@ class Exchange:
         Raises PeerMisbehaved when one does not verify; OutOfStep when that may be nobody's fault.
         """
         stored = False
-        if self.lead is not None:
-            answers = await self.lead.take(peer, answers)
+        if self.reconciliation is not None:
+            answers = await self.reconciliation.take(peer, answers)
         try:
             await self.core.store([received for received, _ in answers], origin=peer)
             stored = True
         except Fork as error:
-            if self.lead is not None:
+            if self.reconciliation is not None:
                 logger.error("%s: %s", peer.link.name, error)
-                self.lead.estrange(peer)
+                self.reconciliation.exclude(peer)
                 return
             logger.error("%s: %s; nothing of it is kept, and what was here before stays", peer.link.name, error)
             raise PeerMisbehaved(f"sent a fork of {short(self.core.key)}: {error}") from error
@@ -427,8 +427,8 @@ class Exchange:
             raise
         finally:
             self._settle(peer, answers, all_stored=stored)
-        if self.lead is not None:
-            self.lead.look()
+        if self.reconciliation is not None:
+            self.reconciliation.catch_up()
 
     def _settle(self, peer: Peer, answers: list[tuple[Received, Flight | None]], *, all_stored: bool) -> None:
         failed: list[Flight] = []
@@ -472,9 +472,9 @@ class Exchange:
 
     def hedge(self, peer: Peer, now: float) -> None:
         """Ask another peer for urgent blocks that ``peer`` takes long to bring."""
-        patience = max(HEDGE_SECONDS, 4 * peer.window.latency)
+        slow_seconds = max(HEDGE_SECONDS, 4 * peer.window.latency)
         for index, flight in list(peer.in_flight.items()):
-            if now - flight.asked_at < patience:
+            if now - flight.asked_at < slow_seconds:
                 break
             if index in self._hedged or self._asked.get(index) is not flight or not flight.urgent:
                 continue
@@ -498,7 +498,7 @@ class Exchange:
 
     def stored(self, core: Core, start: int, end: int, origin: object) -> None:
         """Tell the peers, but not the one it came from; what we append ourselves waits until it is durable."""
-        if origin is None or not self.giving:
+        if origin is None or not self.uploading:
             return
         for peer in self.peers:
             if peer is not origin:
@@ -506,7 +506,7 @@ class Exchange:
 
     def cleared(self, core: Core, start: int, end: int) -> None:
         """Tell the peers that blocks are gone."""
-        if self.giving:
+        if self.uploading:
             for peer in self.peers:
                 peer.retract(start, end)
 
@@ -514,7 +514,7 @@ class Exchange:
         """Tell the peers what was appended, now that a crash cannot take it back."""
         if length > self._announced_length:
             # of what peers were ahead by, after a backup was restored, some may not be here
-            for blocks in self.core.present(self._announced_length, length) if self.giving else ():
+            for blocks in self.core.present(self._announced_length, length) if self.uploading else ():
                 for peer in self.peers:
                     peer.announce(blocks.start, blocks.stop)
             self._announced_length = length

@@ -36,13 +36,13 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.noise import NoiseKeyPair
+from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
+from hyperfs.replication.extensions import EXTENSION, TrieQuestions
 from hyperfs.replication.meter import Meter
-from hyperfs.replication.patience import DEAD_SECONDS
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
-from hyperfs.replication.trie_extension import EXTENSION, TrieQuestions
 from hyperfs.trie.cache import NodeCache
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ class Link:
                 self._on_status(event)
             case ExtensionReceived():
                 peer = self._peers.get(event.channel)
-                if peer is not None and event.name == EXTENSION and peer.exchange.giving:
+                if peer is not None and event.name == EXTENSION and peer.exchange.uploading:
                     self._questions.receive(peer, event.payload)
             case HandshakeDone():
                 self._on_handshake(event)
@@ -406,7 +406,7 @@ class Link:
                     continue
                 due = min(due, now + _TICK_SECONDS)
                 waiting_since = max(asked_at, peer.last_answer_at)
-                if peer.patience.is_over(waiting_since, now, self._heard_bytes):
+                if peer.deadline.has_passed(waiting_since, now, self._heard_bytes):
                     self.end(EndReason.TIMED_OUT, f"left a request unanswered for {now - waiting_since:.0f} s")
                 peer.exchange.hedge(peer, now)
             await trio.sleep(max(0.0, due - now)) if due <= now + _TICK_SECONDS else await self._idle(due)

@@ -17,9 +17,9 @@ from hyperfs.errors import EncodingError, PeerMisbehaved
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import DataReceived, HaveReceived, UnhaveReceived
 from hyperfs.replication.availability import PAGE_BITS, Availability
+from hyperfs.replication.deadline import AnswerDeadline
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.digests import climb
-from hyperfs.replication.patience import Patience
 from hyperfs.replication.uploads import Uploads
 from hyperfs.replication.window import Window
 
@@ -52,7 +52,7 @@ class Peer:
         self.exchange = exchange
         self.availability = Availability()
         self.window = Window()
-        self.patience = Patience()
+        self.deadline = AnswerDeadline()
         self.uploads = Uploads(channel, exchange.core)
         self.is_open = False
         self.joined_at = trio.current_time()
@@ -61,7 +61,7 @@ class Peer:
         self.remote_uploading = True
         self.remote_downloading = True
         self.remote_wants = False
-        self.news = 0
+        self.announcements = 0
         """How often the peer announced something."""
         self.in_flight: dict[int, Flight] = {}
         self.proofs: dict[int, Flight] = {}
@@ -104,7 +104,7 @@ class Peer:
 
     def on_have(self, have: HaveReceived) -> None:
         """Take in an announcement. Raises PeerMisbehaved for a bitfield that is none."""
-        self.news += 1
+        self.announcements += 1
         if have.bitfield is None:
             self.availability.add(have.start, have.start + max(1, have.length))
             return

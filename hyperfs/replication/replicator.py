@@ -36,11 +36,11 @@ class Replicator:
     """Shares cores over any number of connections; the `Source` of those cores.
 
     ``static_key`` is this process's X25519 secret key (32 bytes; random by default), by whose public key peers know us.
-    ``patience_seconds``: when no peer had a core for this long, fetches of it fail at once instead of waiting.
+    ``alone_timeout_seconds``: when no peer had a core for this long, fetches of it fail at once instead of waiting.
     """
 
-    def __init__(self, *, static_key: bytes | None = None, patience_seconds: float = 20.0) -> None:
-        self.patience_seconds = patience_seconds
+    def __init__(self, *, static_key: bytes | None = None, alone_timeout_seconds: float = 20.0) -> None:
+        self.alone_timeout_seconds = alone_timeout_seconds
         self.node_cache = NodeCache(NODE_CACHE_BYTES)
         self.on_wanted: Callable[[], None] | None = None
         """Called when somebody asks, or begins to wait, for blocks of a core that no peer is there for."""
@@ -57,17 +57,17 @@ class Replicator:
 
     # cores
 
-    def add_core(self, core: Core, *, follow: Follow = Follow.LENGTH, giving: bool = True) -> None:
+    def add_core(self, core: Core, *, follow: Follow = Follow.LENGTH, uploading: bool = True) -> None:
         """Share ``core``: with new connections, and at once on those that are up. Again: change the options.
 
-        Without ``giving`` peers are only asked what they have, and get nothing.
+        Without ``uploading`` peers are only asked what they have, and get nothing.
         """
         exchange = self._exchanges.get(core.discovery_key)
         if exchange is not None:
             exchange.follow = follow
-            exchange.give(giving=giving)
+            exchange.set_uploading(uploading=uploading)
             return
-        exchange = Exchange(core, follow, giving=giving)
+        exchange = Exchange(core, follow, uploading=uploading)
         self._exchanges[core.discovery_key] = exchange
         for link in self._links:
             link.share(exchange)
@@ -81,7 +81,7 @@ class Replicator:
             exchange.close()
 
     def expect_peers(self) -> None:
-        """Start patience anew for every core: somebody is about to connect."""
+        """Begin the timeout for cores without peers anew: somebody is about to connect."""
         for exchange in self._exchanges.values():
             exchange.alone_since = trio.current_time()
 
@@ -129,8 +129,8 @@ class Replicator:
             raise BlockNotAvailable(f"{short(core.key)} is not shared with peers")
         if not exchange.open_peers and self.on_wanted is not None:
             self.on_wanted()
-        if not exchange.open_peers and trio.current_time() - exchange.alone_since >= self.patience_seconds:
-            raise BlockNotAvailable(f"no peer has had {short(core.key)} for {self.patience_seconds:g} s")
+        if not exchange.open_peers and trio.current_time() - exchange.alone_since >= self.alone_timeout_seconds:
+            raise BlockNotAvailable(f"no peer has had {short(core.key)} for {self.alone_timeout_seconds:g} s")
         return exchange
 
     # connections

@@ -39,7 +39,7 @@ class Uploads:
         self._remembered = Remembered()
         self._last_seek = 0
         self._greeted = False
-        self.giving = True
+        self.enabled = True
         """Whether the peer gets anything; if not it is told that nothing is here."""
         self.blocks = 0
         self.bytes = 0
@@ -78,7 +78,7 @@ class Uploads:
         core = self._core
         # what others see must survive a crash here, or the core would fork
         end = core.durable_length if core.writable else core.length
-        if not self.giving:
+        if not self.enabled:
             end = 0
         length = want.length
         if length is None:
@@ -109,7 +109,7 @@ class Uploads:
 
     async def _answer_from_here(self, request: RequestReceived) -> int:
         index, digest, hash_only = request.index, request.digest, request.hash_only
-        if not self.giving:
+        if not self.enabled:
             return self._refuse(index)
         # who asks for a proof alone and says that he has nothing wants to compare all of it
         whole = request.hash_only and not digest and not request.byte_offset

@@ -8,7 +8,7 @@ from hyperfs.errors import BlockNotAvailable
 from hyperfs.protocol.events import RequestReceived
 from hyperfs.protocol.frames import MAX_FRAME_BYTES
 from hyperfs.replication import EndReason, Replicator
-from hyperfs.replication.patience import DEAD_SECONDS, SLOW_BYTES
+from hyperfs.replication.deadline import DEAD_SECONDS, SLOW_BYTES
 from tests.support.clocks import settled
 from tests.support.peers import block, join, nursery_to_cancel, reader, scripted, serving, writer
 
@@ -130,7 +130,7 @@ async def test_idle_connections_are_kept_alive(patient_clock: trio.testing.MockC
 
 
 async def test_a_wait_fails_at_once_when_nobody_was_there_for_long(patient_clock: trio.testing.MockClock) -> None:
-    replicator = Replicator(patience_seconds=20)
+    replicator = Replicator(alone_timeout_seconds=20)
     core = await reader(replicator)
     await trio.sleep(21)
     start = trio.current_time()
@@ -139,8 +139,8 @@ async def test_a_wait_fails_at_once_when_nobody_was_there_for_long(patient_clock
     assert trio.current_time() == start
 
 
-async def test_patience_begins_anew_when_a_peer_is_expected(patient_clock: trio.testing.MockClock) -> None:
-    replicator = Replicator(patience_seconds=20)
+async def test_the_timeout_begins_anew_when_a_peer_is_expected(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator(alone_timeout_seconds=20)
     core = await reader(replicator)
     await trio.sleep(21)
     replicator.expect_peers()

@@ -23,7 +23,7 @@ from hyperfs.storage import MemoryDirectory
 from .clocks import settled
 
 KEY_PAIR = key_pair(b"replicated".ljust(32, b"."))
-PATIENCE_SECONDS = 60.0
+LIMIT_SECONDS = 60.0
 _E = TypeVar("_E")
 
 
@@ -100,7 +100,7 @@ def join(
 @asynccontextmanager
 async def nursery_to_cancel() -> AsyncIterator[trio.Nursery]:
     """Open a nursery that is cancelled when its block ends, and a limit within which everything has to happen."""
-    with trio.fail_after(PATIENCE_SECONDS):
+    with trio.fail_after(LIMIT_SECONDS):
         async with trio.open_nursery() as nursery:
             yield nursery
             nursery.cancel_scope.cancel()

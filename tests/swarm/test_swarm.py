@@ -170,7 +170,7 @@ class Away:
 async def test_a_reader_that_waits_has_an_address_dialled_soon(
     patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    away, replicator = Away(monkeypatch), Replicator(alone_timeout_seconds=1000)
     core = await reader(replicator)
     async with trio.open_nursery() as nursery:
         Swarm(replicator, nursery).add_peer("away.example", 7)
@@ -187,7 +187,7 @@ async def test_a_reader_that_waits_has_an_address_dialled_soon(
 async def test_readers_that_ask_again_and_again_do_not_have_an_address_dialled_as_often(
     patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away, replicator = Away(monkeypatch), Replicator(patience_seconds=0)
+    away, replicator = Away(monkeypatch), Replicator(alone_timeout_seconds=0)
     core = await reader(replicator)
     async with trio.open_nursery() as nursery:
         Swarm(replicator, nursery).add_peer("away.example", 7)
@@ -202,7 +202,7 @@ async def test_readers_that_ask_again_and_again_do_not_have_an_address_dialled_a
 async def test_a_reader_that_gave_up_has_nothing_dialled_any_more(
     patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    away, replicator = Away(monkeypatch), Replicator(alone_timeout_seconds=1000)
     core = await reader(replicator)
     async with trio.open_nursery() as nursery:
         Swarm(replicator, nursery).add_peer("away.example", 7)
@@ -217,7 +217,7 @@ async def test_a_reader_that_gave_up_has_nothing_dialled_any_more(
 async def test_what_was_only_found_is_not_dialled_more_often_for_a_reader(
     patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away, replicator = Away(monkeypatch), Replicator(patience_seconds=1000)
+    away, replicator = Away(monkeypatch), Replicator(alone_timeout_seconds=1000)
     core = await reader(replicator)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(core.get, 0)

@@ -14,10 +14,10 @@ from ..support.peers import KEY_PAIR, block, join, reader, serving, writer
 from ..support.stores import eventually
 
 
-def leading(core: Core, *, giving: bool = True) -> Replicator:
+def leading(core: Core, *, uploading: bool = True) -> Replicator:
     """Return a replicator that shares ``core`` and is its source."""
     replicator = Replicator()
-    replicator.add_core(core, follow=Follow.NEWEST, giving=giving)
+    replicator.add_core(core, follow=Follow.NEWEST, uploading=uploading)
     core.source = replicator
     return replicator
 
@@ -169,20 +169,20 @@ async def test_peers_hear_what_was_cleared(nursery: trio.Nursery) -> None:
 
 async def test_a_core_that_is_only_asked_about_gives_nothing(nursery: trio.Nursery) -> None:
     core = await writer(5)
-    one, two = leading(core, giving=False), Replicator()
+    one, two = leading(core, uploading=False), Replicator()
     copy = await reader(two)
     join(nursery, two, one)
     await until_told(copy, two)
     assert two.exchanges[0].claimed_length == 0
-    one.add_core(core, giving=True)
+    one.add_core(core, uploading=True)
     await copy.fetch([range(5)])
-    one.add_core(core, giving=False)
+    one.add_core(core, uploading=False)
     await eventually(lambda: not two.exchanges[0].claimed_length)
 
 
 async def test_a_core_that_is_only_asked_about_still_learns_that_it_is_behind(nursery: trio.Nursery) -> None:
     backup, newer = await writer(5), await writer(20)
-    one = leading(backup, giving=False)
+    one = leading(backup, uploading=False)
     join(nursery, one, serving(newer))
     await until_told(backup, one)
     await backup.standing.caught_up()

@@ -27,7 +27,7 @@ _ROUNDS: Final = 8
 """How often `update` asks a peer again that announced more meanwhile."""
 
 
-class Lead:
+class Reconciliation:
     """Compares the peers of one writable core with it, and catches up with them."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -36,31 +36,31 @@ class Lead:
         self._same: dict[Peer, int] = {}
         """By peer, how many of its blocks were found to be of our history."""
         self._asked: dict[Peer, int] = {}
-        """By peer, with how much of its news the last comparison was asked for."""
+        """By peer, at which of its announcements the last comparison was asked for."""
         self._flights: dict[Peer, Flight] = {}
-        self._strangers: set[Peer] = set()
+        self._excluded: set[Peer] = set()
         self._catching_up: Demand | None = None
 
     def trusts(self, peer: Peer) -> bool:
         """Tell whether ``peer`` was found to be of one history with us, so that it may be asked for blocks."""
-        return peer in self._same and peer not in self._strangers
+        return peer in self._same and peer not in self._excluded
 
-    def heard_of(self, peer: Peer) -> None:
+    def announced(self, peer: Peer) -> None:
         """Compare with ``peer`` after it announced something."""
         self._compare(peer)
-        self.look()
+        self.catch_up()
 
     def left(self, peer: Peer) -> None:
         """Forget ``peer``: it is gone."""
         self._same.pop(peer, None)
         self._asked.pop(peer, None)
         self._flights.pop(peer, None)
-        self._strangers.discard(peer)
-        self.look()
+        self._excluded.discard(peer)
+        self.catch_up()
 
-    def estrange(self, peer: Peer) -> None:
+    def exclude(self, peer: Peer) -> None:
         """Ask ``peer`` for nothing of this core any more: it has another history. It may still ask us."""
-        self._strangers.add(peer)
+        self._excluded.add(peer)
         self._exchange.lost(peer.give_up_all())
 
     async def update(self) -> None:
@@ -80,16 +80,16 @@ class Lead:
         rest = []
         for received, flight in answers:
             if flight is not None and self._flights.get(peer) is flight:
-                await self._meet(peer, received, flight)
+                await self._take_proof(peer, received, flight)
             elif flight is not None or received.value is not None:
                 rest.append((received, flight))
         return rest
 
-    async def _meet(self, peer: Peer, received: Received, flight: Flight) -> None:
+    async def _take_proof(self, peer: Peer, received: Received, flight: Flight) -> None:
         try:
             length = await self._core.meet(received, origin=peer, name=peer.link.name)
         except Fork:
-            self.estrange(peer)
+            self.exclude(peer)
         except InvalidProof as error:
             if peer not in self._same:
                 raise PeerMisbehaved(f"sent what does not verify: {error}") from error
@@ -103,9 +103,9 @@ class Lead:
             assert flight.done is not None
             flight.done.set()
         self._compare(peer)
-        self.look()
+        self.catch_up()
 
-    def look(self) -> None:
+    def catch_up(self) -> None:
         """Fetch what our peers are ahead by; go on without what none of them has."""
         standing = self._core.standing
         if standing.behind is None:
@@ -126,7 +126,7 @@ class Lead:
         peers = [
             peer
             for peer in self._exchange.open_peers
-            if peer.remote_uploading and peer.availability.claimed_length and peer not in self._strangers
+            if peer.remote_uploading and peer.availability.claimed_length and peer not in self._excluded
         ]
         if not peers or self._exchange.in_flight:
             return False
@@ -144,9 +144,9 @@ class Lead:
         if under_way is not None and under_way.done is not None and not under_way.done.is_set():
             return under_way
         claimed = peer.availability.claimed_length
-        if not (peer.is_open and peer.remote_uploading) or peer in self._strangers:
+        if not (peer.is_open and peer.remote_uploading) or peer in self._excluded:
             return None
-        if claimed <= self._same.get(peer, 0) or self._asked.get(peer) == peer.news:
+        if claimed <= self._same.get(peer, 0) or self._asked.get(peer) == peer.announcements:
             return None
         length = self._core.length
         # the proof of either of the first two holds the roots of the shorter tree; of the third it may not
@@ -154,7 +154,7 @@ class Lead:
         index = next((at for at in choices if 0 <= at < claimed and peer.availability.has(at)), None)
         if index is None or index in peer.proofs:
             return None
-        self._asked[peer] = peer.news
+        self._asked[peer] = peer.announcements
         flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
         self._flights[peer] = flight
         peer.ask_whole_proof(flight)

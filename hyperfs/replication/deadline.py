@@ -16,8 +16,8 @@ SLOW_BYTES: Final = 16 << 10
 """What a line that is still worth waiting for brings in a second."""
 
 
-class Patience:
-    """With one peer. Times are trio's clock in seconds."""
+class AnswerDeadline:
+    """The deadline of the answers of one peer. Times are trio's clock in seconds."""
 
     __slots__ = ("_heard_bytes", "_since")
 
@@ -25,7 +25,7 @@ class Patience:
         self._since = 0.0
         self._heard_bytes = 0
 
-    def is_over(self, since: float, now: float, heard_bytes: int) -> bool:
+    def has_passed(self, since: float, now: float, heard_bytes: int) -> bool:
         """Tell whether an answer that is waited for ``since`` is late.
 
         ``heard_bytes`` is all that came over the connection until ``now``; what counts is how much it grew since this
