@@ -149,15 +149,15 @@ def _set_aside(common: Common, key: bytes) -> list[str]:
     """Have the drive's cores begin anew, in a store that no daemon has open; return where what was there is now."""
     import trio
 
-    from hyperfs.core.store import open_store
+    from hyperfs.core.store import run_store
     from hyperfs.daemon.places import places_of
     from hyperfs.drive.volume import read_drive_header
     from hyperfs.errors import UsageError, short
 
     async def run() -> list[str]:
-        async with open_store(places_of(common.store).store) as store:
+        async with run_store(places_of(common.store).store) as store:
             core = await store.core(key)
-            if core.standing.fork is None:
+            if core.fork_guard.fork is None:
                 raise UsageError(f"drive {short(key)} is not forked, as far as is known here: nothing is set aside")
             content_key = (await read_drive_header(core)).metadata
             assert content_key is not None  # or it would be no drive's header

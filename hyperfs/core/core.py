@@ -19,12 +19,14 @@ from hyperfs.core.appending import punch, write_growth
 from hyperfs.core.audit import bad_blocks, check_around, check_tree
 from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
+from hyperfs.core.fork_guard import ForkGuard, ForkSeen, load_fork_guard
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
 from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
-from hyperfs.core.local import LocalReader, patiently
+from hyperfs.core.local import LocalReader
+from hyperfs.core.nonblocking import WouldWait, run_with_reads
 from hyperfs.core.own_nodes import OwnNodes
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
@@ -40,8 +42,6 @@ from hyperfs.core.proofs import (
 from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import SharedMapWriter
-from hyperfs.core.sleep import WouldWait
-from hyperfs.core.standing import ForkSeen, Standing, load_standing
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
     BlockNotAvailable,
@@ -95,7 +95,7 @@ class Core(LocalReader):
         self._nodes = OwnNodes(files.tree, files.bitfield, files.roots)
         self._durability = Durability(files, self._tell_durable)
         self._listeners: list[CoreListener] = []
-        self.standing = Standing(self, None)
+        self.fork_guard = ForkGuard(self, None)
         self._write_lock = trio.Lock()
         self._closed = False
 
@@ -109,14 +109,14 @@ class Core(LocalReader):
         source: Source | None = None,
         format: CoreFormat = HYPERCORE_9,
         shared_map_path: Path | None = None,
-        standing_path: Path | None = None,
+        fork_guard_path: Path | None = None,
         record: HeadRecord | None = None,
         keep_secret: bool = True,
     ) -> Self:
         """Open a core, or create it when ``directory`` has none.
 
         A new core needs a ``key`` (a reader's) or a ``key_pair`` (the writer's). ``keep_secret`` off leaves the secret
-        key out of the files, for those whose key pair is derived from something else. ``standing_path`` is where a
+        key out of the files, for those whose key pair is derived from something else. ``fork_guard_path`` is where a
         writer notes what it learns from peers; with a ``record`` what `append` returned for survives the death of this
         process, which owns it from now on. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
         """
@@ -145,7 +145,7 @@ class Core(LocalReader):
                 for start, page in files.bitfield.block_pages():
                     shared_map.set_raw(start, page)
             core = cls(files, key=files.key, source=source, shared_map=shared_map, record=record)
-            core.standing = await load_standing(core, standing_path)
+            core.fork_guard = await load_fork_guard(core, fork_guard_path)
             on_failure.pop_all()
         return core
 
@@ -255,7 +255,7 @@ class Core(LocalReader):
         try:
             nodes = self._nodes.all_of(indices)
         except WouldWait:
-            nodes = await patiently(self._nodes.all_of, indices)
+            nodes = await run_with_reads(self._nodes.all_of, indices)
         if length == 0:
             return Proof(nodes, None)
         signature = await self._durability.signature(length - 1)
@@ -277,7 +277,7 @@ class Core(LocalReader):
             raise ValueError(f"a block of {max(sizes)} bytes, where {MAX_BLOCK_BYTES} are allowed")
         await self._take_write_lock()
         try:
-            self.standing.check()
+            self.fork_guard.check()
             start = self.length
             if expected_length is not None and expected_length != start:
                 raise ConflictingLength(
@@ -288,7 +288,7 @@ class Core(LocalReader):
                 return start
             roots = self._roots
             if roots is None:
-                roots = await patiently(self._nodes.all_of, flat_tree.full_roots(start))
+                roots = await run_with_reads(self._nodes.all_of, flat_tree.full_roots(start))
             total = sum(sizes)
             growth = await write_growth(self._files, self.byte_length, roots, start, blocks, sizes)
             signature = self.format.sign(growth.roots, growth.end, secret_key)
@@ -308,7 +308,7 @@ class Core(LocalReader):
                 try:
                     return intake.take(item)
                 except WouldWait:
-                    return await patiently(intake.take, item)
+                    return await run_with_reads(intake.take, item)
             except OwnNodeWrong as wrong:
                 log.error("%s: node %d was damaged, and is put right", self._files.tree.name, wrong.right.index)
                 self._nodes.replace(wrong.right)
@@ -321,7 +321,7 @@ class Core(LocalReader):
 
         Raises `InvalidProof` or `Fork` at the first item that does not verify; those before it are kept, and it and
         those after it leave no trace. OSError when the disk is full, `DamagedStore` when what is here cannot be relied
-        on: then nothing is kept. A writable core takes only what lies below its length, which `meet` alone extends.
+        on: then nothing is kept. A writable core takes only what lies below its length, which only `reconcile` extends.
         """
         await self._take_write_lock()
         try:
@@ -330,7 +330,7 @@ class Core(LocalReader):
             for item in items:
                 try:
                     if self.writable and item.index >= self.length:
-                        await patiently(self._checker.check, item, self._nodes.get)
+                        await run_with_reads(self._checker.check, item, self._nodes.get)
                         raise InvalidProof(f"block {item.index} of core {short(self.key)} is past its {self.length}")
                     await self._take(intake, item)
                 except InvalidProof as error:
@@ -347,10 +347,10 @@ class Core(LocalReader):
         if failure is not None:
             raise failure
 
-    async def meet(self, item: Received, *, origin: object, name: str) -> int:
+    async def reconcile(self, item: Received, *, origin: object, name: str) -> int:
         """Compare the whole signed tree behind ``item``, a proof made for digest 0, with ours. For a writable core.
 
-        A longer tree that holds all of ours becomes the head, and what it adds is owed. One that may not hold all of
+        A longer tree that holds all of ours becomes the head, and what it adds is awaited. One that may not hold all of
         ours, as far as ``item`` tells, is only noted. Returns how many blocks are of one history with ours, 0 in
         the latter case. Raises `InvalidProof`; and `Fork` when the tree contradicts ours, after noting that, with
         ``name`` as who had it. In both cases nothing of it is kept.
@@ -359,9 +359,9 @@ class Core(LocalReader):
         try:
             nodes, head = self._checker.check(item, lambda tree_index: None)
             assert head is not None  # without a node to trust nothing else ends the check
-            bad = await patiently(self._nodes.contradicted_by, nodes)
+            bad = await run_with_reads(self._nodes.contradicted_by, nodes)
             if bad is not None:
-                await self.standing.note_fork(ForkSeen(head.length, bad, head.signature.hex(), name))
+                await self.fork_guard.note_fork(ForkSeen(head.length, bad, head.signature.hex(), name))
                 raise Fork(
                     f"core {short(self.key)} is forked: its key signed {head.length} blocks whose node {bad} is not "
                     "the one signed here"
@@ -369,7 +369,7 @@ class Core(LocalReader):
             if head.length <= self.length:
                 return head.length
             if not tree_covers(item.index, head.length, self.length):
-                await self.standing.expect(head.length)
+                await self.fork_guard.note_signed(head.length)
                 return 0
             log.warning(
                 "core %s: %s has %d blocks of ours, and %d are here: fetching the others before anything is written",
@@ -382,12 +382,12 @@ class Core(LocalReader):
             intake.take_head(nodes, head)
             intake.drop_known(self._bitfield)
             intake.write(self._files)
-            self.standing.owe(range(self.length, head.length))
+            self.fork_guard.await_blocks(range(self.length, head.length))
             self._take_in(intake, origin)
             return head.length
         finally:
             self._write_lock.release()
-            self.standing.tell()
+            self.fork_guard.notify()
 
     async def clear(self, start: int, end: int) -> None:
         """Forget blocks [start, end) and free their disk space; their tree nodes stay."""
@@ -399,7 +399,7 @@ class Core(LocalReader):
         try:
             async with self._durability.lock:
                 ranges = [blocks for wanted in cleared for blocks in self.present(wanted.start, wanted.stop)]
-                places = [await patiently(self._place, blocks) for blocks in ranges]
+                places = [await run_with_reads(self._place, blocks) for blocks in ranges]
                 if not ranges:
                     return
                 with trio.CancelScope(shield=True):
@@ -442,7 +442,7 @@ class Core(LocalReader):
         for blocks in self.present(0, self.length):
             for first in range(blocks.start, blocks.stop, 256):
                 part = range(first, min(first + 256, blocks.stop))
-                placed = await patiently(self._placed_leaves, part)
+                placed = await run_with_reads(self._placed_leaves, part)
                 bad += sorted(set(part) - {leaf.index // 2 for leaf, _ in placed})
                 bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
         for index in bad:
@@ -465,9 +465,9 @@ class Core(LocalReader):
                 await self.sync()
             finally:
                 self._closed = True
-                self.let_go()
+                self.close_without_sync()
 
-    def let_go(self) -> None:
+    def close_without_sync(self) -> None:
         """Close the files as they are, as the end of this process would."""
         self._files.close()
         if self._record is not None:
@@ -536,8 +536,8 @@ class Core(LocalReader):
                 listener.extended(self, old_length, self.length)
             for start, end in ranges:
                 listener.stored(self, start, end, origin)
-        if self.standing.owed:
-            self.standing.tell()
+        if self.fork_guard.awaited:
+            self.fork_guard.notify()
 
     def _tell_durable(self, length: int) -> None:
         for listener in tuple(self._listeners):

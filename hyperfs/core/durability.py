@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import trio
 
 from hyperfs.core.files import CoreFiles
-from hyperfs.core.local import patiently
+from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.reserve import Reserve
 
 _MAX_PENDING_SIGNATURES = 4096
@@ -62,7 +62,7 @@ class Durability:
     async def signature(self, index: int) -> bytes | None:
         """Return the signature of the core as it was with block ``index`` as its last, if there is one."""
         pending = self._signatures.get(index)
-        return pending or await patiently(self._files.signatures.signature, index)
+        return pending or await run_with_reads(self._files.signatures.signature, index)
 
     async def sync(self) -> None:
         """Return once everything written before is on disk."""

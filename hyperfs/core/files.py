@@ -15,12 +15,12 @@ from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.bitfield import PAGE_BLOCKS, PAGE_BYTES, Bitfield
 from hyperfs.core.format import CoreFormat
 from hyperfs.core.head_record import HeadRecord, RecordedHead, growth_of
+from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.core.proofs import TreeNode, tree_length
 from hyperfs.core.sleep import (
     HEADER_BYTES,
     NODE_BYTES,
     SIGNATURE_BYTES,
-    PatientFile,
     SignatureFile,
     TreeFile,
     check_header,
@@ -46,7 +46,7 @@ class CoreFiles:
     key: bytes
     secret_key: bytes | None
     tree: TreeFile
-    data: PatientFile
+    data: NonblockingFile
     signatures: SignatureFile
     bitfield_file: RandomAccessFile
     page_bytes: int
@@ -120,7 +120,7 @@ def open_files(
         before_recovery(found_key)
         page_bytes = _page_bytes(directory, bitfield_file)
         tree = TreeFile(opened("tree"), directory.describe("tree"))
-        data = PatientFile(opened("data"), directory.describe("data"))
+        data = NonblockingFile(opened("data"), directory.describe("data"))
         signatures = SignatureFile(opened("signatures"), directory.describe("signatures"))
         files = CoreFiles(
             directory, core_format, found_key, secret_key, tree, data, signatures, bitfield_file, page_bytes, Bitfield()

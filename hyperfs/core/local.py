@@ -4,38 +4,21 @@ The rule: bits are checked, bytes are read, then generation and bits are checked
 of the source instead. So a reader never returns the zeros of a block that was cleared under it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar, TypeVarTuple
+from collections.abc import Sequence
 
 import trio
 
 from hyperfs import flat_tree
+from hyperfs.core.nonblocking import NonblockingFile, WouldWait, run_with_reads
 from hyperfs.core.offsets import BlockBits, Offsets
 from hyperfs.core.proofs import MAX_LENGTH
 from hyperfs.core.reader import Hint, Priority, Run, Source
-from hyperfs.core.sleep import PatientFile, TreeFile, WouldWait
+from hyperfs.core.sleep import TreeFile
 from hyperfs.errors import BlockNotAvailable, DamagedStore, InvalidRun, short
 
 _MAX_RUNS = 4096
 _MAX_READ_BYTES = 1 << 20
 _MAX_ROUNDS = 64
-_Result = TypeVar("_Result")
-_Arguments = TypeVarTuple("_Arguments")
-
-
-async def patiently(work: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
-    """Return ``work(*arguments)``, done again after each read that would have waited was made in a thread."""
-    waited: set[PatientFile] = set()
-    try:
-        while True:
-            try:
-                return work(*arguments)
-            except WouldWait as wait:
-                waited.add(wait.file)
-                await wait.file.load(wait.offset, wait.size)
-    finally:
-        for file in waited:
-            file.forget()
 
 
 class LocalReader:
@@ -50,7 +33,7 @@ class LocalReader:
         length: int,
         byte_length: int,
         tree: TreeFile,
-        data: PatientFile,
+        data: NonblockingFile,
         bits: BlockBits,
         source: Source | None,
     ) -> None:
@@ -96,7 +79,7 @@ class LocalReader:
                 try:
                     block = self._get_now(index)
                 except WouldWait:
-                    block = await patiently(self._get_now, index)
+                    block = await run_with_reads(self._get_now, index)
                 if block is not None:
                     return block
             else:
@@ -168,7 +151,7 @@ class LocalReader:
         """Return (block index, offset in it) of ``byte_offset``, or None when the tree here does not tell.
 
         The end of the core is (length, 0) and its start (0, 0), even before an empty block, as in the reference.
-        Raises `WouldWait` when the tree is not in memory: use it through `patiently`.
+        Raises `WouldWait` when the tree is not in memory: use it through `run_with_reads`.
         """
         if byte_offset == self.byte_length:
             return self.length, 0
@@ -185,10 +168,10 @@ class LocalReader:
         if not 0 <= byte_offset <= self.byte_length:
             raise ValueError(f"byte {byte_offset} is not within the {self.byte_length} of core {short(self.key)}")
         for _ in range(_MAX_ROUNDS):
-            found = await patiently(self.seek_local, byte_offset)
+            found = await run_with_reads(self.seek_local, byte_offset)
             if found is not None:
                 return found
-            blocks, _start = await patiently(self._locate, byte_offset)
+            blocks, _start = await run_with_reads(self._locate, byte_offset)
             if self.source is None:
                 break
             await self.source.seek(self, byte_offset, blocks, priority)
@@ -225,7 +208,7 @@ class LocalReader:
         """Bring the blocks that hold ``size`` bytes at ``start``; tell whether all are here, and in place."""
         blocks = run.blocks
         if blocks and self._bits.has(blocks.start, blocks.stop):
-            return await patiently(self._is_whole, run)
+            return await run_with_reads(self._is_whole, run)
         first_block = await self._hold(run, start, range(blocks.start, blocks.stop), priority, start + size)
         if first_block is None:
             return False
@@ -263,7 +246,7 @@ class LocalReader:
         if byte_offset >= self.byte_length:
             found, start = range(self.length, MAX_LENGTH), self.byte_length  # a head that we have not heard of yet
         else:
-            found, start = await patiently(self._locate, byte_offset)
+            found, start = await run_with_reads(self._locate, byte_offset)
         low, high = max(found.start, blocks.start), min(found.stop, blocks.stop)
         if low >= high:
             raise InvalidRun(
@@ -275,7 +258,7 @@ class LocalReader:
                 await self.fetch([self._guess(run, low, low, high, byte_offset, end)], priority=priority)
                 return None
             # The walk down may have met a node that a crash left half written; from the block up, all is verified.
-            place, size = await patiently(self._offsets.of, low)
+            place, size = await run_with_reads(self._offsets.of, low)
             if not place <= byte_offset < place + size:
                 raise DamagedStore(f"{self._tree.name}: its nodes do not agree on where block {low} lies")
             return low

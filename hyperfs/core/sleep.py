@@ -7,11 +7,11 @@ See docs/formats.md, "A core's files".
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import trio
 
+from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.core.proofs import TreeNode
 from hyperfs.errors import DamagedStore
-from hyperfs.storage import Directory, RandomAccessFile
+from hyperfs.storage import Directory
 
 HEADER_BYTES = 32
 NODE_BYTES = 40
@@ -23,43 +23,6 @@ _TYPES = {"bitfield": 0, "signatures": 1, "tree": 2}
 _NO_NODE = bytes(NODE_BYTES)
 _NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 _SCAN_SIGNATURES = 4096
-
-
-class WouldWait(Exception):
-    """A read would wait for the disk: `patiently` reads ahead in a thread and does the work again."""
-
-    def __init__(self, file: "PatientFile", offset: int, size: int) -> None:
-        self.file = file
-        self.offset = offset
-        self.size = size
-
-
-class PatientFile:
-    """A file whose reads never wait: they raise `WouldWait`, unless `load` has read the same before."""
-
-    def __init__(self, file: RandomAccessFile, name: str) -> None:
-        self.file = file
-        self.name = name
-        self._loaded: dict[tuple[int, int], bytes] = {}
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes at ``offset``, fewer at the end of the file. Raises `WouldWait`."""
-        data = self.file.read_nowait(offset, size)
-        if data is not None:
-            return data
-        if self._loaded:
-            data = self._loaded.get((offset, size))
-            if data is not None:
-                return data
-        raise WouldWait(self, offset, size)
-
-    async def load(self, offset: int, size: int) -> None:
-        """Read in a thread, and keep it for the next `read` of just that."""
-        self._loaded[offset, size] = await trio.to_thread.run_sync(self.file.read, offset, size)
-
-    def forget(self) -> None:
-        """Drop what `load` kept."""
-        self._loaded.clear()
 
 
 def header(name: str, entry_bytes: int, algorithm: bytes = b"") -> bytes:
@@ -81,7 +44,7 @@ def check_header(directory: Directory, name: str, data: bytes, entry_bytes: int 
     return found
 
 
-class TreeFile(PatientFile):
+class TreeFile(NonblockingFile):
     """The `tree` file: node ``i`` at 32 + 40 * i, its hash and its size."""
 
     def node(self, tree_index: int) -> TreeNode | None:
@@ -107,7 +70,7 @@ class TreeFile(PatientFile):
             start = position
 
 
-class SignatureFile(PatientFile):
+class SignatureFile(NonblockingFile):
     """The `signatures` file: the signature of the core at length i + 1 at 32 + 64 * i."""
 
     def signature(self, index: int) -> bytes | None:

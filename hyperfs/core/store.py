@@ -38,7 +38,7 @@ _NAMESPACE = b"9\ncorestore"
 class Store:
     """All cores under one directory; one `Core` object a key. Made by `Store.open`, which takes its lock.
 
-    Use ``async with open_store(path) as store``, which also flushes what is written soon after. Whoever uses
+    Use ``async with run_store(path) as store``, which also flushes what is written soon after. Whoever uses
     `Store.open` runs `flush_forever` in a task of his own.
     """
 
@@ -125,7 +125,7 @@ class Store:
         """Return where a core's shared map is, None for a store without."""
         return None if self._maps is None else self._maps / f"{crypto.discovery_key(key).hex()}.map"
 
-    def standing_path(self, key: bytes) -> Path:
+    def fork_guard_path(self, key: bytes) -> Path:
         """Return where it is noted what is known of a core of ours from elsewhere."""
         return self.private / "standing" / f"{crypto.discovery_key(key).hex()}.json"
 
@@ -135,13 +135,13 @@ class Store:
         If it was writable it still is, and knows how long the history was that contradicted it. It must not be in use.
         """
         core = await self.core(key)
-        fork, secret = core.standing.fork, core.secret_key
+        fork, secret = core.fork_guard.fork, core.secret_key
         await self.close_core(key)
         aside = await trio.to_thread.run_sync(self._move_aside, key)
-        self.standing_path(key).unlink(missing_ok=True)
+        self.fork_guard_path(key).unlink(missing_ok=True)
         fresh = await self.core(key) if secret is None else await self.adopt(secret)
         if fork is not None:
-            await fresh.standing.expect(fork.length)
+            await fresh.fork_guard.note_signed(fork.length)
         return aside
 
     async def adopt(self, secret_key: bytes) -> Core:
@@ -215,12 +215,12 @@ class Store:
                 key_pair=key_pair,
                 source=self.source,
                 shared_map_path=self.map_path(key),
-                standing_path=self.standing_path(key),
+                fork_guard_path=self.fork_guard_path(key),
                 record=HeadRecord(self._heads, directory.name, boot=self._boot),
                 keep_secret=False,
             )
             with ExitStack() as on_failure:
-                on_failure.callback(core.let_go)
+                on_failure.callback(core.close_without_sync)
                 if core.syncs_after is not None:
                     core.sync_after(await self.core(core.syncs_after))
                 on_failure.pop_all()
@@ -280,7 +280,7 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path, *, maps: Path | None = None, source: Source | None = None) -> AsyncIterator[Store]:
+async def run_store(path: Path, *, maps: Path | None = None, source: Source | None = None) -> AsyncIterator[Store]:
     """Open or create a store, flush it in the background, and close it at the end. Raises as `Store.open`."""
     failure: Exception | None = None
     async with await Store.open(path, maps=maps, source=source) as store:

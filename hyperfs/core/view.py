@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.local import LocalReader
+from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.core.reader import Source
 from hyperfs.core.shared_map import SharedMapReader
-from hyperfs.core.sleep import PatientFile, TreeFile
+from hyperfs.core.sleep import TreeFile
 from hyperfs.storage import Directory
 
 
@@ -47,7 +48,7 @@ class CoreView(LocalReader):
             length=length,
             byte_length=byte_length,
             tree=TreeFile(tree, directory.describe("tree")),
-            data=PatientFile(data, directory.describe("data")),
+            data=NonblockingFile(data, directory.describe("data")),
             bits=self._map,
             source=source,
         )

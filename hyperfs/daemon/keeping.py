@@ -21,7 +21,7 @@ def standings(cores: Iterable[Core]) -> list[dict[str, Any]]:
     """Return, as plain values, which of ``cores`` are behind their peers, or forked."""
     told = []
     for core in cores:
-        behind, fork = core.standing.behind, core.standing.fork
+        behind, fork = core.fork_guard.behind, core.fork_guard.fork
         if core.writable and (behind or fork):
             told.append(
                 {
@@ -36,7 +36,7 @@ def standings(cores: Iterable[Core]) -> list[dict[str, Any]]:
 
 def refuse_pruned(daemon: "Daemon", core: Core, ranges: Sequence[range]) -> None:
     """Raise `BlockNotAvailable` for blocks of a core of ours that were cleared, when no peer has them."""
-    if not core.writable or core.standing.behind is not None:
+    if not core.writable or core.fork_guard.behind is not None:
         return
     exchange = daemon.replicator.exchange_of(core.discovery_key)
     for peer in exchange.open_peers if exchange is not None else ():
@@ -94,7 +94,7 @@ async def drive_standing(session: Session, arguments: Arguments) -> list[dict[st
 async def drive_accept_fork(session: Session, arguments: Arguments) -> None:
     """Go on with the history of a drive that is here."""
     for core in await _cores(session, arguments["key"]):
-        await core.standing.accept_fork()
+        await core.fork_guard.accept_fork()
 
 
 async def drive_secrets(session: Session, arguments: Arguments) -> dict[str, Any]:
@@ -115,7 +115,7 @@ async def drive_adopt(session: Session, arguments: Arguments) -> None:
     # the content first: a drive is writable when its metadata is
     for secret, length in reversed(list(zip(arguments["secrets"], arguments["lengths"], strict=True))):
         core = await store.adopt(secret)
-        await core.standing.expect(length)
+        await core.fork_guard.note_signed(length)
         session.daemon.registry.adopted(core)
 
 

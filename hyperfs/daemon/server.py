@@ -135,7 +135,7 @@ class Daemon:
                 content = await self.registry.open(content_key, self._writing)
                 known = LocalCommitter(metadata, content, reserve=self.store.reserve)
                 await self.store.reserve.make()
-                await content.standing.expect(await named_content(metadata))
+                await content.fork_guard.note_signed(await named_content(metadata))
                 await self._ask_peers(metadata, content)
                 self._committers[key] = known
             return known
@@ -145,7 +145,7 @@ class Daemon:
 
         async def ask(core: Core) -> None:
             await core.update()
-            await core.standing.caught_up()
+            await core.fork_guard.caught_up()
 
         if self.has_peers():
             with trio.move_on_after(FIRST_WORD_SECONDS):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from hyperfs.core.local import patiently
+from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
@@ -125,7 +125,7 @@ class Exchange:
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``."""
         tried: set[tuple[Peer, int]] = set()
-        while await patiently(self.core.seek_local, byte_offset) is None:
+        while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
             for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
                 if peer.remote_uploading and (peer, peer.announcements) not in tried:

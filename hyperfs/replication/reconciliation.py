@@ -2,7 +2,7 @@
 
 The one rule: a peer is asked for blocks of a core of ours only after its signed tree was found to be of one history
 with ours. So a backup that was restored takes over what was written after it, and a second writer is found out; see
-`Core.meet`, and docs/keeping.md, "One writer".
+`Core.reconcile`, and docs/keeping.md, "One writer".
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Reconciliation:
 
     async def _take_proof(self, peer: Peer, received: Received, flight: Flight) -> None:
         try:
-            length = await self._core.meet(received, origin=peer, name=peer.link.name)
+            length = await self._core.reconcile(received, origin=peer, name=peer.link.name)
         except Fork:
             self.exclude(peer)
         except InvalidProof as error:
@@ -107,10 +107,10 @@ class Reconciliation:
 
     def catch_up(self) -> None:
         """Fetch what our peers are ahead by; go on without what none of them has."""
-        standing = self._core.standing
-        if standing.behind is None:
+        fork_guard = self._core.fork_guard
+        if fork_guard.behind is None:
             return
-        owed = standing.owed
+        owed = fork_guard.awaited
         if not owed or self._core.has(owed.start, owed.stop):
             return
         if self._catching_up is None or self._catching_up.done.is_set():
@@ -120,7 +120,7 @@ class Reconciliation:
         if self._nobody_has(owed):
             logger.warning("core %s: some of what was signed before is with no peer; it is left out", self._core)
             self._exchange.withdraw(self._catching_up)
-            standing.settle()
+            fork_guard.stop_awaiting()
 
     def _nobody_has(self, owed: range) -> bool:
         peers = [

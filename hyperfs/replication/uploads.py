@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from hyperfs import rle
-from hyperfs.core.local import patiently
+from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.errors import BlockNotAvailable, DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, RequestReceived, WantReceived
@@ -115,7 +115,7 @@ class Uploads:
         whole = request.hash_only and not digest and not request.byte_offset
         if request.byte_offset:
             byte_offset = request.byte_offset
-            found = await patiently(self._core.seek_local, byte_offset)
+            found = await run_with_reads(self._core.seek_local, byte_offset)
             if found is not None and found[0] < self._core.length:
                 if request.byte_offset == self._last_seek:
                     return 1

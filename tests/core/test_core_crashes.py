@@ -246,7 +246,7 @@ async def test_a_record_of_blocks_that_are_not_there_is_left_alone(file: str) ->
     size = len(folders[0].files[file].data)
     await core.append([block(index) for index in range(1, 9)])
     del folders[0].files[file].data[size + 20 :]
-    core.let_go()
+    core.close_without_sync()
     assert (await opened_with_record(folders)).length == 1
 
 

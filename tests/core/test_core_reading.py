@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from hyperfs.core.core import Core
+from hyperfs.core.nonblocking import WouldWait
 from hyperfs.core.reader import Run
-from hyperfs.core.sleep import WouldWait
 from hyperfs.errors import BlockNotAvailable, DamagedStore, InvalidRun
 from hyperfs.storage import DiskDirectory, MemoryDirectory
 from tests.support.cores import KEYS, CoreSource, bring, reader, writer

@@ -7,7 +7,7 @@ import pytest
 
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received, TreeNode
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 from hyperfs.crypto import key_pair
 from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory
 from tests.support import vectors
@@ -115,7 +115,7 @@ async def test_seeking_finds_the_references_blocks(case: dict[str, Any], tmp_pat
 
 
 async def test_a_drives_store_opens_writable_and_whole(tmp_path: Path) -> None:
-    async with open_store(vectors.copy_store("drive", tmp_path / "store")) as store:
+    async with run_store(vectors.copy_store("drive", tmp_path / "store")) as store:
         known = store.keys()
         cores = [await store.core(key) for key in known]
         assert all(core.writable and core.count(0, core.length) == core.length for core in cores)
@@ -124,7 +124,7 @@ async def test_a_drives_store_opens_writable_and_whole(tmp_path: Path) -> None:
 
 async def test_a_drives_cores_are_found_by_name(tmp_path: Path) -> None:
     drive = vectors.load("drive")
-    async with open_store(vectors.copy_store("drive", tmp_path / "store")) as store:
+    async with run_store(vectors.copy_store("drive", tmp_path / "store")) as store:
         content = await store.content_core(bytes.fromhex(drive["key"]))
         assert (content.key.hex(), content.length) == (drive["contentKey"], drive["contentLength"])
         inner = await store.create_core(b"inner")

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hyperfs.core.store import Store, open_store
+from hyperfs.core.store import Store, run_store
 from hyperfs.errors import StoreLocked
 from tests.support.cores import KEYS
 
@@ -19,18 +19,18 @@ def written(store: Path, name: str) -> list[Path]:
 
 
 async def test_a_core_made_by_name_is_found_again(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core(b"default")
         await core.append([b"a"])
         key = core.key
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         again = await store.core(key)
         assert (again.writable, again.get_local(0)) == (True, b"a")
         assert await store.create_core(b"default") is again
 
 
 async def test_there_is_one_object_a_key(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         found = []
 
         async def find() -> None:
@@ -43,33 +43,33 @@ async def test_there_is_one_object_a_key(tmp_path: Path) -> None:
 
 
 async def test_a_key_alone_makes_a_reader(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         assert not (await store.core(KEYS.public)).writable
 
 
 async def test_a_reader_of_which_nothing_came_leaves_nothing_behind(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.mkdir()
-    async with open_store(tmp_path / "store", maps=maps) as store:
+    async with run_store(tmp_path / "store", maps=maps) as store:
         await store.core(KEYS.public)
     assert {path.name for path in (tmp_path / "store").iterdir()} == {".hyperfs", "master_key"}
     assert list(maps.iterdir()) == []
 
 
 async def test_an_empty_core_of_ours_stays(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         key = (await store.create_core()).key
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         assert (await store.core(key)).writable
 
 
 async def test_random_names_make_different_cores(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         assert (await store.create_core()).key != (await store.create_core()).key
 
 
 async def test_all_cores_are_listed(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         made = {(await store.create_core()).key, KEYS.public}
         await store.core(KEYS.public)
         assert set(store.keys()) == made
@@ -78,7 +78,7 @@ async def test_all_cores_are_listed(tmp_path: Path) -> None:
 
 
 async def test_no_secret_key_is_written(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         await store.create_core(b"default")
     assert written(tmp_path, "secret_key") == []
     assert (tmp_path / "master_key").stat().st_mode & 0o077 == 0
@@ -89,9 +89,9 @@ def holder(tmp_path: Path) -> Iterator[int]:
     """The id of another process that has the store open."""
     code = (
         "import sys, trio, pathlib\n"
-        "from hyperfs.core.store import open_store\n"
+        "from hyperfs.core.store import run_store\n"
         "async def main():\n"
-        "    async with open_store(pathlib.Path(sys.argv[1])):\n"
+        "    async with run_store(pathlib.Path(sys.argv[1])):\n"
         "        print('open', flush=True)\n"
         "        await trio.to_thread.run_sync(sys.stdin.read)\n"
         "trio.run(main)\n"
@@ -111,9 +111,9 @@ async def test_a_store_is_one_process_own(tmp_path: Path, holder: int) -> None:
 
 
 async def test_a_closed_store_is_free(tmp_path: Path) -> None:
-    async with open_store(tmp_path):
+    async with run_store(tmp_path):
         pass
-    async with open_store(tmp_path):
+    async with run_store(tmp_path):
         pass
 
 
@@ -132,7 +132,7 @@ class DurableListener:
 
 async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, patient_clock: MockClock) -> None:
     listener = DurableListener()
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core()
         core.add_listener(listener)
         await core.append([b"a"])
@@ -141,7 +141,7 @@ async def test_what_is_written_becomes_durable_by_itself(tmp_path: Path, patient
 
 
 async def test_a_closed_core_is_opened_anew(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core()
         await core.append([b"a"])
         await store.close_core(core.key)
@@ -151,7 +151,7 @@ async def test_a_closed_core_is_opened_anew(tmp_path: Path) -> None:
 
 
 async def test_maps_are_kept_outside_of_the_cores(tmp_path: Path) -> None:
-    async with open_store(tmp_path / "store", maps=tmp_path / "maps") as store:
+    async with run_store(tmp_path / "store", maps=tmp_path / "maps") as store:
         core = await store.create_core()
         assert store.map_path(core.key) == tmp_path / "maps" / f"{core.discovery_key.hex()}.map"
         assert [file.name for file in (tmp_path / "maps").iterdir()] == [f"{core.discovery_key.hex()}.map"]
@@ -159,14 +159,14 @@ async def test_maps_are_kept_outside_of_the_cores(tmp_path: Path) -> None:
 
 async def test_an_error_inside_comes_out_as_itself(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        async with open_store(tmp_path):
+        async with run_store(tmp_path):
             raise KeyError
 
 
 def die(store: Store) -> None:
     """Leave a store as the death of its process does: nothing is synced, and its locks are free."""
     for core in store.opened():
-        core.let_go()
+        core.close_without_sync()
     store._lock.release()
 
 
@@ -198,6 +198,6 @@ async def test_what_survived_the_process_becomes_durable_by_itself(tmp_path: Pat
     await core.append([b"a"])
     die(store)
     listener = DurableListener()
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         (await store.core(core.key)).add_listener(listener)
         await listener.heard.wait()

@@ -8,7 +8,7 @@ import trio.testing
 
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received
-from hyperfs.core.store import Store, open_store
+from hyperfs.core.store import Store, run_store
 from hyperfs.daemon.cache import FRESH_SECONDS, Cache
 from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.drive.create import create_drive
@@ -48,7 +48,7 @@ async def cache_of(store: Store, nursery: trio.Nursery) -> tuple[Cache, CoreRegi
 async def test_what_came_first_goes_first(
     tmp_path: Path, source: Core, clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         cache, registry = await cache_of(store, nursery)
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(128, 192))
@@ -61,7 +61,7 @@ async def test_what_came_first_goes_first(
 
 
 async def test_what_came_just_now_stays(tmp_path: Path, source: Core, nursery: trio.Nursery) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         cache, registry = await cache_of(store, nursery)
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(128))
@@ -72,9 +72,9 @@ async def test_what_came_just_now_stays(tmp_path: Path, source: Core, nursery: t
 async def test_what_came_before_this_daemon_goes_before_what_came_since(
     tmp_path: Path, source: Core, nursery: trio.Nursery
 ) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         await copy_of(source, await store.core(source.key), range(64, 192))
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         cache, registry = await cache_of(store, nursery)
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(64))
@@ -84,7 +84,7 @@ async def test_what_came_before_this_daemon_goes_before_what_came_since(
 
 
 async def test_ours_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nursery) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         cache, _ = await cache_of(store, nursery)
         key = await create_drive(store)
         content = await store.content_core(key)
@@ -95,7 +95,7 @@ async def test_ours_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nurse
 
 
 async def test_metadata_of_others_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nursery) -> None:
-    async with open_store(tmp_path / "theirs") as theirs, open_store(tmp_path / "mine") as mine:
+    async with run_store(tmp_path / "theirs") as theirs, run_store(tmp_path / "mine") as mine:
         metadata = await theirs.core(await create_drive(theirs))
         cache, registry = await cache_of(mine, nursery)
         copy = await registry.open(metadata.key, User())

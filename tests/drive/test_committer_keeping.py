@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hyperfs.core.core import Core
-from hyperfs.core.store import Store, open_store
+from hyperfs.core.store import Store, run_store
 from hyperfs.drive.committer import LocalCommitter, named_content
 from hyperfs.drive.create import create_drive
 from hyperfs.drive.stat import Stat, encode_stat
@@ -18,7 +18,7 @@ from hyperfs.trie import Put
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         yield store
 
 
@@ -100,6 +100,6 @@ async def test_content_that_the_metadata_names_and_that_is_not_here_keeps_it_fro
     await add_file(committer, "a")
     await committer.commit([Put("b", encode_stat(Stat(0o100644, size=7, blocks=1, offset=4)))])
     assert await named_content(committer.metadata) == 5
-    await committer.content_core.standing.expect(await named_content(committer.metadata))
+    await committer.content_core.fork_guard.note_signed(await named_content(committer.metadata))
     with pytest.raises(WriterBehind):
         await add_file(committer, "c")

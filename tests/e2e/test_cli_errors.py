@@ -17,7 +17,7 @@ import msgpack
 import pytest
 import trio
 
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 
 from ..support.commands import ROOT, Hyperfs, eventually, hyperfs_in
 from ..support.disks import small_disk
@@ -80,7 +80,7 @@ def test_an_unknown_path_is_told(shared: Hyperfs, key: str) -> None:
 
 def test_a_key_that_is_not_a_drive_is_told(hyperfs: Hyperfs) -> None:
     async def make() -> str:
-        async with open_store(hyperfs.store) as store:
+        async with run_store(hyperfs.store) as store:
             core = await store.create_core()
             await core.append([b"no header"])
             return core.key.hex()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in
 from ..support.disks import fill, small_disk
@@ -98,5 +98,5 @@ def readable(small: Small) -> bool:
 
 
 async def audit(path: Path) -> list[list[int]]:
-    async with open_store(path) as store:
+    async with run_store(path) as store:
         return [await (await store.core(key)).audit() for key in list(store.keys())]

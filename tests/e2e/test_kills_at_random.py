@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in, kill
 
@@ -29,7 +29,7 @@ def audit(hyperfs: Hyperfs) -> dict[str, list[int]]:
     """Return the bad blocks of each core that has any, of a store whose daemon is dead; raise for other damage."""
 
     async def run() -> dict[str, list[int]]:
-        async with open_store(hyperfs.store) as store:
+        async with run_store(hyperfs.store) as store:
             found = {key.hex(): await (await store.core(key)).audit() for key in list(store.keys())}
         return {key: bad for key, bad in found.items() if bad}
 

@@ -11,7 +11,7 @@ import trio
 from hyperfs import varint
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 from hyperfs.daemon.client import DaemonClient, Start, connect
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.connection import Connection
@@ -273,7 +273,7 @@ def test_nothing_of_any_liar_is_in_the_store(mounted: Mounted) -> None:
     mounted.reader("stop")
 
     async def audit() -> dict[str, list[int]]:
-        async with open_store(mounted.reader.store) as store:
+        async with run_store(mounted.reader.store) as store:
             return {key.hex(): await (await store.core(key)).audit() for key in list(store.keys())}
 
     assert set(map(tuple, trio.run(audit).values())) == {()}

@@ -33,8 +33,8 @@ async def opened(ours: OurPeer, key: str) -> None:
     await eventually(lambda: all(core.peers for core in ours.replicator.status().cores))
     for core in (metadata, content):
         await core.update()
-        if core.standing.fork is None:
-            await core.standing.caught_up()
+        if core.fork_guard.fork is None:
+            await core.fork_guard.caught_up()
 
 
 async def test_a_restored_backup_catches_up_with_the_reference_and_goes_on(tmp_path: Path) -> None:

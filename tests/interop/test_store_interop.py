@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperfs.core.core import Core
-from hyperfs.core.store import open_store
+from hyperfs.core.store import run_store
 from hyperfs.errors import StoreLocked
 from tests.support.cores import bring, writer
 from tests.support.reference import ReferenceFailed, ReferencePeer, reference_peer
@@ -23,7 +23,7 @@ def texts(blocks: list[bytes]) -> list[dict[str, str]]:
 
 
 async def test_a_store_of_ours_opens_in_the_reference(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core(b"default")
         await core.append(BLOCKS)
         key = core.key.hex()
@@ -34,7 +34,7 @@ async def test_a_store_of_ours_opens_in_the_reference(tmp_path: Path) -> None:
 
 
 async def test_the_reference_finds_nothing_wrong_with_a_store_of_ours(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core(b"default")
         for start in range(0, 300, 7):
             await core.append(BLOCKS[start : start + 7])
@@ -48,7 +48,7 @@ async def test_a_store_of_the_references_opens_in_ours(tmp_path: Path) -> None:
         key = (await peer.call("core.open", name="default"))["key"]
         await peer.call("core.append", core=key, blocks=texts(BLOCKS), batch=11)
         await peer.call("core.clear", core=key, start=20, end=30)
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.create_core(b"default")
         assert (core.key.hex(), core.writable, core.length) == (key, True, 300)
         assert list(core.missing(0, 300)) == [range(20, 30)]
@@ -60,7 +60,7 @@ async def test_both_take_turns_writing(tmp_path: Path) -> None:
     expected: list[bytes] = []
     key = ""
     for turn in range(3):
-        async with open_store(tmp_path) as store:
+        async with run_store(tmp_path) as store:
             core = await store.create_core(b"default")
             assert await core.append(BLOCKS[: 40 + turn]) == len(expected)
             expected += BLOCKS[: 40 + turn]
@@ -70,7 +70,7 @@ async def test_both_take_turns_writing(tmp_path: Path) -> None:
             await peer.call("core.append", core=key, blocks=texts(BLOCKS[: 9 + turn]), batch=4)
             expected += BLOCKS[: 9 + turn]
             assert await theirs(peer, key, len(expected)) == expected
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.core(bytes.fromhex(key))
         assert [core.get_local(index) for index in range(core.length)] == expected
         assert await core.audit() == []
@@ -79,7 +79,7 @@ async def test_both_take_turns_writing(tmp_path: Path) -> None:
 async def sparse_store(path: Path, chance: random.Random) -> tuple[Core, str]:
     """Write a store with a sparse reader's core that has heard of several heads; return its origin and key."""
     origin = await writer(BLOCKS[:40])
-    async with open_store(path) as store:
+    async with run_store(path) as store:
         core = await store.core(origin.key)
         for start in (40, 133, 180):
             await bring(origin, core, chance.sample(range(origin.length), 4))
@@ -90,7 +90,7 @@ async def sparse_store(path: Path, chance: random.Random) -> tuple[Core, str]:
 
 async def test_a_sparse_core_of_ours_opens_in_the_reference(tmp_path: Path) -> None:
     origin, key = await sparse_store(tmp_path, random.Random(1))
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.core(origin.key)
         here = [index for blocks in core.present(0, core.length) for index in blocks]
     async with reference_peer(tmp_path) as peer:
@@ -106,7 +106,7 @@ async def test_proofs_are_the_references_for_any_digest(tmp_path: Path) -> None:
     origin, key = await sparse_store(tmp_path, chance)
     questions: list[tuple[int, int, bool]] = []
     answers: list[Any] = []
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core = await store.core(origin.key)
         leaves = [index for index in range(core.length) if core.has_leaf(index)]
         for _ in range(300):
@@ -130,7 +130,7 @@ async def test_a_core_that_the_reference_has_open_is_refused(tmp_path: Path) -> 
     async with reference_peer(tmp_path) as peer:
         await peer.call("core.open", name="default")
         refused = ""
-        async with open_store(tmp_path) as store:
+        async with run_store(tmp_path) as store:
             try:
                 await store.create_core(b"default")
             except StoreLocked as error:
@@ -139,7 +139,7 @@ async def test_a_core_that_the_reference_has_open_is_refused(tmp_path: Path) -> 
 
 
 async def test_a_core_that_we_have_open_is_refused_to_the_reference(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         await store.create_core(b"default")
         refused = ""
         async with reference_peer(tmp_path) as peer:

@@ -34,7 +34,7 @@ async def test_a_restored_backup_catches_up_and_goes_on(nursery: trio.Nursery, o
     one = leading(backup)
     join(nursery, one, serving(newer))
     await until_told(backup, one)
-    await backup.standing.caught_up()
+    await backup.fork_guard.caught_up()
     assert await backup.append([b"next"]) == 20
     assert [await backup.get(index) for index in range(20)] == [block(index) for index in range(20)]
 
@@ -49,7 +49,7 @@ async def test_a_restored_backup_catches_up_with_a_reader(nursery: trio.Nursery)
     await first.over.wait()
     join(nursery, one, middle)
     await until_told(backup, one)
-    await backup.standing.caught_up()
+    await backup.fork_guard.caught_up()
     assert await backup.append([b"next"]) == 20
 
 
@@ -58,10 +58,10 @@ async def test_what_was_appended_after_catching_up_reaches_those_who_had_the_res
     one, two = leading(backup), leading(newer)
     join(nursery, one, two)
     await until_told(backup, one)
-    await backup.standing.caught_up()
+    await backup.fork_guard.caught_up()
     await backup.append([b"next"])
     await backup.sync()
-    await newer.standing.caught_up()
+    await newer.fork_guard.caught_up()
     await newer.wait_longer(20)
     assert await newer.get(20) == b"next"
 
@@ -88,7 +88,7 @@ async def test_blocks_that_nobody_has_any_more_do_not_keep_a_backup_from_going_o
     one = leading(backup)
     join(nursery, one, serving(newer))
     await until_told(backup, one)
-    await backup.standing.caught_up()
+    await backup.fork_guard.caught_up()
     assert await backup.append([b"next"]) == 20
     assert backup.count(0, 20) == 16
 
@@ -124,8 +124,8 @@ async def test_two_writers_of_different_lengths_are_found_out_by_both(nursery: t
     join(nursery, one, two)
     await until_told(mine, one)
     await until_told(other, two)
-    assert mine.standing.fork is not None
-    assert other.standing.fork is not None
+    assert mine.fork_guard.fork is not None
+    assert other.fork_guard.fork is not None
     assert mine.length == 7
 
 
@@ -139,7 +139,7 @@ async def test_writers_that_part_while_connected_are_found_out(nursery: trio.Nur
     await other.append([b"other"])
     await mine.sync()
     await other.sync()
-    await eventually(lambda: mine.standing.fork or other.standing.fork)
+    await eventually(lambda: mine.fork_guard.fork or other.fork_guard.fork)
 
 
 async def test_a_reader_of_a_writer_is_no_fork(nursery: trio.Nursery) -> None:
@@ -185,5 +185,5 @@ async def test_a_core_that_is_only_asked_about_still_learns_that_it_is_behind(nu
     one = leading(backup, uploading=False)
     join(nursery, one, serving(newer))
     await until_told(backup, one)
-    await backup.standing.caught_up()
+    await backup.fork_guard.caught_up()
     assert backup.length == 20

@@ -36,7 +36,7 @@ class ForkSeen:
 
 
 class Blocks(Protocol):
-    """What a `Standing` looks at of its core."""
+    """What a `ForkGuard` looks at of its core."""
 
     @property
     def key(self) -> bytes: ...
@@ -45,7 +45,7 @@ class Blocks(Protocol):
     def count(self, start: int, end: int) -> int: ...
 
 
-class Standing:
+class ForkGuard:
     """A core of ours among its peers. Owns one small file, or only memory when there is no path."""
 
     def __init__(
@@ -57,17 +57,17 @@ class Standing:
         self._news = trio.Event()
         self.fork = fork
         """The other history that the core's key has signed, if one was ever met."""
-        self.owed = range(0)
-        """The blocks by which peers were ahead; appending waits until they are here, or until `settle`."""
+        self.awaited = range(0)
+        """The blocks by which peers were ahead; appending waits until they are here, or until `stop_awaiting`."""
 
     @property
     def behind(self) -> str | None:
         """What is missing here that the core's key has signed, in words; None when nothing is known to be."""
         if self._signed_length > self._core.length:
             return f"{self._signed_length} blocks were signed, of which {self._core.length} are known here"
-        missing = len(self.owed) - self._core.count(self.owed.start, self.owed.stop) if self.owed else 0
+        missing = len(self.awaited) - self._core.count(self.awaited.start, self.awaited.stop) if self.awaited else 0
         if missing:
-            return f"{missing} of the {len(self.owed)} blocks from {self.owed.start} on are still to be fetched"
+            return f"{missing} of the {len(self.awaited)} blocks from {self.awaited.start} on are still to be fetched"
         return None
 
     def check(self) -> None:
@@ -92,21 +92,21 @@ class Standing:
         while self.behind is not None:
             await self._news.wait()
 
-    def owe(self, blocks: range) -> None:
+    def await_blocks(self, blocks: range) -> None:
         """Note that a longer head was taken over, and that it added ``blocks``."""
-        self.owed = range(self.owed.start, blocks.stop) if self.owed else blocks
+        self.awaited = range(self.awaited.start, blocks.stop) if self.awaited else blocks
 
-    def settle(self) -> None:
-        """Go on without what is still missing of `owed`: no peer has it."""
-        self.owed = range(0)
-        self.tell()
+    def stop_awaiting(self) -> None:
+        """Go on without what is still missing of `awaited`: no peer has it."""
+        self.awaited = range(0)
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Have `caught_up` look again: the core has changed."""
         woken, self._news = self._news, trio.Event()
         woken.set()
 
-    async def expect(self, length: int) -> None:
+    async def note_signed(self, length: int) -> None:
         """Take it as known that ``length`` blocks were signed somewhere."""
         if length > max(self._core.length, self._signed_length):
             self._signed_length = length
@@ -125,7 +125,7 @@ class Standing:
         if self.fork is None:
             self.fork = fork
             await self._write()
-            self.tell()
+            self.notify()
 
     async def accept_fork(self) -> None:
         """Go on with the history that is here, as the user decided; forks that are met later are only logged."""
@@ -145,15 +145,15 @@ class Standing:
                 await trio.to_thread.run_sync(replace_file, self._path, content)
 
 
-async def load_standing(core: Blocks, path: Path | None) -> Standing:
+async def load_fork_guard(core: Blocks, path: Path | None) -> ForkGuard:
     """Return what is known of ``core``, with or without a file. Raises `DamagedStore`."""
     text = None if path is None else await trio.to_thread.run_sync(_read, path)
     if text is None:
-        return Standing(core, path)
+        return ForkGuard(core, path)
     try:
         fields = json.loads(text)
         fork = ForkSeen(**fields["fork"]) if fields["fork"] else None
-        return Standing(core, path, signed_length=int(fields["signed_length"]), fork=fork)
+        return ForkGuard(core, path, signed_length=int(fields["signed_length"]), fork=fork)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedStore(
             f"{path} is not readable ({error}); it told whether this core is behind or forked: compare with your other "

@@ -7,7 +7,7 @@ import pytest
 
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received, tree_covers
-from hyperfs.core.store import Store, open_store
+from hyperfs.core.store import Store, run_store
 from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked, errno_of
 
 from ..support.cores import bring, reader, writer
@@ -22,28 +22,28 @@ async def proof_of(core: Core, index: int) -> Received:
     return Received(index, None, proof.nodes, proof.signature)
 
 
-async def meet(core: Core, other: Core, index: int) -> int:
-    return await core.meet(await proof_of(other, index), origin=other, name="peer:1")
+async def reconcile(core: Core, other: Core, index: int) -> int:
+    return await core.reconcile(await proof_of(other, index), origin=other, name="peer:1")
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 10, 31, 36])
 async def test_a_writer_behind_takes_the_head_of_a_tree_that_holds_all_of_its_own(length: int) -> None:
     old, newer = await writer(BLOCKS[:length]), await writer(BLOCKS)
-    assert await meet(old, newer, length - 1)
+    assert await reconcile(old, newer, length - 1)
     assert old.length == 37
-    assert old.standing.owed == range(length, 37)
+    assert old.fork_guard.awaited == range(length, 37)
 
 
 async def test_a_writer_behind_refuses_to_append() -> None:
     old, newer = await writer(BLOCKS[:10]), await writer(BLOCKS)
-    await meet(old, newer, 9)
+    await reconcile(old, newer, 9)
     with pytest.raises(WriterBehind, match="27 of the 27 blocks from 10 on are still to be fetched"):
         await old.append([b"other"])
 
 
 async def test_a_writer_that_caught_up_appends_what_others_can_verify() -> None:
     old, newer = await writer(BLOCKS[:10]), await writer(BLOCKS)
-    await meet(old, newer, 9)
+    await reconcile(old, newer, 9)
     await bring(newer, old, range(10, 37))
     assert await old.append([b"next"]) == 37
     await old.sync()
@@ -60,14 +60,14 @@ def test_a_program_may_try_again_when_a_writer_is_behind_and_not_when_it_is_fork
 
 async def test_what_no_peer_has_may_be_left_out() -> None:
     old, newer = await writer(BLOCKS[:10]), await writer(BLOCKS)
-    await meet(old, newer, 9)
-    old.standing.settle()
+    await reconcile(old, newer, 9)
+    old.fork_guard.stop_awaiting()
     assert await old.append([b"next"]) == 37
 
 
 async def test_a_head_that_may_not_hold_all_of_ours_is_not_taken_but_appending_is_refused() -> None:
     old, newer = await writer(BLOCKS[:10]), await writer(BLOCKS)
-    assert not await meet(old, newer, 36)
+    assert not await reconcile(old, newer, 36)
     assert old.length == 10
     with pytest.raises(WriterBehind, match="37 blocks were signed, of which 10 are known here"):
         await old.append([b"other"])
@@ -75,7 +75,7 @@ async def test_a_head_that_may_not_hold_all_of_ours_is_not_taken_but_appending_i
 
 async def test_an_older_tree_of_ours_changes_nothing() -> None:
     core, older = await writer(BLOCKS), await writer(BLOCKS[:10])
-    assert await meet(core, older, 9) == 10
+    assert await reconcile(core, older, 9) == 10
     assert await core.append([b"next"]) == 37
 
 
@@ -84,17 +84,17 @@ async def test_another_history_is_a_fork_even_when_the_block_is_the_same(other_l
     core = await writer(BLOCKS[:10])
     other = await writer([*BLOCKS[:5], b"changed", *BLOCKS[6:other_length]])
     with pytest.raises(Fork, match="is forked"):
-        await meet(core, other, min(10, other_length) - 1)
+        await reconcile(core, other, min(10, other_length) - 1)
     assert core.length == 10
 
 
 async def test_a_forked_writer_refuses_to_append_until_its_user_decides() -> None:
     core, other = await writer(BLOCKS[:10]), await writer([*BLOCKS[:9], b"changed"])
     with pytest.raises(Fork):
-        await meet(core, other, 9)
+        await reconcile(core, other, 9)
     with pytest.raises(WriterForked, match="used in two places, and peer:1 has 10 blocks"):
         await core.append([b"next"])
-    await core.standing.accept_fork()
+    await core.fork_guard.accept_fork()
     assert await core.append([b"next"]) == 10
 
 
@@ -102,7 +102,7 @@ async def test_a_signature_of_somebody_else_is_no_fork() -> None:
     core, other = await writer(BLOCKS[:10]), await writer([b"changed"] * 10)
     item = (await proof_of(other, 9))._replace(signature=bytes(64))
     with pytest.raises(InvalidProof) as caught:
-        await core.meet(item, origin=other, name="peer:1")
+        await core.reconcile(item, origin=other, name="peer:1")
     assert not isinstance(caught.value, Fork)
     assert await core.append([b"next"]) == 10
 
@@ -124,32 +124,32 @@ async def two_lives(store: Store) -> tuple[Core, Core]:
 
 
 async def test_a_fork_is_still_known_after_a_restart(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core, other = await two_lives(store)
         with pytest.raises(Fork):
-            await meet(core, other, 9)
-    async with open_store(tmp_path) as store:
+            await reconcile(core, other, 9)
+    async with run_store(tmp_path) as store:
         core = await store.core(other.key)
         with pytest.raises(WriterForked):
             await core.append([b"next"])
 
 
 async def test_a_known_longer_length_is_still_known_after_a_restart(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core, _ = await two_lives(store)
-        await core.standing.expect(12)
-    async with open_store(tmp_path) as store:
+        await core.fork_guard.note_signed(12)
+    async with run_store(tmp_path) as store:
         with pytest.raises(WriterBehind):
             await (await store.core(core.key)).append([b"next"])
 
 
 async def test_a_damaged_note_is_not_taken_for_none(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         core, _ = await two_lives(store)
-        await core.standing.expect(12)
-        path = store.standing_path(core.key)
+        await core.fork_guard.note_signed(12)
+        path = store.fork_guard_path(core.key)
     path.write_text("{")
-    async with open_store(tmp_path) as store:
+    async with run_store(tmp_path) as store:
         with pytest.raises(DamagedStore, match="behind or forked"):
             await store.core(core.key)
 
