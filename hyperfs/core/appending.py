@@ -10,8 +10,8 @@ import trio
 from hyperfs.core.files import CoreFiles
 from hyperfs.core.format import Hashes
 from hyperfs.core.growth import Growth, grow
-from hyperfs.core.proofs import TreeNode
 from hyperfs.storage import RandomAccessFile
+from hyperfs.tree_node import TreeNode
 
 _THREAD_BYTES = 256 * 1024
 _LARGE_BLOCK_BYTES = 16 * 1024

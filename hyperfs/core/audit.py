@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hyperfs import flat_tree
-from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.errors import DamagedStore
+from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.core.files import CoreFiles
@@ -51,7 +51,7 @@ def bad_blocks(files: "CoreFiles", placed: Sequence[tuple[TreeNode, int]]) -> li
     for leaf, start in placed:
         block = files.data.file.read(start, leaf.size)
         if len(block) != leaf.size or files.format.leaf_hash(block) != leaf.hash:
-            bad.append(leaf.index // 2)
+            bad.append(leaf.tree_index // 2)
     return bad
 
 

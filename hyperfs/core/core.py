@@ -34,9 +34,8 @@ from hyperfs.core.proofs import (
     Proof,
     ProofChecker,
     Received,
-    TreeNode,
     choose_nodes,
-    digest_of,
+    request_digest,
     tree_covers,
 )
 from hyperfs.core.reader import Source
@@ -53,6 +52,7 @@ from hyperfs.errors import (
     short,
 )
 from hyperfs.storage import Directory
+from hyperfs.tree_node import TreeNode
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Core(LocalReader):
 
     def digest(self, index: int) -> int:
         """Return the `nodes` field for a request of block ``index``: what of its proof is here already."""
-        return digest_of(self._bitfield.has_node, index, 2 * self.length)
+        return request_digest(index, self.length, self._bitfield.has_node)[0]
 
     def has_leaf(self, index: int) -> bool:
         """Tell whether the hash of block ``index`` is here, so that it can be proven, or its hash answered."""
@@ -310,7 +310,7 @@ class Core(LocalReader):
                 except WouldWait:
                     return await run_with_reads(intake.take, item)
             except OwnNodeWrong as wrong:
-                log.error("%s: node %d was damaged, and is put right", self._files.tree.name, wrong.right.index)
+                log.error("%s: node %d was damaged, and is put right", self._files.tree.name, wrong.right.tree_index)
                 self._nodes.replace(wrong.right)
             except InvalidProof as error:
                 await trio.to_thread.run_sync(check_around, self._files, self.length, item.index)
@@ -443,7 +443,7 @@ class Core(LocalReader):
             for first in range(blocks.start, blocks.stop, 256):
                 part = range(first, min(first + 256, blocks.stop))
                 placed = await run_with_reads(self._placed_leaves, part)
-                bad += sorted(set(part) - {leaf.index // 2 for leaf, _ in placed})
+                bad += sorted(set(part) - {leaf.tree_index // 2 for leaf, _ in placed})
                 bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
         for index in bad:
             self._forget(index)

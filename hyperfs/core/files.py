@@ -16,7 +16,7 @@ from hyperfs.core.bitfield import PAGE_BLOCKS, PAGE_BYTES, Bitfield
 from hyperfs.core.format import CoreFormat
 from hyperfs.core.head_record import HeadRecord, RecordedHead, growth_of
 from hyperfs.core.nonblocking import NonblockingFile
-from hyperfs.core.proofs import TreeNode, tree_length
+from hyperfs.core.proofs import tree_length
 from hyperfs.core.sleep import (
     HEADER_BYTES,
     NODE_BYTES,
@@ -29,6 +29,7 @@ from hyperfs.core.sleep import (
 from hyperfs.crypto import KEY_BYTES, SECRET_KEY_BYTES, KeyPair
 from hyperfs.errors import DamagedStore, InvalidKey, short
 from hyperfs.storage import Directory, RandomAccessFile
+from hyperfs.tree_node import TreeNode
 
 log = logging.getLogger(__name__)
 
@@ -361,7 +362,7 @@ def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
     crash, or the damage, left out of the bitfield is verified against the signed roots and taken over.
     """
     log.warning("core %s: the bitfield ends at %d of %d signed blocks", short(files.key), claimed, length)
-    nodes = {node.index: node for node in _file_nodes(files, 0, 2 * length - 1)}
+    nodes = {node.tree_index: node for node in _file_nodes(files, 0, 2 * length - 1)}
     files.bitfield.set_nodes(node for node in nodes if flat_tree.right_span(node) < 2 * length)
     check_tree(files, length)
     start = sum(nodes[root].size for root in flat_tree.full_roots(claimed) if root in nodes)
@@ -374,7 +375,7 @@ def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
         start += leaf.size
     bad = set(bad_blocks(files, placed))
     for leaf, _ in placed:
-        index = leaf.index // 2
+        index = leaf.tree_index // 2
         if index not in bad:
             files.bitfield.set_blocks(index, index + 1)
     # In the file before anything else is: what is cut off next is cut off by the same length.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyperfs import crypto
-from hyperfs.core.proofs import TreeNode
+from hyperfs.tree_node import TreeNode
 
 _SMALL_BATCH = 24
 _LEAF_PREFIXES = [b"\x00" + size.to_bytes(8, "big") for size in range(4096)]

@@ -11,8 +11,8 @@ import numpy as np
 from hyperfs import flat_tree
 from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.format import CoreFormat, Hashes
-from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, TreeFile
+from hyperfs.tree_node import TreeNode
 
 _SMALL_BATCH = 24
 
@@ -40,14 +40,14 @@ class Growth:
 
     def write(self, tree: TreeFile) -> None:
         """Write the nodes. Raises OSError."""
-        tree.write_nodes({node.index: node for node in self.left})
+        tree.write_nodes({node.tree_index: node for node in self.left})
         tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * self.start, self.region)
 
     def note_in(self, bitfield: Bitfield) -> None:
         """Note in ``bitfield`` that the blocks and all their nodes are here."""
         for low, high in self.node_ranges():
             bitfield.set_node_range(low, high)
-        bitfield.set_nodes([node.index for node in self.left])
+        bitfield.set_nodes([node.tree_index for node in self.left])
         bitfield.set_blocks(self.start, self.end)
 
 
@@ -61,7 +61,7 @@ def grow(
     end = length + len(hashes)
     base = 2 * length
     region = bytearray(NODE_BYTES * (2 * len(hashes) - 1))
-    old_roots = {root.index: root for root in roots}
+    old_roots = {root.tree_index: root for root in roots}
     tops = dict(old_roots)
     left: list[TreeNode] = []
     hashes, sizes = list(hashes), list(sizes)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from hyperfs.core.format import Hashes
 from hyperfs.core.growth import Growth, grow
-from hyperfs.core.proofs import MAX_BLOCK_BYTES, TreeNode
+from hyperfs.core.proofs import MAX_BLOCK_BYTES
 from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.errors import short
 from hyperfs.storage import Directory, RandomAccessFile
+from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.core.files import CoreFiles

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from hyperfs import flat_tree
 from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.files import CoreFiles
-from hyperfs.core.proofs import Head, ProofChecker, Received, TreeNode
+from hyperfs.core.proofs import Head, ProofChecker, Received
 from hyperfs.errors import InvalidProof
+from hyperfs.tree_node import TreeNode
 
 
 class StoredBlock(NamedTuple):
@@ -47,9 +48,9 @@ class Intake:
         """Verify one item and add it. Raises `InvalidProof`, `Fork`; `WouldWait` when it has to be done again."""
         nodes = self.nodes
         verified, head = self._checker.check(item, self._known_or_wrong)
-        start = self._start(item.index, {node.index: node for node in verified}) if item.value is not None else 0
+        start = self._start(item.index, {node.tree_index: node for node in verified}) if item.value is not None else 0
         for node in verified:
-            nodes[node.index] = node
+            nodes[node.tree_index] = node
         if head is not None:
             self.signatures[head.length - 1] = head.signature
             if self.head is None or head.length > self.head.length:
@@ -61,7 +62,7 @@ class Intake:
 
     def take_head(self, nodes: Sequence[TreeNode], head: Head) -> None:
         """Add a head that was verified elsewhere, with the nodes that lead to it."""
-        self.nodes.update({node.index: node for node in nodes})
+        self.nodes.update({node.tree_index: node for node in nodes})
         self.signatures[head.length - 1] = head.signature
         self.head = head
 

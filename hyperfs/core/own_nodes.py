@@ -6,9 +6,9 @@ The rule: only nodes that were verified are in here, or come out.
 from collections.abc import Iterable, Sequence
 
 from hyperfs.core.bitfield import Bitfield
-from hyperfs.core.proofs import TreeNode
 from hyperfs.core.sleep import TreeFile
 from hyperfs.errors import DamagedStore
+from hyperfs.tree_node import TreeNode
 
 _MAX_NODES = 1 << 14
 
@@ -19,7 +19,7 @@ class OwnNodes:
     def __init__(self, tree: TreeFile, bitfield: Bitfield, roots: Iterable[TreeNode]) -> None:
         self._tree = tree
         self._bitfield = bitfield
-        self._known = {root.index: root for root in roots}
+        self._known = {root.tree_index: root for root in roots}
 
     def get(self, tree_index: int) -> TreeNode | None:
         """Return a node, or None when it is not here. Raises `WouldWait`, `DamagedStore`."""
@@ -54,18 +54,18 @@ class OwnNodes:
     def contradicted_by(self, nodes: Sequence[TreeNode]) -> int | None:
         """Return the index of the first of ``nodes`` that is not the one here, if any. Raises `WouldWait`."""
         for node in nodes:
-            known = self.get(node.index)
+            known = self.get(node.tree_index)
             if known is not None and known != node:
-                return node.index
+                return node.tree_index
         return None
 
     def remember(self, node: TreeNode) -> None:
         """Keep a node that was verified in memory."""
         if len(self._known) >= _MAX_NODES:
             self._known.clear()
-        self._known[node.index] = node
+        self._known[node.tree_index] = node
 
     def replace(self, node: TreeNode) -> None:
         """Write a node in place of one that is damaged. Raises OSError."""
-        self._known.pop(node.index, None)
-        self._tree.write_nodes({node.index: node})
+        self._known.pop(node.tree_index, None)
+        self._tree.write_nodes({node.tree_index: node})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hyperfs import flat_tree
 from hyperfs.errors import DamagedStore, Fork, InvalidProof, short
+from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.core.format import CoreFormat
@@ -17,14 +18,6 @@ MAX_BLOCK_BYTES = 8 << 20
 MAX_LENGTH = 1 << 32
 _MAX_TREE_BYTES = 1 << 60
 _MAX_KNOWN_HEADS = 64
-
-
-class TreeNode(NamedTuple):
-    """A node of the Merkle tree: its tree index, 32-byte hash, and the bytes under it."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a node
-    hash: bytes
-    size: int
 
 
 class Proof(NamedTuple):
@@ -185,35 +178,43 @@ def tree_covers(index: int, length: int, older: int) -> bool:
     return held.issuperset(flat_tree.full_roots(older))
 
 
-def digest_of(has: Callable[[int], bool], index: int, end: int) -> int:
-    """Return what to tell a peer of whom block ``index`` is asked; no node at or past tree index ``end`` is here."""
-    node = 2 * index
-    if has(node):
-        return 1
+def request_digest(block_index: int, tree_length: int, known: Callable[[int], bool]) -> tuple[int, list[int] | None]:
+    """Return the digest for a request of ``block_index``, and which nodes its answer is going to make known.
+
+    ``tree_length`` is the number of blocks that known nodes may lie under; ``known`` tells of a tree index. The nodes
+    are None when no ancestor is known: then the answer's proof ends somewhere that only the other side knows.
+    """
+    node = 2 * block_index
+    if known(node):
+        return 1, []
     digest = 0
-    bit = 2
-    span = 1  # of the level: half the distance between neighbours
-    end = max((node ^ 2) + 2, end)
+    level_bit = 2
+    brought = [node]
+    limit = 2 * tree_length
     while True:
-        sibling = node ^ (span << 1)
-        parent = (node | span) & ~(span << 1)
-        if sibling + span > end and parent < span << 1:
-            return digest
-        if has(sibling):
-            digest |= bit
-        if has(parent):
-            digest |= 2 * bit | 1
-            return 1 if digest + 1 == 4 * bit else digest
+        # inlined sibling and parent: this runs for every block that is asked
+        low = ~node & (node + 1)
+        sibling = node ^ (low << 1)
+        parent = (node | low) & ~(low << 1)
+        if known(sibling):
+            digest |= level_bit
+        else:
+            brought.append(sibling)
+        if known(parent):
+            digest |= 2 * level_bit | 1
+            return (1 if digest + 1 == 4 * level_bit else digest), brought
+        brought.append(parent)
+        if flat_tree.left_span(parent) == 0 and flat_tree.right_span(parent) >= limit:
+            return digest, None
         node = parent
-        span <<= 1
-        bit <<= 1
+        level_bit *= 2
 
 
 class OwnNodeWrong(DamagedStore):
     """A tree node on this disk is not what it was when it was verified; ``right`` is."""
 
     def __init__(self, right: TreeNode) -> None:
-        super().__init__(f"node {right.index} on disk is not the one that was verified")
+        super().__init__(f"node {right.tree_index} on disk is not the one that was verified")
         self.right = right
 
 
@@ -236,7 +237,7 @@ class ProofChecker:
             raise self._invalid(index, "its index is past any core")
         for node in nodes:
             if len(node.hash) != 32 or not 0 <= node.size <= _MAX_TREE_BYTES:
-                raise self._invalid(index, f"node {node.index} is malformed")
+                raise self._invalid(index, f"node {node.tree_index} is malformed")
         position = 0
         if value is not None:
             size = len(value)
@@ -244,7 +245,7 @@ class ProofChecker:
                 raise self._invalid(index, f"{size} bytes, where {MAX_BLOCK_BYTES} are allowed")
             top = TreeNode(2 * index, leaf or self._format.leaf_hash(value), size)
         else:
-            if not nodes or nodes[0].index != 2 * index:
+            if not nodes or nodes[0].tree_index != 2 * index:
                 raise self._invalid(index, "the hash itself is missing")
             top = nodes[0]
             position = 1
@@ -253,18 +254,18 @@ class ProofChecker:
         count = len(nodes)
         parent_hash = self._format.parent_hash
         while True:
-            at = top.index
+            at = top.tree_index
             known = own(at)
             if known is not None:
                 if known == top:
                     if contradicts >= 0:
                         # What is above was made of what the peer sent: it is our own node that is not what it was.
-                        raise OwnNodeWrong(next(node for node in found if node.index == contradicts))
+                        raise OwnNodeWrong(next(node for node in found if node.tree_index == contradicts))
                     return found, None
                 contradicts = at
             bit = ~at & (at + 1)
             beside = at ^ (bit << 1)
-            if position < count and nodes[position].index == beside:
+            if position < count and nodes[position].tree_index == beside:
                 uncle = nodes[position]
                 position += 1
                 found.append(uncle)
@@ -292,17 +293,17 @@ class ProofChecker:
         found: list[TreeNode],
         contradicts: int,
     ) -> Head:
-        last = rest[-1].index if rest else top.index
-        length = (max(flat_tree.right_span(top.index), flat_tree.right_span(last)) >> 1) + 1
+        last = rest[-1].tree_index if rest else top.tree_index
+        length = (max(flat_tree.right_span(top.tree_index), flat_tree.right_span(last)) >> 1) + 1
         if length > MAX_LENGTH:
             raise self._invalid(item.index, f"it claims a length of {length} blocks")
         roots = []
         position = 0
         for wanted in flat_tree.full_roots(length):
             known = own(wanted)
-            if wanted == top.index:
+            if wanted == top.tree_index:
                 root = top
-            elif position < len(rest) and rest[position].index == wanted:
+            elif position < len(rest) and rest[position].tree_index == wanted:
                 root = rest[position]
                 position += 1
                 found.append(root)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from hyperfs.core.nonblocking import NonblockingFile
-from hyperfs.core.proofs import TreeNode
 from hyperfs.errors import DamagedStore
 from hyperfs.storage import Directory
+from hyperfs.tree_node import TreeNode
 
 HEADER_BYTES = 32
 NODE_BYTES = 40

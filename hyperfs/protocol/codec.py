@@ -22,7 +22,6 @@ from hyperfs.protocol.events import (
     Event,
     HaveReceived,
     OptionsReceived,
-    ProofNode,
     RequestReceived,
     StatusReceived,
     UnhaveReceived,
@@ -30,6 +29,7 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.frames import MessageType
+from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.protocol.channel import Channel
@@ -243,11 +243,11 @@ def _decode_data(channel: Channel, body: memoryview) -> DataReceived:
     _check_number("a Data", index)
     if message.HasField("value"):
         value = message.value
-    nodes: tuple[ProofNode, ...] = ()
+    nodes: tuple[TreeNode, ...] = ()
     if message.nodes:
         if len(message.nodes) > MAX_PROOF_NODES:
             raise PeerMisbehaved(f"sent a proof of {len(message.nodes)} nodes, more than {MAX_PROOF_NODES}")
-        nodes = tuple([ProofNode(node.index, node.hash, node.size) for node in message.nodes])
+        nodes = tuple([TreeNode(node.index, node.hash, node.size) for node in message.nodes])
         for tree_index, digest, size in nodes:
             if len(digest) != HASH_BYTES:
                 _check_size("a tree node's hash", digest, HASH_BYTES)

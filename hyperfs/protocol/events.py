@@ -8,18 +8,12 @@ messages in docs/formats.md, "The wire"; numbers of blocks and bytes are below 2
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.protocol.channel import Channel
-
-
-class ProofNode(NamedTuple):
-    """A node of a core's tree as it travels in a proof: its tree index, its 32-byte hash, the bytes under it."""
-
-    tree_index: int
-    hash: bytes
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +148,7 @@ class DataReceived:
     channel: Channel
     index: int
     value: bytes | None
-    nodes: tuple[ProofNode, ...]
+    nodes: tuple[TreeNode, ...]
     signature: bytes | None
 
 

@@ -7,45 +7,13 @@ The digest's form: docs/formats.md, "Proofs".
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from hyperfs import flat_tree
+from hyperfs.core.proofs import request_digest
 
 MAX_REMEMBERED: Final = 1024
 """Tree nodes remembered of one peer and core; past that all are forgotten, which only makes proofs longer."""
-
-
-def climb(block_index: int, tree_length: int, known: Callable[[int], bool]) -> tuple[int, list[int] | None]:
-    """Return the digest for a request of ``block_index``, and which nodes its answer will make known.
-
-    ``tree_length`` is the number of blocks that known nodes may lie under; ``known`` tells of a tree index. The nodes
-    are None when no ancestor is known: then the answer's proof ends somewhere that only the other side knows.
-    """
-    node = 2 * block_index
-    if known(node):
-        return 1, []
-    digest = 0
-    level_bit = 2
-    brought = [node]
-    limit = 2 * tree_length
-    while True:
-        # inlined sibling and parent: this runs for every block that is asked
-        low = ~node & (node + 1)
-        sibling = node ^ (low << 1)
-        parent = (node | low) & ~(low << 1)
-        if known(sibling):
-            digest |= level_bit
-        else:
-            brought.append(sibling)
-        if known(parent):
-            digest |= 2 * level_bit | 1
-            return (1 if digest + 1 == 4 * level_bit else digest), brought
-        brought.append(parent)
-        if flat_tree.left_span(parent) == 0 and flat_tree.right_span(parent) >= limit:
-            return digest, None
-        node = parent
-        level_bit *= 2
 
 
 class Remembered:
@@ -74,7 +42,7 @@ class Remembered:
         if not self._nodes and not self._length:
             return digest
         known = self._nodes.union(flat_tree.full_roots(min(self._length, tree_length)))
-        return climb(block_index, tree_length, known.__contains__)[0]
+        return request_digest(block_index, tree_length, known.__contains__)[0]
 
     def _note_siblings(self, block_index: int, digest: int) -> None:
         node = 2 * block_index

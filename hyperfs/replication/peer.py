@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from hyperfs import rle
-from hyperfs.core.proofs import Received, TreeNode
+from hyperfs.core.proofs import Received, request_digest
 from hyperfs.errors import EncodingError, PeerMisbehaved
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import DataReceived, HaveReceived, UnhaveReceived
 from hyperfs.replication.availability import PAGE_BITS, Availability
 from hyperfs.replication.deadline import AnswerDeadline
 from hyperfs.replication.demand import Flight
-from hyperfs.replication.digests import climb
 from hyperfs.replication.uploads import Uploads
 from hyperfs.replication.window import Window
 
@@ -157,7 +156,7 @@ class Peer:
         """Request a block."""
         core = self.exchange.core
         flight.optimistic = bool(self._promised)
-        digest, brings = climb(flight.index, core.length, self._knows)
+        digest, brings = request_digest(flight.index, core.length, self._knows)
         if brings:
             flight.brings = brings
             self._promised.update(brings)
@@ -168,7 +167,7 @@ class Peer:
     def ask_proof(self, flight: Flight) -> None:
         """Request the proof of a block alone."""
         self.proofs[flight.index] = flight
-        digest = climb(flight.index, self.exchange.core.length, self.exchange.core.has_node)[0]
+        digest = self.exchange.core.digest(flight.index)
         self.channel.send_request(flight.index, digest=digest, hash_only=True)
 
     def ask_whole_proof(self, flight: Flight) -> None:
@@ -192,7 +191,7 @@ class Peer:
 
         Raises PeerMisbehaved for a block that was not asked for.
         """
-        nodes = tuple(map(TreeNode._make, data.nodes)) if data.nodes else ()
+        nodes = data.nodes
         received = Received(data.index, data.value, nodes, data.signature)
         if data.value is None:
             flight = self.proofs.pop(data.index, None)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from hyperfs.core.core import Core
-from hyperfs.core.proofs import Received, TreeNode
+from hyperfs.core.proofs import Received
 from hyperfs.core.store import run_store
 from hyperfs.crypto import key_pair
 from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory
+from hyperfs.tree_node import TreeNode
 from tests.support import vectors
 from tests.support.cores import reader
 

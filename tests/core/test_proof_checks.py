@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperfs.core.core import Core
-from hyperfs.core.proofs import MAX_BLOCK_BYTES, Received, TreeNode, choose_nodes, digest_of
+from hyperfs.core.proofs import MAX_BLOCK_BYTES, Received, choose_nodes, request_digest
 from hyperfs.crypto import key_pair
 from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof
 from hyperfs.storage import MemoryDirectory
+from hyperfs.tree_node import TreeNode
 from tests.support.cores import bring, reader, received, writer
 
 BLOCKS = [b"block %d" % index * (index % 4) for index in range(37)]
@@ -94,7 +95,7 @@ async def test_a_digest_leaves_out_just_what_is_known(length: int, known: set[in
     source, target = await writer(BLOCKS[:1] * length), await reader()
     await bring(source, target, [index for index in known if index < length])
     item = await received(source, target, wanted)
-    assert not any(target._bitfield.has_node(node.index) for node in item.nodes)
+    assert not any(target._bitfield.has_node(node.tree_index) for node in item.nodes)
     await target.store([item], origin=None)
     assert target.has(wanted, wanted + 1)
 
@@ -103,7 +104,7 @@ async def test_a_digest_leaves_out_just_what_is_known(length: int, known: set[in
 def test_any_digest_of_any_tree_is_answered(nodes: set[int], index: int, digest: int) -> None:
     chosen = choose_nodes(nodes.__contains__, index, digest=digest, hash_only=False)
     assert (chosen is None) == (2 * index not in nodes)
-    assert digest_of(nodes.__contains__, index, 82) > 0 or 2 * index not in nodes
+    assert request_digest(index, 41, nodes.__contains__)[0] > 0 or 2 * index not in nodes
 
 
 def flipped(value: bytes, at: int = 0) -> bytes:

@@ -115,7 +115,7 @@ async def test_proofs_are_the_references_for_any_digest(tmp_path: Path) -> None:
             questions.append(question)
             answers.append(
                 {
-                    "nodes": [{"index": n.index, "hash": n.hash.hex(), "size": n.size} for n in proof.nodes],
+                    "nodes": [{"index": n.tree_index, "hash": n.hash.hex(), "size": n.size} for n in proof.nodes],
                     "signature": proof.signature and proof.signature.hex(),
                 }
             )

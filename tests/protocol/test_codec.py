@@ -17,7 +17,6 @@ from hyperfs.protocol.events import (
     DataReceived,
     Event,
     HaveReceived,
-    ProofNode,
     RequestReceived,
     StatusReceived,
     UnhaveReceived,
@@ -25,13 +24,14 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.frames import MessageType
+from hyperfs.tree_node import TreeNode
 from tests.support import vectors
 from tests.support.wire import violation
 
 VECTORS: list[dict[str, Any]] = vectors.load("frames")["frames"]
 CHANNEL = cast(Channel, object())
 NUMBERS = st.integers(0, MAX_NUMBER)
-NODES = st.lists(st.builds(ProofNode, NUMBERS, st.binary(min_size=32, max_size=32), NUMBERS), max_size=4).map(tuple)
+NODES = st.lists(st.builds(TreeNode, NUMBERS, st.binary(min_size=32, max_size=32), NUMBERS), max_size=4).map(tuple)
 
 MESSAGES: dict[int, type[Message]] = {
     MessageType.OPEN: messages_pb2.Open,
@@ -134,7 +134,7 @@ def test_reference_s_message_is_read(message_type: MessageType, nth: int, event:
 def test_reference_s_data_is_read() -> None:
     node = VECTORS[11]["message"]["nodes"][0]
     assert decode_data(vector_of(MessageType.DATA)) == DataReceived(
-        CHANNEL, 12, b"block", (ProofNode(26, bytes.fromhex(node["hash"]["hex"]), 5),), b"\x09" * 64
+        CHANNEL, 12, b"block", (TreeNode(26, bytes.fromhex(node["hash"]["hex"]), 5),), b"\x09" * 64
     )
 
 
@@ -189,16 +189,14 @@ def test_want_comes_back(start: int, length: int | None) -> None:
     nodes=NODES,
     signature=st.none() | st.binary(min_size=64, max_size=64),
 )
-def test_data_comes_back(
-    index: int, value: bytes | None, nodes: tuple[ProofNode, ...], signature: bytes | None
-) -> None:
+def test_data_comes_back(index: int, value: bytes | None, nodes: tuple[TreeNode, ...], signature: bytes | None) -> None:
     event = DataReceived(CHANNEL, index, value, nodes, signature)
     assert decode_data(encode_data(event)) == event
 
 
 @given(index=NUMBERS, value=st.none() | st.binary(max_size=50), nodes=NODES, signature=st.none() | st.just(bytes(64)))
 def test_data_is_written_as_protobuf_writes_it(
-    index: int, value: bytes | None, nodes: tuple[ProofNode, ...], signature: bytes | None
+    index: int, value: bytes | None, nodes: tuple[TreeNode, ...], signature: bytes | None
 ) -> None:
     message = messages_pb2.Data(
         index=index,

@@ -10,10 +10,10 @@ from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import (
     DataReceived,
     ExtensionReceived,
-    ProofNode,
     RequestReceived,
 )
 from hyperfs.protocol.frames import MAX_FRAME_BYTES
+from hyperfs.tree_node import TreeNode
 from tests.support.wire import Pair, one_of_each, send_one_of_each
 
 
@@ -34,7 +34,7 @@ def test_every_message_arrives_byte_by_byte() -> None:
     events = [event for byte in stream for event in pair.right.receive(bytes([byte]))]
     assert events == [
         RequestReceived(right, 300, 0, False, 5),
-        DataReceived(right, 10, b"block", (ProofNode(20, bytes(32), 5),), bytes(64)),
+        DataReceived(right, 10, b"block", (TreeNode(20, bytes(32), 5),), bytes(64)),
         ExtensionReceived(right, "hypertrie", b"payload"),
     ]
 

@@ -1,69 +1,11 @@
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from hyperfs import flat_tree
-from hyperfs.core.proofs import choose_nodes, digest_of
-from hyperfs.replication.digests import MAX_REMEMBERED, Remembered, climb
-
-
-def whole_tree(length: int) -> set[int]:
-    """All nodes of a tree of ``length`` blocks."""
-    return {
-        node
-        for node in range(2 * length)
-        if flat_tree.right_span(node) < 2 * length - 1 or flat_tree.right_span(node) == 2 * length - 2
-    }
-
-
-def test_what_is_here_needs_no_proof() -> None:
-    assert climb(4, 16, {8}.__contains__) == (1, [])
-
-
-def test_an_answer_brings_the_nodes_up_to_the_first_known_ancestor() -> None:
-    # the root of 8 blocks is 7: block 0 needs its siblings 2, 5 and 11, and makes 1 and 3 known
-    digest, brings = climb(0, 8, {7}.__contains__)
-    assert digest == 0b10001
-    assert brings == [0, 2, 1, 5, 3, 11]
-
-
-def test_nothing_is_promised_when_no_ancestor_is_known() -> None:
-    assert climb(0, 0, set[int]().__contains__) == (0, None)
-
-
-def test_a_block_beside_one_under_way_asks_for_no_nodes() -> None:
-    _, brings = climb(0, 8, {7}.__contains__)
-    assert brings is not None
-    assert climb(1, 8, {7, *brings}.__contains__) == (1, [])
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 40), st.data())
-def test_a_digest_is_the_core_s_own(length: int, data: st.DataObject) -> None:
-    nodes = whole_tree(length)
-    known = set(data.draw(st.lists(st.sampled_from(sorted(nodes)), max_size=12)))
-    index = data.draw(st.integers(0, length - 1))
-    assert climb(index, length, known.__contains__)[0] == digest_of(known.__contains__, index, 2 * length)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(2, 40), st.data())
-def test_an_answer_has_every_node_that_was_counted_on(length: int, data: st.DataObject) -> None:
-    nodes = whole_tree(length)
-    known = set(flat_tree.full_roots(length))
-    for index in data.draw(st.lists(st.integers(0, length - 1), max_size=8)):
-        digest, brings = climb(index, length, known.__contains__)
-        chosen = choose_nodes(nodes.__contains__, index, digest=digest, hash_only=False)
-        assert brings is not None
-        assert chosen is not None
-        uncles = {node for node in brings if not flat_tree.left_span(node) <= 2 * index <= flat_tree.right_span(node)}
-        assert set(chosen[0]) == uncles
-        known |= set(brings)
+from hyperfs.core.proofs import request_digest
+from hyperfs.replication.digests import MAX_REMEMBERED, Remembered
 
 
 def test_what_a_digest_said_is_left_out_later() -> None:
     remembered = Remembered()
     assert remembered.merge(0, 0b10001, 8) == 0b10001
-    assert remembered.merge(1, 0, 8) == climb(1, 8, {7}.__contains__)[0]
+    assert remembered.merge(1, 0, 8) == request_digest(1, 8, {7}.__contains__)[0]
 
 
 def test_a_digest_that_says_all_is_passed_on() -> None:

@@ -15,7 +15,6 @@ from hyperfs.protocol.events import (
     Event,
     ExtensionReceived,
     HaveReceived,
-    ProofNode,
     RequestReceived,
     StatusReceived,
     UnhaveReceived,
@@ -24,6 +23,7 @@ from hyperfs.protocol.events import (
 )
 from hyperfs.protocol.frames import FrameReader, MessageType, encode_frame
 from hyperfs.protocol.noise import NoiseKeyPair, NoiseXX
+from hyperfs.tree_node import TreeNode
 
 KEY = crypto.key_pair(bytes(range(32))).public
 DISCOVERY_KEY = crypto.discovery_key(KEY)
@@ -111,7 +111,7 @@ class RawPeer:
         return [(number, message_type, bytes(body)) for number, message_type, body in self._reader.frames()]
 
 
-NODE = ProofNode(20, bytes(range(32)), 5)
+NODE = TreeNode(20, bytes(range(32)), 5)
 SIGNATURE = bytes(range(64))
 
 
