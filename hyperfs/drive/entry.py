@@ -48,6 +48,16 @@ class Entry:
         return self.implied or self.mount is not None or (self.mode is not None and st.S_ISDIR(self.mode))
 
     @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return not self.is_directory and self.mode is not None and st.S_ISLNK(self.mode)
+
+    @property
+    def drive_root(self) -> str:
+        """The path of the root of the drive that holds its node: empty, but in a mounted drive."""
+        return self.path[: len(self.path) - len(self.inner_path)].rstrip("/")
+
+    @property
     def stat(self) -> Stat:
         """What the drive says about it, decoded anew each time.
 
