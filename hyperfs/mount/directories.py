@@ -18,6 +18,7 @@ from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of, stat_of
 
 ROW = struct.Struct("<IIIQQQd")
 _NAME_AT = ROW.size
+_SECONDS_BYTES = 8
 _DOTS = 2
 
 
@@ -51,6 +52,11 @@ def row_of(entry: Entry, presenter: Presenter) -> bytes:
     mode, uid, gid = presenter.owner_and_mode(stat)
     mtime, ctime = min(mtime_of(stat), LATEST_NS), min(stat.ctime * MILLISECOND_NS, LATEST_NS)
     return ROW.pack(mode, uid, gid, size_of(stat), mtime, ctime, lasting_seconds(entry)) + entry.name.encode()
+
+
+def unlasting(row: bytes) -> bytes:
+    """Return a row of which the kernel may keep nothing."""
+    return row[: _NAME_AT - _SECONDS_BYTES] + bytes(_SECONDS_BYTES) + row[_NAME_AT:]
 
 
 class OpenDirectory:

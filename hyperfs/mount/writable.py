@@ -31,7 +31,7 @@ from hyperfs.mount.attributes import (
     kind_of,
     lasting_seconds,
 )
-from hyperfs.mount.directories import ROW, Listing, row_of
+from hyperfs.mount.directories import ROW, Listing, row_of, unlasting
 from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.operations import DriveOperations, presented
@@ -148,20 +148,17 @@ class WritableOperations(DriveOperations):
         return listing
 
     def _refresh(self, parent: int, row: bytes) -> bytes | None:
-        """Return a row of a listing as it has to be now; None when it went, or may have."""
-        tree = self.workspace.tree
-        encoded = row[ROW.size :]
-        name = encoded.decode()
-        directory = tree.nodes.get(parent)
-        number = None
-        if directory is not None:
-            number = directory.children.get(name)
-            if number is None and name in directory.hidden:
-                return None
-        if number is None:
-            number = tree.inodes.find(parent, encoded)
-        node = tree.nodes.get(number) if number is not None else None
-        return row if node is None else _row(name, node, self._presenter)
+        """Return a row of a listing as it has to be now; None when it went.
+
+        Of what cannot be told without waiting the kernel may keep nothing: what went would come back.
+        """
+        name = row[ROW.size :].decode()
+        found = self.workspace.tree.child_now(parent, name)
+        if found is None:
+            return unlasting(row)
+        if found.is_absent:
+            return None
+        return row if found.node is None else _row(name, found.node, self._presenter)
 
     async def _attributes(self, inode: int) -> dict[str, bytes]:
         with self.waits.limit(self._lookup_seconds, "attributes", busy=inode):

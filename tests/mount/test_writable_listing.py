@@ -66,3 +66,57 @@ async def test_who_removes_a_folder_hears_that_it_is_being_looked_through(tmp_pa
     heard = []
     await paths.workspace.remove_directory(ROOT, "d", on_entries=lambda: heard.append(True))
     assert heard
+
+
+class Kernel:
+    """Reads a folder as the kernel does, and keeps what it is told of each name, and for how long."""
+
+    def __init__(self, operations: WritableOperations, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.known: dict[bytes, float] = {}
+        self._operations = operations
+        self._room = 0
+        self._offset = 0
+        monkeypatch.setattr(pyfuse3, "readdir_reply", self._reply)
+
+    async def read(self, handle: int, entries: int) -> None:
+        self._room = entries
+        await self._operations.readdir(handle, self._offset, None)  # type: ignore[arg-type]
+
+    def _reply(self, token: Any, name: bytes, attributes: pyfuse3.EntryAttributes, offset: int) -> bool:
+        if not self._room:
+            return False
+        self._room -= 1
+        self.known[name] = attributes.entry_timeout
+        self._offset = offset
+        return True
+
+
+@pytest.mark.parametrize("was", ["staged", "committed", "made in a folder that is in the drive"])
+@pytest.mark.parametrize("then", ["nothing", "commit"])
+async def test_what_went_while_its_folder_was_read_is_not_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was: str, then: str
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    await paths.put("d/first", b"")
+    if was != "staged":
+        await paths.commit()
+    for name in ("index.lock", "renamed.tmp", "kept"):
+        await paths.put(f"d/{name}", b"x")
+    if was == "committed":
+        await paths.commit()
+    async with trio.open_nursery() as nursery:
+        operations = WritableOperations(paths.own.drive, MountOptions(), nursery, paths.workspace)
+        kernel = Kernel(operations, monkeypatch)
+        folder = await paths.number("d")
+        paths.workspace.inodes.looked_up(folder)
+        handle = await operations.opendir(folder, CONTEXT)
+        await kernel.read(handle, 2)
+        await paths.unlink("d/index.lock")
+        await paths.rename("d/renamed.tmp", "d/final")
+        if then == "commit":
+            await paths.commit()
+        await kernel.read(handle, 100)
+    kept = {name for name, seconds in kernel.known.items() if seconds}
+    assert {b"index.lock", b"renamed.tmp"}.isdisjoint(kept)
+    assert then == "commit" or b"kept" in kept

@@ -149,16 +149,25 @@ class Tree:
         node = self.nodes.get(parent)
         if node is not None and not node.is_directory:
             raise PathError(errno.ENOTDIR, name, "what it is in is not a directory")
-        above = self.base_path(parent)
-        if above is None or not names.is_presentable(name):
+        if not names.is_presentable(name):
             return None
-        try:
-            entry = await self.snapshot.stat(names.join(above, name))
-        except PathError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return None
-            raise
-        return Found((parent, name), None, entry)
+        while (above := self.base_path(parent)) is not None:
+            snapshot, changes = self.snapshot, self.changes
+            try:
+                entry = await snapshot.stat(names.join(above, name))
+            except PathError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    raise
+                found = Found((parent, name), None, None)
+            else:
+                found = Found((parent, name), None, entry)
+            if snapshot is self.snapshot and changes == self.changes:
+                return None if found.is_absent else found
+            # Something was changed meanwhile, perhaps this: what was seen is not to be told of any more.
+            now = self.child_now(parent, name)
+            if now is not None:
+                return None if now.is_absent else now
+        return None
 
     async def list(self, number: int) -> AsyncGenerator[list[tuple[str, Node | Entry]], None]:
         """Yield what is in a directory at the instant of the call, some of it at a time. Raises `PathError`.
