@@ -16,8 +16,8 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.daemon.registry import CoreRegistry
-from hyperfs.errors import EncodingError, HyperfsError, short
-from hyperfs.trie import Header
+from hyperfs.drive.volume import content_key_here
+from hyperfs.errors import HyperfsError, short
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Cache:
         told = []
         for key in await trio.to_thread.run_sync(self._store.keys):
             core = await self._store.core(key)
-            content = await _header_content(core)
+            content = content_key_here(core)
             if content is not None and not core.writable:
                 told.append({"key": key.hex(), "bytes": await trio.to_thread.run_sync(self._allocated, content)})
         return told
@@ -83,7 +83,7 @@ class Cache:
         copies: dict[bytes, Core] = {}
         for key in sizes:
             core = await self._store.core(key)
-            if core.writable or await _header_content(core) is not None:
+            if core.writable or content_key_here(core) is not None:
                 used -= sizes[key]
             else:
                 copies[key] = core
@@ -175,13 +175,3 @@ class Cache:
 
     def durable(self, core: Core, length: int) -> None:
         """Nothing: that concerns peers."""
-
-
-async def _header_content(core: Core) -> bytes | None:
-    """Return the content core's key that ``core`` names when it is a drive's metadata."""
-    if not core.has(0, 1):
-        return None
-    try:
-        return Header.decode(await core.get(0)).metadata
-    except EncodingError:
-        return None

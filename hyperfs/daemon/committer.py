@@ -16,9 +16,9 @@ from hyperfs.core.reader import Run
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
+from hyperfs.drive.commits import Operation, encode_operation
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
 from hyperfs.errors import DaemonError
-from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until there is this much."""
@@ -60,7 +60,7 @@ class DaemonCommitter:
         """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
         if self._lease is not None:
             await self._lease.flush()
-        encoded = [_encode(operation) for operation in operations]
+        encoded = [encode_operation(operation) for operation in operations]
         gathered = 0
         while len(encoded) - gathered > OPERATIONS_IN_A_FRAME:
             piece = encoded[gathered : gathered + OPERATIONS_IN_A_FRAME]
@@ -167,13 +167,3 @@ class DaemonLease:
         await pending.wait()
         self._under_way.popleft()
         self._free.append(slot)
-
-
-def _encode(operation: Operation) -> list[Any]:
-    match operation:
-        case Put(path, value, flags, hidden):
-            return ["put", path, value, flags, hidden]
-        case Delete(path, hidden):
-            return ["delete", path, hidden]
-        case DeleteTree(path, hidden):
-            return ["delete-tree", path, hidden]

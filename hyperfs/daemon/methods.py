@@ -20,8 +20,8 @@ from hyperfs.daemon.registry import checked_key
 from hyperfs.daemon.session import Handler, Session, head_of
 from hyperfs.daemon.state import MountRecord, Served
 from hyperfs.daemon.supervisor import MountState
+from hyperfs.drive.commits import decode_operation
 from hyperfs.errors import DaemonError, UsageError
-from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 Arguments = Mapping[str, Any]
 
@@ -91,13 +91,13 @@ async def drive_gather(session: Session, arguments: Arguments) -> None:
     if not arguments["gathered"]:
         session.gathered.clear()
     _refuse_if_incomplete(session, arguments)
-    session.gathered += [_operation(fields) for fields in arguments["operations"]]
+    session.gathered += [decode_operation(fields) for fields in arguments["operations"]]
 
 
 async def drive_commit(session: Session, arguments: Arguments) -> int:
     """Append operations, after those that were gathered, to a drive's metadata in one batch; returns the version."""
     committer = await session.daemon.committer(_key(arguments))
-    operations = [_operation(fields) for fields in arguments["operations"]]
+    operations = [decode_operation(fields) for fields in arguments["operations"]]
     if arguments["gathered"]:
         _refuse_if_incomplete(session, arguments)
         operations = [*session.gathered, *operations]
@@ -352,17 +352,6 @@ def _refuse_if_incomplete(session: Session, arguments: Arguments) -> None:
     """Raise when not all of a commit's parts were sent over this connection: an earlier daemon may have had them."""
     if len(session.gathered) != arguments["gathered"]:
         raise DaemonError("the parts of a commit did not all reach the same daemon")
-
-
-def _operation(fields: list[Any]) -> Operation:
-    match fields:
-        case ["put", str(path), bytes() | None as value, int(flags), bool(hidden)]:
-            return Put(path, value, flags, hidden)
-        case ["delete", str(path), bool(hidden)]:
-            return Delete(path, hidden)
-        case ["delete-tree", str(path), bool(hidden)]:
-            return DeleteTree(path, hidden)
-    raise UsageError(f"no operation on a trie: {fields[:2]!r}")
 
 
 def _united(first: tuple[str, ...], second: list[str]) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.crypto import KEY_BYTES
-from hyperfs.errors import EncodingError, NotADrive, UsageError
+from hyperfs.drive.volume import content_key_here
+from hyperfs.errors import UsageError
 from hyperfs.replication import Follow, Replicator
-from hyperfs.trie import Header
 
 LINGER_SECONDS: Final = 30.0
 """A core of somebody else's stays shared for this long after its last user: the next command is likely to want it."""
@@ -97,14 +97,9 @@ class CoreRegistry:
         """Return the content core's key that a drive's first block names; None when it is not here, or no drive's."""
         known = self._content_keys.get(metadata.key)
         if known is None and metadata.length:
-            block = metadata.get_local(0)
-            if block is not None:
-                try:
-                    known = Header.decode(block).metadata
-                except (EncodingError, NotADrive):
-                    known = None
-                if known is not None:
-                    self._content_keys[metadata.key] = known
+            known = content_key_here(metadata)
+            if known is not None:
+                self._content_keys[metadata.key] = known
         return known
 
     # What a core tells its listeners

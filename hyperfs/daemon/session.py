@@ -28,9 +28,9 @@ from hyperfs.daemon.wire import (
     Request,
     encode,
 )
+from hyperfs.drive.commits import Operation
 from hyperfs.drive.committer import ContentLease
 from hyperfs.errors import ConflictingLength, DaemonError, EncodingError, HyperfsError
-from hyperfs.trie import Operation
 
 if TYPE_CHECKING:
     from hyperfs.daemon.server import Daemon

@@ -1,18 +1,29 @@
-"""What a commit of a drive is made of, for who stages changes and knows nothing of tries.
+"""What a commit of a drive is made of, for who stages changes, or passes them on, and knows nothing of tries.
 
 The rule: an operation made here can be told apart later: whether the commit that it was part of stands is answered by
 looking at the drive alone.
 """
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from hyperfs.drive import names
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import MOUNT_FLAG, Stat, encode_stat
-from hyperfs.errors import PathError
-from hyperfs.trie import DeleteTree, Operation, Put
+from hyperfs.errors import EncodingError, PathError
+from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
-__all__ = ["Operation", "copies_below", "deletion", "entry", "operation_of", "stands", "value_of"]
+__all__ = [
+    "Operation",
+    "copies_below",
+    "decode_operation",
+    "deletion",
+    "encode_operation",
+    "entry",
+    "operation_of",
+    "stands",
+    "value_of",
+]
 
 
 def entry(path: str, stat: Stat) -> Operation:
@@ -32,6 +43,29 @@ async def copies_below(snapshot: Snapshot, path: str, target: str) -> AsyncGener
         below = names.normalise(node.key)
         if below != path:
             yield below, Put(target + below[len(path) :], node.value, flags=node.flags)
+
+
+def encode_operation(operation: Operation) -> list[Any]:
+    """Return an operation as plain values, which `decode_operation` takes in another process."""
+    match operation:
+        case Put(path, value, flags, hidden):
+            return ["put", path, value, flags, hidden]
+        case Delete(path, hidden):
+            return ["delete", path, hidden]
+        case DeleteTree(path, hidden):
+            return ["delete-tree", path, hidden]
+
+
+def decode_operation(fields: Any) -> Operation:
+    """Return the operation of which `encode_operation` made ``fields``. Raises `EncodingError` for anything else."""
+    match fields:
+        case ["put", str(path), bytes() | None as value, int(flags), bool(hidden)]:
+            return Put(path, value, flags, hidden)
+        case ["delete", str(path), bool(hidden)]:
+            return Delete(path, hidden)
+        case ["delete-tree", str(path), bool(hidden)]:
+            return DeleteTree(path, hidden)
+    raise EncodingError("a commit holds something that is no operation of a drive")
 
 
 def value_of(operation: Operation) -> bytes | None:

@@ -12,8 +12,9 @@ import trio
 from hyperfs.core.reader import CoreReader
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive.stat import MountTarget
-from hyperfs.errors import BlockNotAvailable, NotADrive, short
+from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, short
 from hyperfs.trie import Header, NodeCache
+from hyperfs.trie.header import TRIE_TYPE
 from hyperfs.trie.trie import read_header
 
 MAX_CACHED_ROWS = 32_768
@@ -163,6 +164,18 @@ async def read_drive_header(core: CoreReader) -> Header:
     if header.metadata is None or len(header.metadata) != KEY_BYTES:
         raise NotADrive(f"{core.key.hex()} is a trie, but not a drive: its header names no content")
     return header
+
+
+def content_key_here(core: CoreReader) -> bytes | None:
+    """Return the key of the content whose metadata ``core`` is; None when it is no drive's, or its header not here."""
+    block = core.get_local(0)
+    if block is None:
+        return None
+    try:
+        header = Header.decode(block)
+    except EncodingError:
+        return None
+    return header.metadata if header.type == TRIE_TYPE and len(header.metadata or b"") == KEY_BYTES else None
 
 
 class DirectoryCache:
