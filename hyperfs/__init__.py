@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hyperfs.drive.batch import Batch as Batch
     from hyperfs.drive.changes import Change as Change
     from hyperfs.drive.changes import Difference as Difference
     from hyperfs.drive.changes import Kind as Kind
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
     from hyperfs.drive.stat import Stat as Stat
     from hyperfs.drive.usage import Usage as Usage
     from hyperfs.drive.usage import usage as usage
-    from hyperfs.drive.writer import Batch as Batch
     from hyperfs.drive.writer import DriveWriter as DriveWriter
     from hyperfs.errors import HyperfsError as HyperfsError
 
 _NAMES_OF = {
     "hyperfs.drive.changes": ("Change", "Difference", "Kind", "LogEntry", "changes", "differences", "history"),
+    "hyperfs.drive.batch": ("Batch",),
     "hyperfs.drive.drive": ("Drive",),
     "hyperfs.drive.entry": ("Entry",),
     "hyperfs.drive.exporter": ("ExportResult", "export"),
@@ -48,7 +49,7 @@ _NAMES_OF = {
     "hyperfs.drive.snapshot": ("OpenFile", "Snapshot"),
     "hyperfs.drive.stat": ("Stat",),
     "hyperfs.drive.usage": ("Usage", "usage"),
-    "hyperfs.drive.writer": ("Batch", "DriveWriter"),
+    "hyperfs.drive.writer": ("DriveWriter",),
     "hyperfs.errors": ("HyperfsError",),
 }
 _HOME_OF = {name: home for home, names in _NAMES_OF.items() for name in names}

@@ -1,6 +1,6 @@
 """Copying a drive, or a part of it, into a local folder.
 
-The rules: nothing is written outside of the target (see `beneath`). What stands there already, equal in size and time,
+The rules: nothing is written outside of the target (see `folder`). What stands there already, equal in size and time,
 is not copied again, so an export that was interrupted goes on where it was. Owners and set-id bits are not taken from a
 drive, whose author may be anybody.
 """
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import trio
 
 from hyperfs.core.reader import CoreReader, Priority
-from hyperfs.drive import beneath, names
-from hyperfs.drive.beneath import Beneath
+from hyperfs.drive import folder, names
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.folder import TargetFolder
 from hyperfs.drive.importer import Compare, Progress, ProgressCallback
 from hyperfs.drive.scan import Skipped
 from hyperfs.drive.snapshot import OpenFile, Snapshot
@@ -62,7 +62,7 @@ async def export(
     """
     path = names.normalise(path)
     start = await snapshot.stat(path)
-    below = await trio.to_thread.run_sync(Beneath, target)
+    below = await trio.to_thread.run_sync(TargetFolder, target)
     try:
         run = _Exporting(snapshot, below, compare, on_progress)
         if start.is_directory:
@@ -87,7 +87,7 @@ class _Exporting:
     """One export under way."""
 
     def __init__(
-        self, snapshot: Snapshot, below: Beneath, compare: Compare, on_progress: ProgressCallback | None
+        self, snapshot: Snapshot, below: TargetFolder, compare: Compare, on_progress: ProgressCallback | None
     ) -> None:
         self._snapshot = snapshot
         self._below = below
@@ -203,7 +203,7 @@ class _Exporting:
         try:
 
             async def write(data: bytes) -> None:
-                await trio.to_thread.run_sync(beneath.write_all, part, data)
+                await trio.to_thread.run_sync(folder.write_all, part, data)
                 self.byte_count += len(data)
                 self._tell()
 
@@ -286,7 +286,7 @@ class _Exporting:
         for path, stat in made:
             try:
                 with self._below.directory(path) as descriptor:
-                    beneath.set_metadata(descriptor, stat)
+                    folder.set_metadata(descriptor, stat)
             except (OSError, PathError) as error:
                 self._skip(path, error)
 
@@ -308,16 +308,16 @@ class _Exporting:
 
     def _stands(self, descriptor: int, item: _Wanted) -> bool:
         name, stat = item.entry.name, item.stat
-        status = beneath.status_of(descriptor, name)
+        status = folder.status_of(descriptor, name)
         if status is None or st.S_IFMT(status.st_mode) != st.S_IFMT(stat.mode):
             return False
         if stat.is_link:
-            return beneath.link_target(descriptor, name) == stat.linkname
+            return folder.link_target(descriptor, name) == stat.linkname
         same = status.st_size == stat.size and status.st_mtime_ns // 1_000_000 == stat.mtime
         if not same or self._compare is Compare.CHECKSUM:
             return False
         if st.S_IMODE(status.st_mode) != stat.mode & 0o777:
-            beneath.set_metadata_at(descriptor, name, stat)
+            folder.set_metadata_at(descriptor, name, stat)
         return True
 
     def _unequal(self, directory: str, items: list[_Wanted]) -> list[_Wanted]:
@@ -335,7 +335,7 @@ class _Exporting:
         """Give a file whose content stands there already its metadata."""
         try:
             with self._below.directory(directory) as descriptor:
-                beneath.set_metadata_at(descriptor, item.entry.name, item.stat)
+                folder.set_metadata_at(descriptor, item.entry.name, item.stat)
         except OSError as error:
             self._skip(item.entry.path, error)
         else:
@@ -345,10 +345,10 @@ class _Exporting:
         """Return the digest of the file that stands where ``item`` goes, or None when there is none of its size."""
         try:
             with self._below.directory(directory) as descriptor:
-                status = beneath.status_of(descriptor, item.entry.name)
+                status = folder.status_of(descriptor, item.entry.name)
                 if status is None or not st.S_ISREG(status.st_mode) or status.st_size != item.stat.size:
                     return None
-                return beneath.digest_at(descriptor, item.entry.name)
+                return folder.digest_at(descriptor, item.entry.name)
         except OSError:
             return None
 
@@ -358,9 +358,9 @@ class _Exporting:
                 name, stat = item.entry.name, item.stat
                 try:
                     if item.content is None:
-                        beneath.make_link(descriptor, name, stat.linkname or "", stat)
+                        folder.make_link(descriptor, name, stat.linkname or "", stat)
                     else:
-                        beneath.write_file(descriptor, name, item.content, stat)
+                        folder.write_file(descriptor, name, item.content, stat)
                         self.byte_count += len(item.content)
                 except (OSError, PathError) as error:
                     self._skip(item.entry.path, error)
@@ -370,7 +370,7 @@ class _Exporting:
     def _open_part(self, directory: str, name: str, identity: bytes, size: int) -> tuple[int, int]:
         """Open a large file's part; return it and how much of the file it holds."""
         with self._below.directory(directory, make=True) as descriptor:
-            part = beneath.open_part(descriptor, name, identity)
+            part = folder.open_part(descriptor, name, identity)
             start = os.fstat(part).st_size
             if start > size:
                 os.ftruncate(part, 0)
@@ -380,12 +380,12 @@ class _Exporting:
 
     def _drop_part(self, directory: str, name: str, identity: bytes) -> None:
         with self._below.directory(directory) as descriptor:
-            os.unlink(beneath.part_name(name, identity), dir_fd=descriptor)
+            os.unlink(folder.part_name(name, identity), dir_fd=descriptor)
 
     def _finish_part(self, directory: str, part: int, item: _Wanted, identity: bytes) -> None:
         try:
             with self._below.directory(directory) as descriptor:
-                beneath.finish_part(descriptor, part, item.entry.name, identity, item.stat)
+                folder.finish_part(descriptor, part, item.entry.name, identity, item.stat)
         except (OSError, PathError) as error:
             self._skip(item.entry.path, error)
         else:

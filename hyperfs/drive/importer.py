@@ -18,13 +18,13 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive import names
+from hyperfs.drive.batch import Clock, milliseconds_now
 from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES, Committer, ContentLease
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, decode_stat, encode_stat
-from hyperfs.drive.writer import Clock, milliseconds_now
 from hyperfs.errors import EncodingError
 from hyperfs.trie import Delete, Operation, Put
 

@@ -19,6 +19,7 @@ from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
 from hyperfs.drive.descent import LISTED_AT_ONCE, children, newest_at, newest_now, own_node, own_now
+from hyperfs.drive.dirents import MAX_CACHED_DIRENTS, Dirent, dirent_of, why_left_out
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.stat import (
@@ -29,7 +30,7 @@ from hyperfs.drive.stat import (
     decode_mount_record,
     decode_stat,
 )
-from hyperfs.drive.volume import MAX_CACHED_ROWS, MountTable, Row, Volume
+from hyperfs.drive.volume import MountTable, Volume
 from hyperfs.errors import BlockNotAvailable, EncodingError, HyperfsError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
 
@@ -41,7 +42,6 @@ MAX_MOUNTS_TEXT = 16 * 1024 * 1024
 """What the paths of all mounted drives and of the directories above them may take, in characters."""
 PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 4
-_LONG_DIRECTORY = 512
 _MAX_KNOWN_DIRECTORIES = 16_384
 
 
@@ -160,10 +160,10 @@ class Snapshot:
             node = own_now(self.trie, newest, _part_count(path))
         except HyperfsError:
             return False, None
-        row = self._row(name, newest, node)
-        if row.mode is None or _may_be_core(row):
+        dirent = dirent_of(name, newest, node)
+        if dirent.mode is None or dirent.may_be_core:
             return False, None
-        return True, self._entry(row, path, path, table, None)
+        return True, self._entry(dirent, path, path, table, None)
 
     async def list(self, path: str = "", *, raw: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the entries of a directory, each name once, in the trie's order.
@@ -326,9 +326,9 @@ class Snapshot:
                 path, inner_path, 0, self, None, True, table.targets.get(inner_path), mode=DEFAULT_DIRECTORY_MODE
             )
         node = await own_node(self.trie, newest, _part_count(inner_path)) if inner_path else None
-        row = self._row(names.split(inner_path)[1], newest, node)
-        core_size = await self._core_size(row, inner_path, table) if _may_be_core(row) else None
-        entry = self._entry(row, inner_path, path, table, core_size)
+        dirent = dirent_of(names.split(inner_path)[1], newest, node)
+        core_size = await self._core_size(dirent, inner_path, table) if dirent.may_be_core else None
+        entry = self._entry(dirent, inner_path, path, table, core_size)
         if entry.mode is None and not entry.is_directory:
             raise PathError(errno.ENOENT, path, "what the drive has there is no file, folder or link, and is left out")
         return entry
@@ -358,18 +358,18 @@ class Snapshot:
         unlisted = set(table.names_below(inner_path))
         left_out: list[str] = []
         entries: list[Entry] = []
-        async with aclosing(self._rows(inner_path)) as batches:
-            async for rows in batches:
-                for row in rows:
-                    unlisted.discard(row.name)
-                    reason = why_left_out(row, inner_path)
+        async with aclosing(self._dirents(inner_path)) as batches:
+            async for dirents in batches:
+                for dirent in dirents:
+                    unlisted.discard(dirent.name)
+                    reason = why_left_out(dirent, inner_path)
                     if reason is not None and not raw:
-                        left_out.append(f"{row.name!r}: {reason}")
+                        left_out.append(f"{dirent.name!r}: {reason}")
                         continue
-                    child = names.join(inner_path, row.name)
-                    shown = child if path == inner_path else names.join(path, row.name)
-                    core_size = await self._core_size(row, child, table) if _may_be_core(row) else None
-                    entries.append(self._entry(row, child, shown, table, core_size))
+                    child = names.join(inner_path, dirent.name)
+                    shown = child if path == inner_path else names.join(path, dirent.name)
+                    core_size = await self._core_size(dirent, child, table) if dirent.may_be_core else None
+                    entries.append(self._entry(dirent, child, shown, table, core_size))
                 yield entries
                 entries = []
         for name in sorted(filter(names.is_presentable, unlisted)):
@@ -388,68 +388,40 @@ class Snapshot:
                 left_out[0],
             )
 
-    async def _rows(self, inner_path: str) -> AsyncGenerator[Sequence[Row], None]:
+    async def _dirents(self, inner_path: str) -> AsyncGenerator[Sequence[Dirent], None]:
         newest = await newest_at(self.trie, inner_path)
         if newest is None:
             return
         cache = self.volume.pool.directories
-        rows = cache.get(self.key, inner_path, newest.seq)
-        if rows is not None:
-            for start in range(0, len(rows), LISTED_AT_ONCE):
+        dirents = cache.get(self.key, inner_path, newest.seq)
+        if dirents is not None:
+            for start in range(0, len(dirents), LISTED_AT_ONCE):
                 if start:
                     await trio.lowlevel.checkpoint()
-                yield rows[start : start + LISTED_AT_ONCE]
+                yield dirents[start : start + LISTED_AT_ONCE]
             return
-        seen: list[Row] = []
+        seen: list[Dirent] = []
         async with aclosing(children(self.trie, inner_path)) as batches:
             async for found in batches:
-                batch = [self._row(*child) for child in found]
-                if len(seen) <= MAX_CACHED_ROWS:
+                batch = [dirent_of(*child) for child in found]
+                if len(seen) <= MAX_CACHED_DIRENTS:
                     seen += batch
                 yield batch
         cache.put(self.key, inner_path, newest.seq, tuple(seen))
 
-    @staticmethod
-    def _row(name: str, newest: Node, own: Node | None) -> Row:
-        if own is None:
-            return Row(name, newest.seq, True, newest.value, DEFAULT_DIRECTORY_MODE)
-        try:
-            mode: int | None = decode_stat(own.value).mode
-        except EncodingError:
-            mode = None
-        return Row(name, own.seq, False, own.value, mode)
-
-    def _entry(self, row: Row, inner_path: str, path: str, table: MountTable, core_size: int | None) -> Entry:
+    def _entry(self, dirent: Dirent, inner_path: str, path: str, table: MountTable, core_size: int | None) -> Entry:
         mount = table.targets.get(inner_path)
-        return Entry(path, inner_path, row.seq, self, row.value, row.implied, mount, core_size, row.mode)
+        return Entry(path, inner_path, dirent.seq, self, dirent.value, dirent.implied, mount, core_size, dirent.mode)
 
-    async def _core_size(self, row: Row, inner_path: str, table: MountTable) -> int | None:
+    async def _core_size(self, dirent: Dirent, inner_path: str, table: MountTable) -> int | None:
         """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known."""
         try:
-            target = decode_stat(row.value).mount
+            target = decode_stat(dirent.value).mount
         except EncodingError:
             return None
         if target is None or not target.is_core or inner_path in table.targets:
             return None
         return (await self.volume.pool.cores.open_core(target.key)).byte_length or None
-
-
-_MOUNT_FIELD = b"\x5a"
-"""The tag byte of ``Stat.mount``: a value without it has no mount, so that most need no decoding."""
-
-
-def _may_be_core(row: Row) -> bool:
-    return row.value is not None and _MOUNT_FIELD in row.value and not row.implied
-
-
-def why_left_out(row: Row, directory: str) -> str | None:
-    """Return what keeps a child out of the listing of ``directory``, or None."""
-    reason = names.why_not_presentable(row.name)
-    if reason is None and row.mode is None:
-        return "its node holds no Stat"
-    if reason is None and len(directory) > _LONG_DIRECTORY and names.is_too_long(names.join(directory, row.name)):
-        return f"its path is longer than {names.MAX_PATH_BYTES} bytes"
-    return reason
 
 
 async def known_version(volume: Volume, version: int | None) -> int:

@@ -5,19 +5,19 @@ The rule: a `Volume` is a pair of cores and what is true of them at every versio
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import trio
 
 from hyperfs.core.reader import CoreReader
 from hyperfs.crypto import KEY_BYTES
+from hyperfs.drive.dirents import DirectoryCache
 from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, short
 from hyperfs.trie import Header, NodeCache
 from hyperfs.trie.header import TRIE_TYPE
 from hyperfs.trie.trie import read_header
 
-MAX_CACHED_ROWS = 32_768
 _KEPT_MOUNT_TABLES = 4
 _MAX_TOLD = 1024
 
@@ -28,19 +28,6 @@ class CoreProvider(Protocol):
     async def open_core(self, key: bytes) -> CoreReader:
         """Return the core of ``key``, the same object each time; one without any block yet when nobody had it."""
         ...
-
-
-class Row(NamedTuple):
-    """One child in a directory, as the trie has it; ``value`` is its node's, or the newest node's below it.
-
-    ``mode`` is None when its node holds no Stat.
-    """
-
-    name: str
-    seq: int
-    implied: bool
-    value: bytes | None
-    mode: int | None
 
 
 class MountTable:
@@ -176,30 +163,3 @@ def content_key_here(core: CoreReader) -> bytes | None:
     except EncodingError:
         return None
     return header.metadata if header.type == TRIE_TYPE and len(header.metadata or b"") == KEY_BYTES else None
-
-
-class DirectoryCache:
-    """The rows of listed directories, least recently used ones dropped beyond `MAX_CACHED_ROWS` rows in all.
-
-    A directory is the same in every version in which the newest node below it is the same, so that is the key.
-    """
-
-    def __init__(self) -> None:
-        self._rows: OrderedDict[tuple[bytes, str, int], tuple[Row, ...]] = OrderedDict()
-        self._count = 0
-
-    def get(self, key: bytes, path: str, newest_seq: int) -> tuple[Row, ...] | None:
-        """Return the rows of a directory, or None."""
-        rows = self._rows.get((key, path, newest_seq))
-        if rows is not None:
-            self._rows.move_to_end((key, path, newest_seq))
-        return rows
-
-    def put(self, key: bytes, path: str, newest_seq: int, rows: tuple[Row, ...]) -> None:
-        """Remember the rows of a directory, unless they alone exceed the bound."""
-        if len(rows) > MAX_CACHED_ROWS or (key, path, newest_seq) in self._rows:
-            return
-        self._rows[key, path, newest_seq] = rows
-        self._count += len(rows)
-        while self._count > MAX_CACHED_ROWS:
-            self._count -= len(self._rows.popitem(last=False)[1])

@@ -8,9 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from hyperfs.drive import beneath
-from hyperfs.drive.beneath import Beneath
+from hyperfs.drive import folder
 from hyperfs.drive.exporter import export
+from hyperfs.drive.folder import TargetFolder
 from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
 from hyperfs.drive.stat import Stat, encode_stat
 from hyperfs.errors import PathError
@@ -66,7 +66,7 @@ async def test_content_modes_times_links_and_attributes_arrive(target: Path) -> 
     assert st.S_IMODE((target / "empty").stat().st_mode) == 0o500
     assert os.readlink(target / "link") == "a/b/c.txt"
     assert os.getxattr(target / "a/b/c.txt", "user.x") == b"y"
-    assert not [path for path in tree(target) if beneath.PART_PREFIX in path]
+    assert not [path for path in tree(target) if folder.PART_PREFIX in path]
 
 
 async def test_a_second_export_copies_nothing(target: Path) -> None:
@@ -82,7 +82,7 @@ async def test_an_interrupted_export_goes_on_where_it_was(target: Path) -> None:
     await export(own.drive.snapshot(), target)
     entry = await own.drive.snapshot().stat("big")
     identity = own.drive.key + entry.seq.to_bytes(8, "big") + len(BIG).to_bytes(8, "big")
-    (target / beneath.part_name("big", identity)).write_bytes(BIG[: 4 << 20])
+    (target / folder.part_name("big", identity)).write_bytes(BIG[: 4 << 20])
     own.content.put_back()
     result = await export(own.drive.snapshot(), target)
     assert result.byte_count <= len(BIG) - (4 << 20) + 5
@@ -269,7 +269,7 @@ class TestHostileDrives:
         victim = tmp_path / "victim"
         victim.write_bytes(b"untouched")
         make_directory(target)
-        part = target / beneath.part_name("f", b"")
+        part = target / folder.part_name("f", b"")
         if kind == "symlink":
             part.symlink_to(victim)
         else:
@@ -296,7 +296,7 @@ class TestHostileDrives:
         assert tree(target) == ["f"]
 
     def test_no_step_leads_above(self, target: Path) -> None:
-        below = Beneath(target)
+        below = TargetFolder(target)
         with pytest.raises(PathError), below.directory("../x", make=True):
             pass
         below.close()

@@ -9,12 +9,12 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.drive import names
+from hyperfs.drive.batch import Owner
 from hyperfs.drive.changes import changes
 from hyperfs.drive.descent import LISTED_AT_ONCE
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
-from hyperfs.drive.writer import Owner
 from hyperfs.errors import BlockNotAvailable, NotADrive, PathError, UnknownVersion
 from hyperfs.trie import Header, NodeCache, Put
 from tests.support.drives import OwnDrive, new_drive
@@ -367,7 +367,7 @@ async def test_a_far_listing_does_not_ask_for_each_child() -> None:
 
 
 async def test_a_huge_directory_is_listed_without_being_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyperfs.drive.volume.MAX_CACHED_ROWS", 5)
+    monkeypatch.setattr("hyperfs.drive.dirents.MAX_CACHED_DIRENTS", 5)
     own = await drive_of(*[f"d/{n}" for n in range(9)])
     snapshot = own.drive.snapshot()
     assert len(await names_in(snapshot, "d")) == 9

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from hyperfs.drive.batch import Owner
 from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.stat import Stat, encode_stat
-from hyperfs.drive.writer import DriveWriter, Owner
+from hyperfs.drive.writer import DriveWriter
 from hyperfs.errors import ConflictingLength, NotWritable, PathError, UnknownVersion
 from hyperfs.trie import Put
 from tests.support.drives import OwnDrive, new_drive

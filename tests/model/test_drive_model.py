@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperfs.drive import names
+from hyperfs.drive.batch import Batch
 from hyperfs.drive.changes import Change, Kind, changes, differences
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.drive.writer import Batch, DriveWriter
+from hyperfs.drive.writer import DriveWriter
 from hyperfs.errors import PathError
 from tests.support.drives import new_drive
 

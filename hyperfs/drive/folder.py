@@ -24,7 +24,7 @@ _HASH_CHUNK = 1024 * 1024
 _NO_ATTRIBUTES_HERE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.E2BIG, errno.ENOSPC, errno.ERANGE)
 
 
-class Beneath:
+class TargetFolder:
     """A directory to write below. Paths are normal ones of a drive, and relative to it. Close it.
 
     Methods raise OSError; `PathError` for a path that no drive may show.
