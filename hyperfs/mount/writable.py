@@ -36,9 +36,10 @@ from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.operations import DriveOperations, presented
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.staging.namespace import Renaming
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.tree import Found
-from hyperfs.mount.staging.workspace import USER, Renaming, Workspace
+from hyperfs.mount.staging.workspace import USER, Workspace
 
 _RENAME_FLAGS = {0: Renaming.REPLACE, 1: Renaming.NO_REPLACE, 2: Renaming.EXCHANGE}
 _FILES = st.S_IFREG, st.S_IFIFO, st.S_IFSOCK
@@ -248,7 +249,7 @@ class WritableOperations(DriveOperations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Make a file and open it."""
         mode = st.S_IFREG | st.S_IMODE(mode)
-        node = self.workspace.make_now(parent_inode, _text(name), mode, uid=ctx.uid, gid=ctx.gid)
+        node = self.workspace.names.make_now(parent_inode, _text(name), mode, uid=ctx.uid, gid=ctx.gid)
         if node is None:
             node = await self._make(parent_inode, name, mode, ctx)
         self.workspace.opened(node.number)
@@ -345,13 +346,13 @@ class WritableOperations(DriveOperations):
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove anything but a directory."""
         with self.waits.limit(self._lookup_seconds, "unlinking", busy=parent_inode):
-            await self.workspace.unlink(parent_inode, _text(name))
+            await self.workspace.names.unlink(parent_inode, _text(name))
 
     @answers_errors
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove an empty directory."""
         with self.waits.limit(self._lookup_seconds, "removing", busy=parent_inode) as limit:
-            await self.workspace.remove_directory(parent_inode, _text(name), on_entries=limit.progressed)
+            await self.workspace.names.remove_directory(parent_inode, _text(name), on_entries=limit.progressed)
 
     @answers_errors
     async def rename(
@@ -368,7 +369,7 @@ class WritableOperations(DriveOperations):
         if how is None:
             raise pyfuse3.FUSEError(errno.EINVAL)
         with self.waits.limit(self._lookup_seconds, "renaming", busy=parent_inode_old):
-            await self.workspace.rename(parent_inode_old, _text(name_old), parent_inode_new, _text(name_new), how)
+            await self.workspace.names.rename(parent_inode_old, _text(name_old), parent_inode_new, _text(name_new), how)
 
     @answers_errors
     async def setattr(
@@ -421,7 +422,9 @@ class WritableOperations(DriveOperations):
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, linkname: str | None = None
     ) -> Node:
         with self.waits.limit(self._lookup_seconds, "making", busy=parent):
-            return await self.workspace.make(parent, _text(name), mode, uid=ctx.uid, gid=ctx.gid, linkname=linkname)
+            return await self.workspace.names.make(
+                parent, _text(name), mode, uid=ctx.uid, gid=ctx.gid, linkname=linkname
+            )
 
     async def _handle(self, inode: int) -> int:
         content = self.workspace.content(inode)

@@ -12,10 +12,10 @@ from typing import Any
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as hs
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hyperfs.errors import PathError
-from hyperfs.mount.staging.workspace import Renaming
+from hyperfs.mount.staging.namespace import Renaming
 from tests.support.workspaces import Paths
 
 NAMES = hs.sampled_from(["a", "b", "c"])
@@ -126,6 +126,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.model = Model()
         self.paths: Paths = self.run(Paths.open, self.directory)
 
+    @initialize(at_once=hs.booleans())
+    def choose(self, at_once: bool) -> None:
+        self.paths.at_once = at_once
+
     def teardown(self) -> None:
         shutil.rmtree(self.directory)
 
@@ -185,8 +189,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     @rule(path=PATHS, mode=hs.sampled_from([0o600, 0o644, 0o755]))
     def change_mode(self, path: str, mode: int) -> None:
         async def real() -> None:
-            number = await self.paths.number(path)
-            attributes = await self.paths.workspace.set_attributes(number, mode=mode)
+            attributes = await self.paths.set_attributes(path, mode=mode)
             assert st.S_IMODE(attributes.mode) == mode
 
         if path in self.model.tree:
@@ -263,7 +266,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     @rule()
     def die_and_come_back(self) -> None:
+        at_once = self.paths.at_once
         self.paths = self.run(Paths.open, self.directory, self.paths.own)
+        self.paths.at_once = at_once
 
     @invariant()
     def shows_the_same(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hyperfs.errors import DaemonError, PathError
+from hyperfs.mount.staging.namespace import Renaming
 from hyperfs.mount.staging.segments import OWN_SEGMENT_BYTES, Segments
-from hyperfs.mount.staging.workspace import Renaming
 from tests.support.workspaces import Paths
 
 

@@ -2,11 +2,13 @@
 
 import errno
 import stat as st
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hyperfs.errors import PathError
+from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.nodes import Node
 from tests.support.workspaces import Paths
 
@@ -22,8 +24,8 @@ async def committed(tmp_path: Path) -> tuple[Paths, int]:
     return paths, folder
 
 
-def make_now(paths: Paths, folder: int, name: str) -> Node | None:
-    return paths.workspace.make_now(folder, name, st.S_IFREG | 0o644, uid=0, gid=0)
+def make_now(paths: Paths, folder: int, name: str, mode: int = st.S_IFREG | 0o644) -> Node | None:
+    return paths.workspace.names.make_now(folder, name, mode, uid=0, gid=0)
 
 
 async def test_a_file_is_made_at_once_in_a_folder_that_was_looked_at(tmp_path: Path) -> None:
@@ -33,12 +35,43 @@ async def test_a_file_is_made_at_once_in_a_folder_that_was_looked_at(tmp_path: P
     assert (await paths.tree())["d/new"] == b""
 
 
-async def test_nothing_is_made_at_once_while_names_are_being_changed(tmp_path: Path) -> None:
+async def test_what_was_looked_at_is_changed_at_once(tmp_path: Path) -> None:
     paths, folder = await committed(tmp_path)
-    await paths.workspace.tree.touch(folder)
+    names = paths.workspace.names
+    number = await paths.number("d/f")
+    assert paths.workspace.set_attributes_now(number, mode=0o600) is not None
+    assert names.rename_now(folder, "f", folder, "g") is True
+    assert await paths.tree() == {"d": None, "d/g": b"hello"}
+    assert names.unlink_now(folder, "g") == number
+    assert await paths.tree() == {"d": None}
+    made = make_now(paths, folder, "inner", st.S_IFDIR | 0o755)
+    assert made is not None
+    assert names.remove_directory_now(folder, "inner") == made.number
+
+
+async def test_a_file_is_cut_off_at_once(tmp_path: Path) -> None:
+    paths, _ = await committed(tmp_path)
+    attributes = paths.workspace.set_attributes_now(await paths.number("d/f"), size=2)
+    assert attributes is not None
+    assert attributes.size == 2
+    assert await paths.read("d/f") == b"he"
+
+
+@pytest.mark.parametrize("change", ["make", "unlink", "remove", "rename", "set attributes"])
+async def test_nothing_is_changed_at_once_while_names_are_being_changed(tmp_path: Path, change: str) -> None:
+    paths, folder = await committed(tmp_path)
+    names, number = paths.workspace.names, await paths.number("d/f")
+    before = await paths.tree()
+    changes: dict[str, Callable[[], object]] = {
+        "make": lambda: make_now(paths, folder, "new"),
+        "unlink": lambda: names.unlink_now(folder, "f"),
+        "remove": lambda: names.remove_directory_now(ROOT, "d"),
+        "rename": lambda: names.rename_now(folder, "f", folder, "g"),
+        "set attributes": lambda: paths.workspace.set_attributes_now(number, mode=0o600),
+    }
     async with paths.workspace.exclusively():
-        assert make_now(paths, folder, "new") is None
-    assert "d/new" not in await paths.tree()
+        assert changes[change]() is None
+    assert await paths.tree() == before
 
 
 @pytest.mark.parametrize("name", ["f", "staged"])

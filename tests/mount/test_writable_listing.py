@@ -64,7 +64,7 @@ async def test_who_removes_a_folder_hears_that_it_is_being_looked_through(tmp_pa
     await paths.commit()
     await paths.unlink("d/f")
     heard = []
-    await paths.workspace.remove_directory(ROOT, "d", on_entries=lambda: heard.append(True))
+    await paths.workspace.names.remove_directory(ROOT, "d", on_entries=lambda: heard.append(True))
     assert heard
 
 

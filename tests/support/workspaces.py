@@ -8,8 +8,10 @@ from typing import Self
 from hyperfs.errors import PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.committing import CommitMaker, Outcome
+from hyperfs.mount.staging.namespace import Renaming
+from hyperfs.mount.staging.nodes import Attributes
 from hyperfs.mount.staging.recovery import recover
-from hyperfs.mount.staging.workspace import Renaming, Workspace
+from hyperfs.mount.staging.workspace import Workspace
 
 from .drives import OwnDrive, new_drive
 
@@ -22,6 +24,8 @@ class Paths:
     def __init__(self, own: OwnDrive, directory: Path) -> None:
         self.own = own
         self.now = NOW_NS
+        self.at_once = False
+        """Whether what can be done without waiting is done so."""
         self.workspace = Workspace(own.drive.snapshot(), directory, owner=(0, 0), clock=lambda: self.now)
         self.maker = CommitMaker(self.workspace, own.drive, own.committer)
 
@@ -52,8 +56,9 @@ class Paths:
         return number, name
 
     async def make(self, path: str, mode: int = st.S_IFREG | 0o644, linkname: str | None = None) -> int:
-        node = await self.workspace.make(*await self.place(path), mode, uid=0, gid=0, linkname=linkname)
-        return node.number
+        place, names = await self.place(path), self.workspace.names
+        node = names.make_now(*place, mode, uid=0, gid=0, linkname=linkname) if self.at_once else None
+        return (node or await names.make(*place, mode, uid=0, gid=0, linkname=linkname)).number
 
     async def mkdir(self, path: str) -> None:
         await self.make(path, st.S_IFDIR | 0o755)
@@ -75,7 +80,12 @@ class Paths:
             await self.write(path, data)
 
     async def truncate(self, path: str, size: int) -> None:
-        await self.workspace.set_attributes(await self.number(path), size=size)
+        await self.set_attributes(path, size=size)
+
+    async def set_attributes(self, path: str, **changes: int) -> Attributes:
+        number = await self.number(path)
+        done = self.workspace.set_attributes_now(number, **changes) if self.at_once else None
+        return done or await self.workspace.set_attributes(number, **changes)
 
     async def read(self, path: str) -> bytes:
         number = await self.number(path)
@@ -87,13 +97,19 @@ class Paths:
             self.workspace.released(number)
 
     async def unlink(self, path: str) -> None:
-        await self.workspace.unlink(*await self.place(path))
+        place = await self.place(path)
+        if not self.at_once or self.workspace.names.unlink_now(*place) is None:
+            await self.workspace.names.unlink(*place)
 
     async def rmdir(self, path: str) -> None:
-        await self.workspace.remove_directory(*await self.place(path))
+        place = await self.place(path)
+        if not self.at_once or self.workspace.names.remove_directory_now(*place) is None:
+            await self.workspace.names.remove_directory(*place)
 
     async def rename(self, old: str, new: str, how: Renaming = Renaming.REPLACE) -> None:
-        await self.workspace.rename(*await self.place(old), *await self.place(new), how)
+        places = *await self.place(old), *await self.place(new)
+        if not self.at_once or self.workspace.names.rename_now(*places, how) is None:
+            await self.workspace.names.rename(*places, how)
 
     async def commit(self) -> Outcome:
         return await self.maker.commit()

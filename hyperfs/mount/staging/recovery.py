@@ -12,8 +12,9 @@ from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import HyperfsError, PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.journal import Record
+from hyperfs.mount.staging.namespace import Renaming
 from hyperfs.mount.staging.nodes import Node
-from hyperfs.mount.staging.workspace import Renaming, Workspace
+from hyperfs.mount.staging.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -91,19 +92,19 @@ class _Replay:
         parent, name = await self._place(path)
         there = await self._workspace.find(parent, name)
         if there is not None and not there.is_directory:
-            await self._workspace.unlink(parent, name)
-        return await self._workspace.make(parent, name, mode, uid=uid, gid=gid, linkname=linkname)
+            await self._workspace.names.unlink(parent, name)
+        return await self._workspace.names.make(parent, name, mode, uid=uid, gid=gid, linkname=linkname)
 
     async def _remove(self, path: str) -> None:
         parent, name = await self._place(path)
         found = await self._workspace.find(parent, name)
         if found is not None and found.is_directory:
-            await self._workspace.remove_directory(parent, name)
+            await self._workspace.names.remove_directory(parent, name)
         else:
-            await self._workspace.unlink(parent, name)
+            await self._workspace.names.unlink(parent, name)
 
     async def _rename(self, old: str, new: str, how: Renaming) -> None:
-        await self._workspace.rename(*await self._place(old), *await self._place(new), how)
+        await self._workspace.names.rename(*await self._place(old), *await self._place(new), how)
 
     async def _write(self, path: str, fields: Record) -> None:
         workspace = self._workspace

@@ -194,16 +194,21 @@ class Tree:
             async for entries in batches:
                 yield [(name, staged.get(name, entry)) for entry in entries if (name := entry.name) not in hidden]
 
-    async def is_empty(self, node: Node, on_entries: Callable[[], None]) -> bool:
-        """Tell whether a directory has no entries; ``on_entries`` is called whenever some more were looked at."""
+    def is_empty_now(self, node: Node) -> bool | None:
+        """Tell whether a directory has no entries; None when that takes waiting."""
         if node.children:
             return False
-        path = self.base_path(node.number)
-        if path is None:
-            return True
-        async with aclosing(self.snapshot.list_batches(path)) as batches:
+        return True if self.base_path(node.number) is None else None
+
+    async def is_empty(self, node: Node, on_entries: Callable[[], None] | None = None) -> bool:
+        """Tell whether a directory has no entries; ``on_entries`` is called whenever some more were looked at."""
+        is_empty = self.is_empty_now(node)
+        if is_empty is not None:
+            return is_empty
+        async with aclosing(self.snapshot.list_batches(self.base_path(node.number) or "")) as batches:
             async for entries in batches:
-                on_entries()
+                if on_entries is not None:
+                    on_entries()
                 if any(entry.name not in node.hidden for entry in entries):
                     return False
         return True
@@ -220,39 +225,76 @@ class Tree:
             return node
         return await self._take_up(number, await self.entry(number))
 
+    def touch_now(self, number: int) -> Node | None:
+        """Do what `touch` does, or return None when that takes waiting. Raises the same."""
+        node = self.nodes.get(number)
+        if node is not None or number not in self.inodes:
+            return node
+        path = self.base_path(number)
+        entry = None if path is None else self.snapshot.stat_now(path)
+        if entry is None or self.touch_now(self.inodes[number].parent) is None:
+            return None
+        return self._new_node(number, entry)
+
     async def _take_up(self, number: int, entry: Entry) -> Node:
+        self._check_own(entry)
+        await self.touch(self.inodes[number].parent)
+        return self._new_node(number, entry)
+
+    def _new_node(self, number: int, entry: Entry) -> Node:
+        """Return the node of an entry whose directory has one; it may have been made meanwhile."""
+        self._check_own(entry)
+        node = self.nodes.get(number)
+        if node is None:
+            record = self.inodes[number]
+            place = (record.parent, record.name.decode(errors="surrogateescape"))
+            node = self.nodes[number] = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
+        return node
+
+    def _check_own(self, entry: Entry) -> None:
         if self.is_foreign(entry):
             raise PathError(errno.EROFS, entry.path, "it is another drive, mounted in this one; write to that one")
-        record = self.inodes[number]
-        await self.touch(record.parent)
-        node = self.nodes.get(number)  # another task may have been here meanwhile
-        if node is None:
-            place = (record.parent, record.name.decode(errors="surrogateescape"))
-            node = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
-            self.nodes[number] = node
-        return node
 
     async def touch_found(self, found: Found) -> Node:
         """Return the node of what `child` found, made if need be."""
         if found.node is not None:
             return found.node
+        number, entry = self._number_of(found)
+        if entry.volume is not self.snapshot or number in self.nodes:
+            return await self.touch(number)
+        return await self._take_up(number, entry)
+
+    def touch_found_now(self, found: Found) -> Node | None:
+        """Do what `touch_found` does, or return None when that takes waiting. Raises the same."""
+        if found.node is not None:
+            return found.node
+        number, entry = self._number_of(found)
+        return self._new_node(number, entry) if found.place[0] in self.nodes else None
+
+    def _number_of(self, found: Found) -> tuple[int, Entry]:
         assert found.entry is not None
-        parent, name = found.place
         if found.entry.mount is not None:
             raise PathError(errno.EBUSY, found.entry.path, "a drive is mounted there")
+        parent, name = found.place
         kind = stat_of(found.entry).mode >> 12 & 0o17
-        number = self.inodes.place(parent, name.encode(errors="surrogateescape"), kind)
-        if found.entry.volume is not self.snapshot or number in self.nodes:
-            return await self.touch(number)
-        return await self._take_up(number, found.entry)
+        return self.inodes.place(parent, name.encode(errors="surrogateescape"), kind), found.entry
+
+    def content_now(self, node: Node) -> Content | None:
+        """Do what `content_of` does, or return None when that takes waiting."""
+        if node.content is None and node.mount is None:
+            core = self.snapshot.volume.content_now
+            if core is not None:
+                below = OpenFile(core, _run_of(node.stat))
+                node.content = Content(below, below.size)
+        return node.content
 
     async def content_of(self, node: Node) -> Content:
         """Return what a file's bytes are read from and written to."""
-        if node.content is None:
+        content = self.content_now(node)
+        if content is None:
             below = await self.open_run(node.stat)
-            if node.content is None:
-                node.content = Content(below, below.size)
-        return node.content
+            content = node.content = node.content or Content(below, below.size)
+        return content
 
     async def open_run(self, stat: Stat) -> OpenFile:
         """Return what reads the bytes that a `Stat` names."""
@@ -260,7 +302,7 @@ class Tree:
             core = await self.snapshot.volume.pool.cores.open_core(stat.mount.key)
             return OpenFile(core, Run(range(core.length), 0, core.byte_length))
         core = await self.snapshot.volume.content()
-        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+        return OpenFile(core, _run_of(stat))
 
     # Changing
 
@@ -353,3 +395,7 @@ class Tree:
         if node.parent is None:
             return self.inodes.lookups(node.number) > 0
         return bool(node.children or node.hidden)
+
+
+def _run_of(stat: Stat) -> Run:
+    return Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size)

@@ -1,8 +1,8 @@
 """A file system over a drive's snapshot, whose changes are staged.
 
-The rules: a change is checked, then written to the journal, then made, and from the journal on nothing waits, so that
-who looks sees all of it or nothing. Changes of names and attributes are made one at a time; writing to an open file
-waits for nobody. Paths are the journal's only: inside, everything is inode numbers and names.
+The rules: a change is checked, then written to the journal, then made, and from the check on nothing waits, so that
+who looks sees all of it or nothing. Changes of names (`namespace`) and attributes are made one at a time; writing to an
+open file waits for nobody. Paths are the journal's only: inside, everything is inode numbers and names.
 """
 
 import errno
@@ -11,19 +11,16 @@ import stat as st
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from enum import Enum, auto
 from pathlib import Path
 
 import trio
 
-from hyperfs.drive import names
 from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.drive.stat import Stat
 from hyperfs.errors import HyperfsError, PathError, errno_of
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.journal import Journal, Record
+from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.mount.staging.records import Clock, Records
@@ -35,15 +32,6 @@ MAX_FILE_BYTES = 1 << 43
 MAX_ATTRIBUTES_BYTES = 256 * 1024
 """The names and values of one file's extended attributes together: they all lie in one node."""
 USER = "user."
-_ENTRY_BYTES = 4096
-
-
-class Renaming(Enum):
-    """What a rename does with what has the new name."""
-
-    REPLACE = auto()
-    NO_REPLACE = auto()
-    EXCHANGE = auto()
 
 
 class Workspace:
@@ -64,6 +52,7 @@ class Workspace:
         self.segments = Segments(directory)
         self.journal = Journal(directory)
         self.records = Records(self.journal, self.tree, clock)
+        self.names = Namespace(self)
         self.uncommitted_bytes = 0
         self.is_settling = False
         """Whether there is a commit that stands, and may not be on the disk yet: its segments are still needed."""
@@ -95,6 +84,11 @@ class Workspace:
             self.segments.begin_anew()
             self.segments.collect()
         self.segments.close()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether somebody keeps names and attributes from changing just now."""
+        return self._lock.locked()
 
     @asynccontextmanager
     async def exclusively(self) -> AsyncIterator[None]:
@@ -167,8 +161,8 @@ class Workspace:
             return
         self.tree.opened.pop(number, None)
         node = self.tree.nodes.get(number)
-        if node is not None and node.parent is None and number != ROOT and node.content is not None:
-            self._account(node, lambda content: content.drop())
+        if node is not None and node.parent is None and number != ROOT:
+            self.drop_unused_content(node)
 
     def content(self, number: int) -> Content | None:
         """Return what an open file's bytes are read from now."""
@@ -177,13 +171,13 @@ class Workspace:
 
     def write(self, number: int, position: int, data: bytes | memoryview) -> None:
         """Write to an open file. Raises OSError: ENOSPC, EFBIG."""
-        self._check_allowed()
+        self.check_allowed()
         node = self.tree.nodes[number]
         content = node.content
         assert content is not None  # it is open
         if position + len(data) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self._check_room(len(data) + content.growth(position + len(data)))
+        self.check_room(len(data) + content.growth(position + len(data)))
         before = content.uncommitted_bytes
         content.write(position, data, self.segments)
         self.uncommitted_bytes += content.uncommitted_bytes - before
@@ -225,109 +219,6 @@ class Workspace:
 
     # Changing
 
-    async def make(self, parent: int, name: str, mode: int, *, uid: int, gid: int, linkname: str | None = None) -> Node:
-        """Make a file, directory, link, FIFO or socket. Raises `PathError`, EEXIST and others."""
-        async with self.exclusively():
-            directory = await self._directory(parent)
-            _check_name(name)
-            there = await self.tree.child(parent, name)
-            return self._make(directory, name, there, Stat(mode, uid, gid, linkname=linkname))
-
-    def make_now(self, parent: int, name: str, mode: int, *, uid: int, gid: int) -> Node | None:
-        """Do what `make` does, or return None when that takes waiting. Raises the same."""
-        directory = self.tree.nodes.get(parent)
-        if directory is None or self._lock.locked():
-            return None
-        self._check_directory(directory)
-        _check_name(name)
-        there = self.tree.child_now(parent, name)
-        return None if there is None else self._make(directory, name, there, Stat(mode, uid, gid))
-
-    def _make(self, directory: Node, name: str, there: Found | None, stat: Stat) -> Node:
-        if there is not None and not there.is_absent:
-            raise PathError(errno.EEXIST, name, "it exists")
-        self._check_room(_ENTRY_BYTES)
-        parent = directory.number
-        if directory.mode & st.S_ISGID:
-            is_directory = st.S_ISDIR(stat.mode)
-            stat = replace(stat, gid=directory.gid, mode=stat.mode | (st.S_ISGID if is_directory else 0))
-        path = names.join(self.tree.path(parent), name)
-        self.records.add("n", path, stat.mode, stat.uid, stat.gid, stat.linkname)
-        now = self.records.now()
-        number = self.inodes.place(parent, name.encode(), stat.mode >> 12 & 0o17)
-        node = Node(number, (parent, name), stat, base=None, implied=False)
-        node.mtime = node.ctime = now
-        if node.is_file:
-            node.content = Content(None, 0)
-        self.tree.add(node)
-        self._touched(directory, now)
-        return node
-
-    async def unlink(self, parent: int, name: str) -> int:
-        """Remove anything but a directory; return its number. Open files live on."""
-        async with self.exclusively():
-            node = await self._existing(parent, name)
-            if node.is_directory:
-                raise PathError(errno.EISDIR, name, "it is a directory")
-            return await self._remove(node)
-
-    async def remove_directory(self, parent: int, name: str, *, on_entries: Callable[[], None] | None = None) -> int:
-        """Remove an empty directory; return its number. ENOTEMPTY, ENOTDIR, EBUSY for a mounted drive.
-
-        ``on_entries`` is called whenever some of what was in it was looked at.
-        """
-        async with self.exclusively():
-            node = await self._existing(parent, name)
-            if not node.is_directory:
-                raise PathError(errno.ENOTDIR, name, "it is not a directory")
-            if not await self.tree.is_empty(node, on_entries or _nobody):
-                raise PathError(errno.ENOTEMPTY, name, "the directory is not empty")
-            return await self._remove(node)
-
-    async def rename(
-        self, parent: int, name: str, new_parent: int, new_name: str, how: Renaming = Renaming.REPLACE
-    ) -> None:
-        """Do rename(2), or renameat2(2) as ``how`` says. Raises `PathError` as they say."""
-        async with self.exclusively():
-            node = await self._existing(parent, name)
-            directory, new_directory = await self._directory(parent), await self._directory(new_parent)
-            _check_name(new_name)
-            found = await self.tree.child(new_parent, new_name)
-            await self._check_movable(node, new_parent)
-            if found is None and how is Renaming.EXCHANGE:
-                raise PathError(errno.ENOENT, new_name, "there is nothing to exchange")
-            if found is not None and how is Renaming.NO_REPLACE:
-                raise PathError(errno.EEXIST, new_name, "it exists")
-            there = await self.tree.touch_found(found) if found is not None else None
-            if there is node:
-                return
-            if there is not None and how is Renaming.EXCHANGE:
-                await self._check_movable(there, parent)
-            elif there is not None:
-                await self._check_replaceable(node, there)
-            for moved in (node, there):
-                if moved is not None:
-                    self.records.add_content(moved.number)
-            old = names.join(self.tree.path(parent), name)
-            new = names.join(self.tree.path(new_parent), new_name)
-            self.records.add("x" if how is Renaming.EXCHANGE else "r", old, new)
-            now = self.records.now()
-            if there is not None:
-                if how is not Renaming.EXCHANGE and there.content is None and there.is_file and self._is_open(there):
-                    await self.tree.content_of(there)
-                if how is Renaming.EXCHANGE:
-                    self.tree.take_out(there)
-                else:
-                    self._take_out(there)
-                there.ctime = now
-            self.tree.take_out(node)
-            self.tree.put_in(node, (new_parent, new_name))
-            node.ctime = now
-            if there is not None and how is Renaming.EXCHANGE:
-                self.tree.put_in(there, (parent, name))
-            self._touched(directory, now)
-            self._touched(new_directory, now)
-
     async def set_attributes(
         self,
         number: int,
@@ -339,36 +230,58 @@ class Workspace:
         size: int | None = None,
     ) -> Attributes:
         """Change what is given (of ``mode`` the permission bits, ``mtime`` in ns) and return what is now."""
-        self._check_allowed()
         async with self.exclusively():
             node = await self.tree.touch(number)
-            now = self.records.now()
-            if size is not None and (size != node.size or node.is_directory):
-                await self._truncate(node, size)
-                node.mtime = now
-            elif size is not None:
-                node.mtime = now
-            if mode is not None:
-                node.mode = st.S_IFMT(node.mode) | st.S_IMODE(mode)
-            if uid is not None:
-                node.uid = uid
-            if gid is not None:
-                node.gid = gid
-            if mtime is not None:
-                node.mtime = max(0, mtime)
-            node.ctime = now
-            if node.parent is not None:
-                path = self.tree.path(number)
-                self.records.add("a", path, node.mode, node.uid, node.gid, node.mtime)
-            self._mark(node)
-            return node.attributes_now()
+            if size is not None and node.is_file:
+                await self.tree.content_of(node)
+            return self._set_attributes(node, mode, uid, gid, mtime, size)
+
+    def set_attributes_now(
+        self,
+        number: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        mtime: int | None = None,
+        size: int | None = None,
+    ) -> Attributes | None:
+        """Do what `set_attributes` does, or return None when that takes waiting."""
+        node = None if self.is_locked else self.tree.touch_now(number)
+        if node is None or (size is not None and node.is_file and self.tree.content_now(node) is None):
+            return None
+        return self._set_attributes(node, mode, uid, gid, mtime, size)
+
+    def _set_attributes(
+        self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime: int | None, size: int | None
+    ) -> Attributes:
+        self.check_allowed()
+        now = self.records.now()
+        if size is not None:
+            if size != node.size or node.is_directory:
+                self._truncate(node, size)
+            node.mtime = now
+        if mode is not None:
+            node.mode = st.S_IFMT(node.mode) | st.S_IMODE(mode)
+        if uid is not None:
+            node.uid = uid
+        if gid is not None:
+            node.gid = gid
+        if mtime is not None:
+            node.mtime = max(0, mtime)
+        node.ctime = now
+        if node.parent is not None:
+            path = self.tree.path(node.number)
+            self.records.add("a", path, node.mode, node.uid, node.gid, node.mtime)
+        self.mark(node)
+        return node.attributes_now()
 
     async def set_user_attribute(self, number: int, name: str, value: bytes | None) -> None:
         """Set an extended attribute by its name in the drive, or remove it with None.
 
         Raises `PathError`: ENODATA when there is none to remove, ENOSPC when they become too many.
         """
-        self._check_allowed()
+        self.check_allowed()
         async with self.exclusively():
             node = await self.tree.touch(number)
             if value is None and node.attributes.get(name) is None:
@@ -386,78 +299,25 @@ class Workspace:
             else:
                 node.attributes[name] = value
             node.ctime = self.records.now()
-            self._mark(node)
+            self.mark(node)
 
     # Inside
 
-    async def _truncate(self, node: Node, size: int) -> None:
+    def _truncate(self, node: Node, size: int) -> None:
         if node.is_directory:
             raise PathError(errno.EISDIR, f"inode {node.number}", "it is a directory")
         if not node.is_file or node.mount is not None:
             raise PathError(errno.EINVAL, f"inode {node.number}", "it cannot be given another size")
         if size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        content = await self.tree.content_of(node)
+        content = node.content
+        assert content is not None  # whoever calls saw to that
         if size > content.size:
-            self._check_room(content.growth(size))
+            self.check_room(content.growth(size))
         self._account(node, lambda _: content.truncate(size))
         self.records.wrote(node)
         if node.parent is not None:
             self.records.add_content(node.number)
-
-    async def _directory(self, number: int) -> Node:
-        node = await self.tree.touch(number)
-        self._check_directory(node)
-        return node
-
-    def _check_directory(self, node: Node) -> None:
-        self._check_allowed()
-        if not node.is_directory:
-            raise PathError(errno.ENOTDIR, self.tree.path(node.number), "it is not a directory")
-        if node.parent is None and node.number != ROOT:
-            raise PathError(errno.ENOENT, f"inode {node.number}", "the directory was removed")
-
-    async def _existing(self, parent: int, name: str) -> Node:
-        await self._directory(parent)
-        found = await self.tree.child(parent, name)
-        if found is None:
-            raise PathError(errno.ENOENT, name, "no such file or directory")
-        return await self.tree.touch_found(found)
-
-    async def _check_movable(self, node: Node, into: int) -> None:
-        if not node.is_directory:
-            return
-        above = into
-        while above != ROOT:
-            if above == node.number:
-                raise PathError(errno.EINVAL, node.name, "it cannot go inside itself")
-            above = self.inodes[above].parent
-        base = self.tree.base_path(node.number)
-        if base is None:
-            return
-        mounted = (await self.tree.snapshot.mounts()).targets
-        if any(path.startswith(f"{base}/") for path in mounted):
-            raise PathError(errno.EBUSY, base, "a drive is mounted below it; unmount that first")
-
-    async def _check_replaceable(self, node: Node, there: Node) -> None:
-        if there.is_directory and not node.is_directory:
-            raise PathError(errno.EISDIR, there.name, "it is a directory")
-        if node.is_directory and not there.is_directory:
-            raise PathError(errno.ENOTDIR, there.name, "it is not a directory")
-        if there.is_directory and not await self.tree.is_empty(there, _nobody):
-            raise PathError(errno.ENOTEMPTY, there.name, "the directory is not empty")
-
-    async def _remove(self, node: Node) -> int:
-        assert node.parent is not None
-        directory = self.tree.nodes[node.parent]
-        if node.is_file and node.content is None and self._is_open(node):
-            await self.tree.content_of(node)
-        self.records.add("u", self.tree.path(node.number))
-        now = self.records.now()
-        self._take_out(node)
-        node.ctime = now
-        self._touched(directory, now)
-        return node.number
 
     def restore_content(self, node: Node, content: Content, below: OpenFile | None, fields: Record) -> None:
         """Do again what a record says was written to a file."""
@@ -474,21 +334,17 @@ class Workspace:
         self._account(node, lambda _: content.restore(size, limit, low, extents))
         node.mtime = mtime
         node.ctime = self.records.now()
-        self._mark(node)
+        self.mark(node)
 
     def recount(self) -> None:
         """Count again what a commit may have to append."""
         staged = (node.content for node in self.tree.dirty.values())
         self.uncommitted_bytes = sum(content.uncommitted_bytes for content in staged if content is not None)
 
-    def _take_out(self, node: Node) -> None:
-        self.tree.take_out(node)
-        self.records.forget(node)
-        if not self._is_open(node) and node.content is not None:
+    def drop_unused_content(self, node: Node) -> None:
+        """Let go of the bytes of a file that was unlinked, unless somebody has it open."""
+        if node.number not in self.tree.opened and node.content is not None:
             self._account(node, lambda content: content.drop())
-
-    def _is_open(self, node: Node) -> bool:
-        return node.number in self.tree.opened
 
     def _account(self, node: Node, change: Callable[[Content], None]) -> None:
         content = node.content
@@ -497,24 +353,22 @@ class Workspace:
         change(content)
         self.uncommitted_bytes += content.uncommitted_bytes - before
 
-    def _touched(self, directory: Node, now: int) -> None:
-        """An entry of a directory came or went."""
-        directory.mtime = directory.ctime = now
-        self._mark(directory)
-
-    def _mark(self, node: Node) -> None:
+    def mark(self, node: Node) -> None:
+        """Note that a node was changed."""
         self.tree.mark(node)
         self.changed()
 
     def _wrote(self, node: Node) -> None:
         self.records.wrote(node)
-        self._mark(node)
+        self.mark(node)
 
-    def _check_allowed(self) -> None:
+    def check_allowed(self) -> None:
+        """Raise OSError when nothing may be changed until a user decides."""
         if self.refusal is not None:
             raise OSError(errno_of(self.refusal), str(self.refusal))
 
-    def _check_room(self, size: int) -> None:
+    def check_room(self, size: int) -> None:
+        """Raise OSError (ENOSPC) unless ``size`` bytes more can be staged, and committed with all the rest."""
         try:
             self.segments.check_room(size, self.uncommitted_bytes)
         except OSError:
@@ -524,13 +378,6 @@ class Workspace:
                 self.segments.begin_anew()
                 self.segments.collect()
             self.segments.check_room(size, self.uncommitted_bytes)
-
-
-def _check_name(name: str) -> None:
-    reason = names.why_not_presentable(name)
-    if reason is not None:
-        code = errno.ENAMETOOLONG if "longer" in reason else errno.EILSEQ if "UTF-8" in reason else errno.EINVAL
-        raise PathError(code, name, f"a drive cannot hold this name: {reason}")
 
 
 def _nobody() -> None:
