@@ -25,6 +25,7 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Frozen
 from hyperfs.mount.staging.nodes import Node, stat_of
 from hyperfs.mount.staging.planning import Plan, PlannedNode, freeze, gather
+from hyperfs.mount.staging.records import CommitSent
 from hyperfs.mount.staging.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class CommitMaker:
     async def _send(self, plan: Plan, operations: list[Operation]) -> int:
         """Commit, and return the version; when nobody answered, look whether it stands."""
         workspace = self.workspace
-        workspace.journal.add(probe_of(plan, operations[-1]))
+        workspace.records.add(probe_of(plan, operations[-1]))
         await workspace.sync()
         try:
             return await self._committer.commit(operations, expected_version=plan.version)
@@ -318,6 +319,6 @@ async def _pieces(frozen: Frozen, position: int) -> AsyncIterator[bytes]:
         position += len(piece)
 
 
-def probe_of(plan: Plan, operation: Operation) -> list[object]:
+def probe_of(plan: Plan, operation: Operation) -> CommitSent:
     """Return the record by which the next process finds out whether a commit stands."""
-    return ["p", 0, plan.journal, plan.version, operation.path, value_of(operation)]
+    return CommitSent(plan.journal, plan.version, operation.path, value_of(operation))

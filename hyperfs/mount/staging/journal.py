@@ -24,7 +24,8 @@ _LEAST_AHEAD_BYTES = 64 * 1024
 """What there has to be room for when there is not room for so much."""
 _MAGIC = b"hyperfs journal 1\n"
 
-Record = list[Any]
+Body = list[Any]
+"""A record as msgpack keeps it; `records` knows what it says."""
 
 
 class Journal:
@@ -49,7 +50,7 @@ class Journal:
         """Return the numbers of the files that are there, in order."""
         return sorted(int(path.stem) for path in self._directory.glob("*.journal"))
 
-    def read(self, number: int) -> Iterator[Record]:
+    def read(self, number: int) -> Iterator[Body]:
         """Yield the records of one file, up to the first that was not finished."""
         data = self._path(number).read_bytes()
         if not data.startswith(_MAGIC):
@@ -83,7 +84,7 @@ class Journal:
         self.number = before + 1
         return before
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Body) -> None:
         """Write a record. Raises OSError, and then it does not count."""
         body = msgpack.packb(record, use_bin_type=True, unicode_errors="surrogateescape")
         frame = _FRAME.pack(len(body), zlib.crc32(body)) + body

@@ -10,7 +10,6 @@ import errno
 import stat as st
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from hyperfs.drive import names
@@ -19,20 +18,14 @@ from hyperfs.errors import PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Node
+from hyperfs.mount.staging.nodes import Renaming as Renaming
+from hyperfs.mount.staging.records import Exchanged, Made, Removed, Renamed
 from hyperfs.mount.staging.tree import Found
 
 if TYPE_CHECKING:
     from hyperfs.mount.staging.workspace import Workspace
 
 _ENTRY_BYTES = 4096
-
-
-class Renaming(Enum):
-    """What a rename does with what has the new name."""
-
-    REPLACE = auto()
-    NO_REPLACE = auto()
-    EXCHANGE = auto()
 
 
 class Namespace:
@@ -184,7 +177,7 @@ class Namespace:
             is_directory = st.S_ISDIR(stat.mode)
             stat = replace(stat, gid=directory.gid, mode=stat.mode | (st.S_ISGID if is_directory else 0))
         path = names.join(self._tree.path(parent), name)
-        self._records.add("n", path, stat.mode, stat.uid, stat.gid, stat.linkname)
+        self._records.add(Made(path, stat.mode, stat.uid, stat.gid, stat.linkname))
         now = self._records.now()
         number = self._tree.inodes.place(parent, name.encode(), stat.mode >> 12 & 0o17)
         node = Node(number, (parent, name), stat, base=None, implied=False)
@@ -208,7 +201,7 @@ class Namespace:
     def _remove(self, node: Node) -> int:
         assert node.parent is not None
         directory = self._tree.nodes[node.parent]
-        self._records.add("u", self._tree.path(node.number))
+        self._records.add(Removed(self._tree.path(node.number)))
         now = self._records.now()
         self._take_out(node)
         node.ctime = now
@@ -235,7 +228,7 @@ class Namespace:
                 self._records.add_content(moved.number)
         tree = self._tree
         old, new = (names.join(tree.path(parent), name) for parent, name in (old_place, place))
-        self._records.add("x" if how is Renaming.EXCHANGE else "r", old, new)
+        self._records.add(Exchanged(old, new) if how is Renaming.EXCHANGE else Renamed(old, new))
         now = self._records.now()
         if there is not None:
             if how is Renaming.EXCHANGE:

@@ -7,6 +7,7 @@ parents, renaming a directory moves everything in it without touching it.
 
 import stat as st
 from dataclasses import replace
+from enum import Enum, auto
 from typing import NamedTuple
 
 from hyperfs.drive.entry import Entry
@@ -20,6 +21,14 @@ MTIME_ATTRIBUTE = "hyperfs.mtime_ns"
 
 Place = tuple[int, str]
 """The number of a directory, and a name in it."""
+
+
+class Renaming(Enum):
+    """What a rename does with what has the new name."""
+
+    REPLACE = auto()
+    NO_REPLACE = auto()
+    EXCHANGE = auto()
 
 
 class Attributes(NamedTuple):

@@ -1,110 +1,403 @@
-"""What is written down of each change, so that `recovery` can make it again.
+"""What a journal says: a dataclass for each kind of record, its form on the disk, and how its change is made again.
 
-The rules: a change is written down before it is made; what was written to a file is written down later, when somebody
-asks for it. While an earlier process's changes are being made again nothing is written down, and time is what it was.
+The rules: a record names paths, as they were when it was written, and holds all that the change needs. A form never
+changes its meaning: what has to be said differently is another kind. What is read is checked field by field, so that
+nothing unexpected gets further than `decode`. What one cannot do any more raises `PathError`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from __future__ import annotations
 
-from hyperfs.drive import names
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
+
+from hyperfs.core.reader import Run
 from hyperfs.drive.snapshot import OpenFile
-from hyperfs.mount.staging.extents import Content, Extent
-from hyperfs.mount.staging.journal import Journal, Record
-from hyperfs.mount.staging.nodes import MILLISECOND_NS, Node
-from hyperfs.mount.staging.tree import Tree
+from hyperfs.errors import EncodingError, PathError
+from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.staging.nodes import Node, Renaming
 
-Clock = Callable[[], int]
+if TYPE_CHECKING:
+    from hyperfs.mount.staging.workspace import Workspace
 
+Fields = list[object]
+"""What msgpack keeps of one record behind its kind and its time."""
 
-class Records:
-    """The words of one journal. Knows which files were written to and not yet written down."""
-
-    def __init__(self, journal: Journal, tree: Tree, clock: Clock) -> None:
-        self._journal = journal
-        self._tree = tree
-        self._clock = clock
-        self._replayed_time: int | None = None
-        self._unwritten: dict[int, Node] = {}
-
-    @contextmanager
-    def replaying(self, time: int) -> Iterator[None]:
-        """Make the changes of an earlier process again: at ``time``, and without writing them down."""
-        self._replayed_time = time
-        try:
-            yield
-        finally:
-            self._replayed_time = None
-
-    def now(self) -> int:
-        """Return the time of a change, in ns, as exactly as the format keeps it."""
-        if self._replayed_time is not None:
-            return self._replayed_time
-        now = self._clock()
-        return now - now % MILLISECOND_NS
-
-    def add(self, kind: str, *fields: object) -> None:
-        """Write down a change of names or attributes; `recovery` tells the kinds. Raises OSError."""
-        if self._replayed_time is None:
-            self._journal.add([kind, self.now(), *fields])
-
-    def wrote(self, node: Node) -> None:
-        """Note that there is something about a file's content to be written down."""
-        self._unwritten[node.number] = node
-
-    def forget(self, node: Node) -> None:
-        """Note that a file's content need not be known to the next process."""
-        self._unwritten.pop(node.number, None)
-
-    def add_content(self, number: int) -> None:
-        """Write down what was written to a file, so that the next process knows it when this one dies."""
-        node = self._unwritten.get(number)
-        if node is not None:
-            self._add_content(node)
-
-    def add_contents(self) -> None:
-        """Do `add_content` for all files."""
-        for node in list(self._unwritten.values()):
-            self._add_content(node)
-
-    def add_held(self, held: frozenset[int]) -> None:
-        """Write down all of what a commit leaves out, for the journal that begins without the ones before it."""
-        tree = self._tree
-        for number in held:
-            node = tree.displaced.get(number)
-            if node is not None and node.base is not None:
-                self.add("u", names.join(tree.path(node.base[0]), node.base[1]))
-        for number in held:
-            node = tree.dirty.get(number)
-            if node is not None:
-                self._add_whole(node)
-
-    def _add_whole(self, node: Node) -> None:
-        path = self._tree.path(node.number)
-        self.add("s", path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items()))
-        if node.is_file and node.content is not None:
-            self._add_content(node, whole=True)
-        self.add("a", path, node.mode, node.uid, node.gid, node.mtime)
-
-    def _add_content(self, node: Node, *, whole: bool = False) -> None:
-        """Write down a file's size and the extents that are new."""
-        content = node.content
-        if content is not None and node.parent is not None:
-            low, extents = content.take_log(whole=whole)
-            try:
-                self.add("c", self._tree.path(node.number), *_content_fields(content, low, extents), node.mtime)
-            except OSError:
-                content.log_all()
-                self.wrote(node)
-                raise
-        self.forget(node)
+_MAX_NUMBER = (1 << 64) - 1
 
 
-def _content_fields(content: Content, low: int, extents: list[Extent]) -> Record:
-    below = content.below
-    base = None
-    if isinstance(below, OpenFile):
-        run = below.run
-        base = [run.blocks.start, len(run.blocks), run.byte_offset, run.size]
-    places = [[extent.start, extent.end, extent.segment.number, extent.place] for extent in extents]
-    return [content.size, content.limit, low, base, places]
+class Record(Protocol):
+    """One change. ``kind`` says on the disk which it is."""
+
+    kind: ClassVar[str]
+
+    def fields(self) -> Fields:
+        """Return its form on the disk."""
+        ...
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """Return the record that `fields` was called of. Raises ValueError for anything else."""
+        ...
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Make the change. Raises `PathError` when the drive does not allow it, and what reading the drive raises."""
+        ...
+
+
+class Place(NamedTuple):
+    """Bytes ``start`` to ``end`` of a file lie from byte ``place`` of a segment on."""
+
+    start: int
+    end: int
+    segment: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file, directory, link, FIFO or socket was made. ``mode`` tells which, as stat(2) does."""
+
+    kind: ClassVar[str] = "n"
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    linkname: str | None
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.path, self.mode, self.uid, self.gid, self.linkname]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        path, mode, uid, gid, linkname = fields
+        return cls(
+            _text(path), _number(mode), _number(uid), _number(gid), None if linkname is None else _text(linkname)
+        )
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Make it, instead of what the drive may have there."""
+        parent, name = await _place_of(workspace, self.path)
+        there = await workspace.find(parent, name)
+        if there is not None and not there.is_directory:
+            await workspace.names.unlink(parent, name)
+        await workspace.names.make(parent, name, self.mode, uid=self.uid, gid=self.gid, linkname=self.linkname)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Something was unlinked, or an empty directory removed."""
+
+    kind: ClassVar[str] = "u"
+    path: str
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.path]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        (path,) = fields
+        return cls(_text(path))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Remove what is there."""
+        parent, name = await _place_of(workspace, self.path)
+        found = await workspace.find(parent, name)
+        if found is not None and found.is_directory:
+            await workspace.names.remove_directory(parent, name)
+        else:
+            await workspace.names.unlink(parent, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """What was at ``old`` is at ``new``, and what was there is gone."""
+
+    kind: ClassVar[str] = "r"
+    old: str
+    new: str
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.old, self.new]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        old, new = fields
+        return cls(_text(old), _text(new))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Rename it."""
+        old, new = await _place_of(workspace, self.old), await _place_of(workspace, self.new)
+        await workspace.names.rename(*old, *new, Renaming.REPLACE)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What was at ``old`` and what was at ``new`` are each where the other was."""
+
+    kind: ClassVar[str] = "x"
+    old: str
+    new: str
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.old, self.new]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        old, new = fields
+        return cls(_text(old), _text(new))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Exchange them."""
+        old, new = await _place_of(workspace, self.old), await _place_of(workspace, self.new)
+        await workspace.names.rename(*old, *new, Renaming.EXCHANGE)
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesSet:
+    """The permissions, the owner or the time (in ns) of something were set; all of them are told."""
+
+    kind: ClassVar[str] = "a"
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.path, self.mode, self.uid, self.gid, self.mtime]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        path, mode, uid, gid, mtime = fields
+        return cls(_text(path), _number(mode), _number(uid), _number(gid), _number(mtime))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Set them."""
+        number = await _number_of(workspace, self.path)
+        await workspace.set_attributes(number, mode=self.mode, uid=self.uid, gid=self.gid, mtime=self.mtime)
+
+
+@dataclass(frozen=True, slots=True)
+class UserAttributeSet:
+    """An extended attribute, by its name in the drive, was set, or with None removed."""
+
+    kind: ClassVar[str] = "m"
+    path: str
+    name: str
+    value: bytes | None
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.path, self.name, self.value]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        path, name, value = fields
+        return cls(_text(path), _text(name), _bytes_or_none(value))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Set or remove it."""
+        await workspace.set_user_attribute(await _number_of(workspace, self.path), self.name, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file's content: its ``size``, and what was written to it since the last record of it.
+
+    ``limit`` bytes of it are those of the drive's ``base`` where nothing was written; ``low`` is the smallest size that
+    it had meanwhile. ``mtime`` is in ns.
+    """
+
+    kind: ClassVar[str] = "c"
+    path: str
+    size: int
+    limit: int
+    low: int
+    base: Run | None
+    places: list[Place]
+    mtime: int
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        base = self.base
+        run = None if base is None else [base.blocks.start, len(base.blocks), base.byte_offset, base.size]
+        return [self.path, self.size, self.limit, self.low, run, [list(place) for place in self.places], self.mtime]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        path, size, limit, low, base, places, mtime = fields
+        run = None
+        if base is not None:
+            offset, blocks, byte_offset, run_size = map(_number, _list(base))
+            run = Run(range(offset, offset + blocks), byte_offset, run_size)
+        found = [Place(*map(_number, _list(place))) for place in _list(places)]
+        if any(place.start >= place.end for place in found):
+            raise ValueError("a range that ends before it begins")
+        return cls(_text(path), _number(size), _number(limit), _number(low), run, found, _number(mtime))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Have the file's content be what it was."""
+        node = await workspace.tree.touch(await _number_of(workspace, self.path))
+        if not node.is_file:
+            raise PathError(errno.EISDIR, self.path, "it is not a file")
+        content = await workspace.tree.content_of(node)
+        below = None
+        if self.base is not None:
+            below = OpenFile(await workspace.tree.snapshot.volume.content(), self.base)
+        workspace.restore_content(node, content, below, self)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """All of something that a commit left out, but its content: the first record of it in a journal that begins then.
+
+    ``attributes`` are the extended ones that were set, or with None removed.
+    """
+
+    kind: ClassVar[str] = "s"
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    linkname: str | None
+    attributes: list[tuple[str, bytes | None]]
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        attributes = [list(attribute) for attribute in self.attributes]
+        return [self.path, self.mode, self.uid, self.gid, self.linkname, attributes]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        *made, attributes = fields
+        pairs = []
+        for attribute in _list(attributes):
+            name, value = _list(attribute)
+            pairs.append((_text(name), _bytes_or_none(value)))
+        node = Made.of_fields(made)
+        return cls(node.path, node.mode, node.uid, node.gid, node.linkname, pairs)
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Make it if the drive has it not, and give it its attributes."""
+        parent, name = await _place_of(workspace, self.path)
+        if await workspace.find(parent, name) is None:
+            await Made(self.path, self.mode, self.uid, self.gid, self.linkname).replay(workspace)
+        number = await _number_of(workspace, self.path)
+        there = await workspace.user_attributes(number)
+        for attribute, value in self.attributes:
+            if there.get(attribute) != value:
+                await workspace.set_user_attribute(number, attribute, value)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSent:
+    """What is in the journals up to ``journal`` was sent to be committed behind ``version`` of the drive.
+
+    It stands if the drive says of ``path`` what this says: ``value`` is what was put there, None that it was deleted.
+    """
+
+    kind: ClassVar[str] = "p"
+    journal: int
+    version: int
+    path: str
+    value: bytes | None
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return [self.journal, self.version, self.path, self.value]
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        journal, version, path, value = fields
+        return cls(_number(journal), _number(version), _text(path), _bytes_or_none(value))
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Do nothing: what was sent is in the records before, and left alone if it stands."""
+
+
+_KINDS: dict[str, type[Record]] = {
+    record.kind: record
+    for record in (
+        Made,
+        Removed,
+        Renamed,
+        Exchanged,
+        AttributesSet,
+        UserAttributeSet,
+        Written,
+        LeftOut,
+        CommitSent,
+    )
+}
+
+
+def encode(record: Record, time: int) -> Fields:
+    """Return what a journal keeps of a change that was made at ``time``, in ns."""
+    return [record.kind, time, *record.fields()]
+
+
+def decode(body: object) -> tuple[Record, int]:
+    """Return a change and its time. Raises `EncodingError` for what `encode` never returned."""
+    try:
+        kind, time, *fields = _list(body)
+        return _KINDS[_text(kind)].of_fields(fields), _number(time)
+    except KeyError as error:
+        raise EncodingError(f"a record of kind {error}, which this version of hyperfs does not know") from None
+    except (ValueError, TypeError) as error:
+        raise EncodingError(f"a record that this version of hyperfs does not understand: {error}") from error
+
+
+async def _place_of(workspace: Workspace, path: str) -> tuple[int, str]:
+    above, _, name = path.rpartition("/")
+    return await _number_of(workspace, above), name
+
+
+async def _number_of(workspace: Workspace, path: str) -> int:
+    number = ROOT
+    for name in path.split("/") if path else ():
+        found = await workspace.find(number, name)
+        if found is None:
+            raise PathError(errno.ENOENT, path, "it is not there")
+        node: Node = await workspace.tree.touch_found(found)
+        number = node.number
+    return number
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{type(value).__name__} instead of a text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= _MAX_NUMBER:
+        raise ValueError(f"{value!r:.40} instead of a number")
+    return value
+
+
+def _bytes_or_none(value: object) -> bytes | None:
+    if value is not None and not isinstance(value, bytes):
+        raise ValueError(f"{type(value).__name__} instead of bytes")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"{type(value).__name__} instead of a list")
+    return value

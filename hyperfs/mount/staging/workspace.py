@@ -19,11 +19,12 @@ from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import HyperfsError, PathError, errno_of
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Extent
-from hyperfs.mount.staging.journal import Journal, Record
+from hyperfs.mount.staging.journal import Journal
 from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
-from hyperfs.mount.staging.records import Clock, Records
+from hyperfs.mount.staging.recording import Clock, Records
+from hyperfs.mount.staging.records import AttributesSet, UserAttributeSet, Written
 from hyperfs.mount.staging.segments import Segment, Segments
 from hyperfs.mount.staging.tree import Found, Tree
 
@@ -272,7 +273,7 @@ class Workspace:
         node.ctime = now
         if node.parent is not None:
             path = self.tree.path(node.number)
-            self.records.add("a", path, node.mode, node.uid, node.gid, node.mtime)
+            self.records.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
         self.mark(node)
         return node.attributes_now()
 
@@ -293,7 +294,7 @@ class Workspace:
                         errno.ENOSPC, name, "the attributes of one file are kept together, and are too many"
                     )
             if node.parent is not None:
-                self.records.add("m", self.tree.path(number), name, value)
+                self.records.add(UserAttributeSet(self.tree.path(number), name, value))
             if value is None and node.base is None:
                 del node.attributes[name]
             else:
@@ -319,20 +320,20 @@ class Workspace:
         if node.parent is not None:
             self.records.add_content(node.number)
 
-    def restore_content(self, node: Node, content: Content, below: OpenFile | None, fields: Record) -> None:
+    def restore_content(self, node: Node, content: Content, below: OpenFile | None, written: Written) -> None:
         """Do again what a record says was written to a file."""
-        size, limit, low, _, places, mtime = fields
+        limit = written.limit
         extents = [
             Extent(start, end, segment, place)
-            for start, end, number, place in places
+            for start, end, number, place in written.places
             if (segment := self.segments.find(number)) is not None
         ]
         if below is not None:
             content.below = below
         else:
             limit = min(limit, content.limit)
-        self._account(node, lambda _: content.restore(size, limit, low, extents))
-        node.mtime = mtime
+        self._account(node, lambda _: content.restore(written.size, limit, written.low, extents))
+        node.mtime = written.mtime
         node.ctime = self.records.now()
         self.mark(node)
 

@@ -1,0 +1,108 @@
+"""Writing down each change in the journal, so that `recovery` can make it again.
+
+The rules: a change is written down before it is made; what was written to a file is written down later, when somebody
+asks for it. While an earlier process's changes are being made again nothing is written down, and time is what it was.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hyperfs.drive import names
+from hyperfs.drive.snapshot import OpenFile
+from hyperfs.mount.staging.extents import Content, Extent
+from hyperfs.mount.staging.journal import Journal
+from hyperfs.mount.staging.nodes import MILLISECOND_NS, Node
+from hyperfs.mount.staging.records import AttributesSet, LeftOut, Place, Record, Removed, Written, encode
+from hyperfs.mount.staging.tree import Tree
+
+Clock = Callable[[], int]
+
+
+class Records:
+    """The words of one journal. Knows which files were written to and not yet written down."""
+
+    def __init__(self, journal: Journal, tree: Tree, clock: Clock) -> None:
+        self._journal = journal
+        self._tree = tree
+        self._clock = clock
+        self._replayed_time: int | None = None
+        self._unwritten: dict[int, Node] = {}
+
+    @contextmanager
+    def replaying(self, time: int) -> Iterator[None]:
+        """Make the changes of an earlier process again: at ``time``, and without writing them down."""
+        self._replayed_time = time
+        try:
+            yield
+        finally:
+            self._replayed_time = None
+
+    def now(self) -> int:
+        """Return the time of a change, in ns, as exactly as the format keeps it."""
+        if self._replayed_time is not None:
+            return self._replayed_time
+        now = self._clock()
+        return now - now % MILLISECOND_NS
+
+    def add(self, record: Record) -> None:
+        """Write down a change. Raises OSError, and then it does not count."""
+        if self._replayed_time is None:
+            self._journal.add(encode(record, self.now()))
+
+    def wrote(self, node: Node) -> None:
+        """Note that there is something about a file's content to be written down."""
+        self._unwritten[node.number] = node
+
+    def forget(self, node: Node) -> None:
+        """Note that a file's content need not be known to the next process."""
+        self._unwritten.pop(node.number, None)
+
+    def add_content(self, number: int) -> None:
+        """Write down what was written to a file, so that the next process knows it when this one dies."""
+        node = self._unwritten.get(number)
+        if node is not None:
+            self._add_content(node)
+
+    def add_contents(self) -> None:
+        """Do `add_content` for all files."""
+        for node in list(self._unwritten.values()):
+            self._add_content(node)
+
+    def add_held(self, held: frozenset[int]) -> None:
+        """Write down all of what a commit leaves out, for the journal that begins without the ones before it."""
+        tree = self._tree
+        for number in held:
+            node = tree.displaced.get(number)
+            if node is not None and node.base is not None:
+                self.add(Removed(names.join(tree.path(node.base[0]), node.base[1])))
+        for number in held:
+            node = tree.dirty.get(number)
+            if node is not None:
+                self._add_whole(node)
+
+    def _add_whole(self, node: Node) -> None:
+        path = self._tree.path(node.number)
+        self.add(LeftOut(path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items())))
+        if node.is_file and node.content is not None:
+            self._add_content(node, whole=True)
+        self.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
+
+    def _add_content(self, node: Node, *, whole: bool = False) -> None:
+        """Write down a file's size and the extents that are new."""
+        content = node.content
+        if content is not None and node.parent is not None:
+            low, extents = content.take_log(whole=whole)
+            try:
+                self.add(_written(self._tree.path(node.number), node.mtime, content, low, extents))
+            except OSError:
+                content.log_all()
+                self.wrote(node)
+                raise
+        self.forget(node)
+
+
+def _written(path: str, mtime: int, content: Content, low: int, extents: list[Extent]) -> Written:
+    below = content.below
+    base = below.run if isinstance(below, OpenFile) else None
+    places = [Place(extent.start, extent.end, extent.segment.number, extent.place) for extent in extents]
+    return Written(path, content.size, content.limit, low, base, places, mtime)
