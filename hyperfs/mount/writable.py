@@ -277,7 +277,7 @@ class WritableOperations(DriveOperations):
     @answers_errors
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Write to an open file."""
-        self.workspace.write(self.files[fh].number, off, buf)
+        await self.workspace.write(self.files[fh].number, off, buf)
         return len(buf)
 
     @answers_errors
@@ -285,7 +285,7 @@ class WritableOperations(DriveOperations):
         """A descriptor was closed: what was written to it outlives this process from now on."""
         handle = self.files[fh]
         handle.demote()
-        self.workspace.records.add_content(handle.number)
+        await self.workspace.flush(handle.number)
 
     @answers_errors
     async def release(self, fh: int) -> None:
@@ -296,7 +296,7 @@ class WritableOperations(DriveOperations):
             return
         if self.workspace.content(number) is not None:
             try:
-                self.workspace.records.add_content(number)
+                await self.workspace.flush(number)
             finally:
                 self.workspace.released(number)
 

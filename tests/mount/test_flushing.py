@@ -69,7 +69,7 @@ async def test_a_big_file_that_is_rewritten_all_the_time_is_committed_seldom(
         await paths.put("f", bytes(BIG))
         number = await hold_open(paths, "f")
         for step in range(16):
-            paths.workspace.write(number, step, b"x")
+            await paths.workspace.write(number, step, b"x")
             await trio.sleep(10)
         assert paths.own.content.byte_length <= 7 * BIG
 
@@ -99,7 +99,7 @@ async def test_a_database_waits_while_its_larger_log_is_open(tmp_path: Path, pat
         await paths.put("f.db", b"rows")
         log = await paths.make("f.db-wal")
         await hold_open(paths, "f.db-wal")
-        paths.workspace.write(log, 0, bytes(BIG))
+        await paths.workspace.write(log, 0, bytes(BIG))
         await paths.put("other", b"other")
         await trio.sleep(60)
         assert await paths.drive_tree() == {"other": b"other"}
@@ -116,7 +116,7 @@ async def test_a_log_that_stays_open_is_committed_in_the_end(tmp_path: Path, pat
         await paths.put("f.db", b"rows")
         log = await paths.make("f.db-wal")
         await hold_open(paths, "f.db-wal")
-        paths.workspace.write(log, 0, bytes(BIG))
+        await paths.workspace.write(log, 0, bytes(BIG))
         await trio.sleep(LONGEST_SECONDS + 2)
         assert await paths.drive_tree() == await paths.tree()
 
@@ -149,7 +149,7 @@ async def test_a_forked_drive_is_changed_no_more_until_somebody_decides(
                 with pytest.raises(OSError, match="used in two places"):
                     await change()
             with pytest.raises(OSError, match="used in two places") as caught:
-                paths.workspace.write(number, 0, b"2")
+                await paths.workspace.write(number, 0, b"2")
             assert caught.value.errno == errno.EROFS
         await trio.sleep(60)
         assert await paths.drive_tree() == {"f": b"1"}

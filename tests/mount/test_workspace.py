@@ -148,7 +148,7 @@ async def test_an_open_file_lives_on_when_another_is_renamed_over_it(tmp_path: P
     await paths.put("f.new", b"new")
     await paths.rename("f.new", "f")
     await paths.commit()
-    paths.workspace.write(number, 3, b"er")
+    await paths.workspace.write(number, 3, b"er")
     assert await content.read(0, 100) == b"older"
     assert await paths.read("f") == b"new"
     paths.workspace.released(number)

@@ -66,8 +66,8 @@ class Paths:
     async def write(self, path: str, data: bytes, position: int = 0) -> None:
         number = await self.number(path)
         await self.workspace.open(number, writing=True)
-        self.workspace.write(number, position, data)
-        self.workspace.records.add_content(number)
+        await self.workspace.write(number, position, data)
+        await self.workspace.flush(number)
         self.workspace.released(number)
 
     async def put(self, path: str, data: bytes) -> None:

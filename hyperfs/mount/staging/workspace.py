@@ -170,7 +170,7 @@ class Workspace:
         node = self.tree.nodes.get(number)
         return node.content if node is not None else None
 
-    def write(self, number: int, position: int, data: bytes | memoryview) -> None:
+    async def write(self, number: int, position: int, data: bytes | memoryview) -> None:
         """Write to an open file. Raises OSError: ENOSPC, EFBIG."""
         self.check_allowed()
         node = self.tree.nodes[number]
@@ -189,8 +189,12 @@ class Workspace:
         """Write behind the end of an open file; return where."""
         content = self.content(number)
         position = content.size if content is not None else 0
-        self.write(number, position, data)
+        await self.write(number, position, data)
         return position
+
+    async def flush(self, number: int) -> None:
+        """Write down what was written to a file: it outlives this process from now on. Raises OSError."""
+        self.records.add_content(number)
 
     async def sync(self, number: int | None = None) -> None:
         """Make a file, or with None all that is staged, durable: what this returned for survives a power failure."""
