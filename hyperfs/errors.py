@@ -93,6 +93,12 @@ class StoreLocked(HyperfsError):
     errno = errno.EBUSY
 
 
+class Closed(HyperfsError):
+    """A core, a store or a file of one that was closed, before this was asked of it or while it waited."""
+
+    errno = errno.EBADF
+
+
 class PeerMisbehaved(HyperfsError):
     """A peer broke the protocol; the connection ends and the message is the reason that is logged."""
 

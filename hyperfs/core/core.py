@@ -96,6 +96,8 @@ class Core(LocalReader):
         self._durability = Durability(files, self._tell_durable)
         self._listeners: list[CoreListener] = []
         self.fork_guard = ForkGuard(self, None)
+        self.synced_first: Core | None = None
+        """What `sync_after` was called with."""
         self._write_lock = trio.Lock()
         self._closed = False
 
@@ -171,6 +173,7 @@ class Core(LocalReader):
 
         So whatever a crash leaves of this core, all of ``other`` that was there when it was appended is there, too.
         """
+        self.synced_first = other
         self._durability.after = other._durability
         if self._record is not None:
             self._record.after = other.key

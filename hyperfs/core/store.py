@@ -4,6 +4,7 @@ The rule: one process owns a store at a time, and in it there is one `Core` a ke
 cores". hyperfs's own files live in `.hyperfs`, which the reference never looks at.
 """
 
+import errno
 import itertools
 import logging
 import secrets
@@ -20,11 +21,12 @@ import trio
 from hyperfs import crypto, varint
 from hyperfs.core.core import Core
 from hyperfs.core.head_record import HeadRecord
+from hyperfs.core.pool import CoreLease, CorePool
 from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import boot_id
 from hyperfs.crypto import KeyPair
-from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, StoreLocked, short
+from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, short
 from hyperfs.storage.disk import DiskDirectory, sync_directory
 
 log = logging.getLogger(__name__)
@@ -54,11 +56,9 @@ class Store:
         self._lock = lock
         self._heads = DiskDirectory(self.private / "heads")
         self._boot = boot_id()
-        self._cores: dict[bytes, Core] = {}
-        self._opening: dict[bytes, trio.Lock] = {}
         self._dirty: set[Core] = set()
         self._wake = trio.Event()
-        self._closed = False
+        self._pool = CorePool(self._wake_up)
 
     @classmethod
     async def open(cls, path: Path, *, maps: Path | None = None, source: Source | None = None) -> Self:
@@ -82,9 +82,22 @@ class Store:
     async def core(self, key: bytes) -> Core:
         """Open the core of ``key``: writable when its secret is here, else a reader's, created when it is new.
 
-        Raises `StoreLocked` when another program has it, `DamagedStore`.
+        It stays open as long as the store, unless it is held as well: see `hold`. Raises `StoreLocked` when another
+        program has it, `DamagedStore`, `Closed`.
         """
         return await self._open(key, None)
+
+    async def lease(self, key: bytes) -> CoreLease:
+        """Open the core of ``key`` as `core` does, and `hold` it."""
+        return self.hold(await self.core(key))
+
+    def hold(self, core: Core) -> CoreLease:
+        """Keep a core of this store open until the lease is released.
+
+        A core that was held and is held no longer may be closed by `flush_forever` at any await; at first a few dozen
+        such stay open. Whoever uses a core that anybody holds has to hold it himself. Raises `Closed`.
+        """
+        return self._pool.hold(core)
 
     async def create_core(self, name: bytes | None = None) -> Core:
         """Open or create the writable core of ``name`` (32 random bytes by default)."""
@@ -101,7 +114,7 @@ class Store:
 
     def opened(self) -> list[Core]:
         """Return the cores that are open."""
-        return list(self._cores.values())
+        return list(self._pool)
 
     def keys(self) -> list[bytes]:
         """Return the keys of all cores on disk, in the order of their discovery keys. Walks the directory."""
@@ -154,20 +167,23 @@ class Store:
         return core
 
     async def close_core(self, key: bytes) -> None:
-        """Close one core, if it is open; opening it again makes a new object."""
-        async with self._opening.setdefault(key, trio.Lock()):
-            core = self._cores.pop(key, None)
-            if core is not None:
-                self._dirty.discard(core)
-                await core.close()
+        """Close one core, if it is open, whoever holds it; opening it again makes a new object."""
+        await self._pool.close_core(key)
+
+    async def close_idle(self) -> None:
+        """Close every core that was held and is held no longer, but for those that cannot be made durable now."""
+        await self._pool.close_idle(keep=0)
 
     async def sync(self) -> None:
         """Return once everything written before, in any core, is on disk."""
-        for core in list(self._cores.values()):
+        for core in self._pool:
             await core.sync()
 
     async def flush_forever(self) -> None:
-        """Sync each core soon after it was written to, until cancelled. A failure is logged and tried again."""
+        """Sync each core soon after it was written to, and close those that nobody holds, until cancelled.
+
+        A failure is logged and tried again.
+        """
         while True:
             await self._wake.wait()
             await trio.sleep(FLUSH_DELAY_SECONDS)
@@ -180,53 +196,57 @@ class Store:
                     log.error("core %s could not be made durable: %s", short(core.key), error)
                     self._note_dirty(core)
                     await trio.sleep(1)
+            await self._pool.close_idle()
             if self.reserve.wanted:
                 await self.reserve.make()
 
     async def close(self) -> None:
-        """Sync and close all cores and let go of the store; a second time does nothing.
+        """Sync and close all cores and let go of the store; a second time does nothing. Cancelled, it still does.
 
-        A core of somebody else's of which nothing ever came, as of a mistyped key, leaves nothing behind.
+        Raises OSError when one could not be synced; all are closed then as well.
         """
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            for core in list(self._cores.values()):
-                await core.close()
-                if not core.length and not core.writable:
-                    await trio.to_thread.run_sync(self._remove_empty, core.key)
-        finally:
-            self._cores.clear()
-            self._lock.release()
+        with trio.CancelScope(shield=True):
+            try:
+                empty = [core.key for core in self._pool if not core.length and not core.writable]
+                failures = await self._pool.close()
+                for key in empty:
+                    await trio.to_thread.run_sync(self._remove_empty, key)
+            finally:
+                self._lock.release()
+        if failures:
+            raise failures[0]
 
     async def _open(self, key: bytes, name: bytes | None) -> Core:
-        async with self._opening.setdefault(key, trio.Lock()):
-            core = self._cores.get(key)
-            if core is not None:
-                return core
-            if self._closed:
-                raise StoreLocked(f"the store {self.path} is closed already")
-            directory = self.core_directory(key)
-            key_pair = await trio.to_thread.run_sync(self._prepare, directory, key, name)
-            core = await Core.open(
-                DiskDirectory(directory),
-                key=key,
-                key_pair=key_pair,
-                source=self.source,
-                shared_map_path=self.map_path(key),
-                fork_guard_path=self.fork_guard_path(key),
-                record=HeadRecord(self._heads, directory.name, boot=self._boot),
-                keep_secret=False,
-            )
-            with ExitStack() as on_failure:
-                on_failure.callback(core.close_without_sync)
-                if core.syncs_after is not None:
-                    core.sync_after(await self.core(core.syncs_after))
-                on_failure.pop_all()
-            core.have_flushed(partial(self._note_dirty, core), self.reserve)
-            self._cores[key] = core
-            return core
+        return await self._pool.get(key, partial(self._open_files, key, name))
+
+    async def _open_files(self, key: bytes, name: bytes | None) -> Core:
+        try:
+            return await self._open_once(key, name)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not await self._pool.close_idle(keep=0):
+                raise
+            return await self._open_once(key, name)
+
+    async def _open_once(self, key: bytes, name: bytes | None) -> Core:
+        directory = self.core_directory(key)
+        key_pair = await trio.to_thread.run_sync(self._prepare, directory, key, name)
+        core = await Core.open(
+            DiskDirectory(directory),
+            key=key,
+            key_pair=key_pair,
+            source=self.source,
+            shared_map_path=self.map_path(key),
+            fork_guard_path=self.fork_guard_path(key),
+            record=HeadRecord(self._heads, directory.name, boot=self._boot),
+            keep_secret=False,
+        )
+        with ExitStack() as on_failure:
+            on_failure.callback(core.close_without_sync)
+            if core.syncs_after is not None:
+                core.sync_after(await self.core(core.syncs_after))
+            on_failure.pop_all()
+        core.have_flushed(partial(self._note_dirty, core), self.reserve)
+        return core
 
     def _move_aside(self, key: bytes) -> Path:
         directory = self.core_directory(key)
@@ -276,6 +296,9 @@ class Store:
 
     def _note_dirty(self, core: Core) -> None:
         self._dirty.add(core)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         self._wake.set()
 
 

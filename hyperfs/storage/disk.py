@@ -8,10 +8,12 @@ import ctypes
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 
-from hyperfs.errors import StoreLocked
+from hyperfs.errors import Closed, StoreLocked
 
 _SCRATCH_BYTES = 1 << 20
 _PIECE_BYTES = 256 * 1024
@@ -26,12 +28,52 @@ _NO_PUNCH = {errno.EOPNOTSUPP, errno.ENOSYS}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class _Descriptor:
+    """Owns a file descriptor that threads use: closed when the last of them is done, so that none meets another file.
+
+    As a context it gives the number to use. Raises `Closed`.
+    """
+
+    __slots__ = ("_lock", "_number", "_path", "_uses", "number")
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.number = number
+        """For the thread that closes; -1 from then on."""
+        self._number = number
+        self._path = path
+        self._lock = threading.Lock()
+        self._uses = 0
+
+    def __enter__(self) -> int:
+        with self._lock:
+            if self.number < 0:
+                raise Closed(f"{self._path} was closed")
+            self._uses += 1
+            return self._number
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._uses -= 1
+            last = self.number < 0 and not self._uses
+        if last:
+            os.close(self._number)
+
+    def close(self) -> None:
+        with self._lock:
+            unused = self.number >= 0 and not self._uses
+            self.number = -1
+        if unused:
+            os.close(self._number)
+
+
 class DiskFile:
     """A file descriptor and its path; owns the descriptor."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._descriptor = descriptor
+        self._descriptor = _Descriptor(path, descriptor)
         self._scratch = memoryview(bytearray(4096))
         self._flags = getattr(os, "RWF_NOWAIT", 0)
 
@@ -44,67 +86,66 @@ class DiskFile:
             scratch = self._scratch = memoryview(bytearray(size))
         buffer = scratch[:size]
         try:
-            received = os.preadv(self._descriptor, (buffer,), offset, self._flags)
+            received = os.preadv(self._descriptor.number, (buffer,), offset, self._flags)
         except BlockingIOError:
             return None
         except OSError as error:
+            if self._descriptor.number < 0:
+                raise Closed(f"{self._path} was closed") from None
             if not self._flags or error.errno not in _NO_NOWAIT:
                 raise
             # This file system cannot tell whether a read would wait: read plainly from now on.
             self._flags = 0
-            received = os.preadv(self._descriptor, (buffer,), offset)
+            received = os.preadv(self._descriptor.number, (buffer,), offset)
         if received == size or offset + received == self.size():
             return bytes(buffer[:received])
         return None
 
     def read(self, offset: int, size: int) -> bytes:
         """See `RandomAccessFile.read`."""
-        data = os.pread(self._descriptor, size, offset)
-        if len(data) == size or not data:
-            return data
-        parts = [data]
-        received = len(data)
-        while received < size:
-            data = os.pread(self._descriptor, size - received, offset + received)
-            if not data:
-                break
-            parts.append(data)
-            received += len(data)
-        return b"".join(parts)
+        with self._descriptor as descriptor:
+            data = os.pread(descriptor, size, offset)
+            if len(data) == size or not data:
+                return data
+            parts = [data]
+            received = len(data)
+            while received < size:
+                data = os.pread(descriptor, size - received, offset + received)
+                if not data:
+                    break
+                parts.append(data)
+                received += len(data)
+            return b"".join(parts)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """See `RandomAccessFile.write`."""
-        write_at(self._descriptor, offset, data)
+        with self._descriptor as descriptor:
+            write_at(descriptor, offset, data)
 
     def write_all(self, offset: int, parts: Sequence[bytes]) -> None:
         """See `RandomAccessFile.write_all`."""
-        group: list[bytes] = []
-        size = 0
-        for part in parts:
-            if group and (size + len(part) > _PIECE_BYTES or len(group) == _MAX_VECTORS):
-                self._write_group(offset, group)
-                offset += size
-                group, size = [], 0
-            group.append(part)
-            size += len(part)
-        if group:
-            self._write_group(offset, group)
-
-    def _write_group(self, offset: int, parts: Sequence[bytes]) -> None:
-        if len(parts) == 1:
-            write_at(self._descriptor, offset, parts[0])
-            return
-        written = os.pwritev(self._descriptor, parts, offset)
-        if written < sum(map(len, parts)):
-            write_at(self._descriptor, offset + written, b"".join(parts)[written:])
+        with self._descriptor as descriptor:
+            group: list[bytes] = []
+            size = 0
+            for part in parts:
+                if group and (size + len(part) > _PIECE_BYTES or len(group) == _MAX_VECTORS):
+                    _write_group(descriptor, offset, group)
+                    offset += size
+                    group, size = [], 0
+                group.append(part)
+                size += len(part)
+            if group:
+                _write_group(descriptor, offset, group)
 
     def size(self) -> int:
         """See `RandomAccessFile.size`."""
-        return os.fstat(self._descriptor).st_size
+        with self._descriptor as descriptor:
+            return os.fstat(descriptor).st_size
 
     def truncate(self, size: int) -> None:
         """See `RandomAccessFile.truncate`."""
-        os.ftruncate(self._descriptor, size)
+        with self._descriptor as descriptor:
+            os.ftruncate(descriptor, size)
 
     def punch_hole(self, offset: int, size: int) -> None:
         """See `RandomAccessFile.punch_hole`."""
@@ -112,9 +153,11 @@ class DiskFile:
         if size <= 0:
             return
         mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
-        if _libc.fallocate(self._descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size)) == 0:
+        with self._descriptor as descriptor:
+            failed = _libc.fallocate(descriptor, mode, ctypes.c_int64(offset), ctypes.c_int64(size))
+            code = ctypes.get_errno()
+        if not failed:
             return
-        code = ctypes.get_errno()
         if code not in _NO_PUNCH:
             raise OSError(code, os.strerror(code), str(self._path))
         for start in range(offset, offset + size, _SCRATCH_BYTES):
@@ -122,26 +165,36 @@ class DiskFile:
 
     def allocated(self) -> int:
         """See `RandomAccessFile.allocated`."""
-        return os.fstat(self._descriptor).st_blocks * 512
+        with self._descriptor as descriptor:
+            return os.fstat(descriptor).st_blocks * 512
 
     def sync(self) -> None:
         """See `RandomAccessFile.sync`."""
-        os.fdatasync(self._descriptor)
+        with self._descriptor as descriptor:
+            os.fdatasync(descriptor)
 
     def lock(self) -> None:
         """See `RandomAccessFile.lock`: an exclusive `flock`, as the reference takes it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = lock_holder(self._descriptor)
-            by = f"process {holder}" if holder else "another process"
-            raise StoreLocked(f"{self._path} is in use by {by}; end that one first, or use another store") from None
+        with self._descriptor as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = lock_holder(descriptor)
+                by = f"process {holder}" if holder else "another process"
+                raise StoreLocked(f"{self._path} is in use by {by}; end that one first, or use another store") from None
 
     def close(self) -> None:
         """See `RandomAccessFile.close`."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._descriptor.close()
+
+
+def _write_group(descriptor: int, offset: int, parts: Sequence[bytes]) -> None:
+    if len(parts) == 1:
+        write_at(descriptor, offset, parts[0])
+        return
+    written = os.pwritev(descriptor, parts, offset)
+    if written < sum(map(len, parts)):
+        write_at(descriptor, offset + written, b"".join(parts)[written:])
 
 
 def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview) -> None:

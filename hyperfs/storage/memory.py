@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hyperfs.errors import StoreLocked
+from hyperfs.errors import Closed, StoreLocked
 
 
 class MemoryContents:
@@ -20,6 +20,7 @@ class MemoryFile:
         self._name = name
         self._contents = contents
         self._holds_lock = False
+        self._closed = False
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """See `RandomAccessFile.read_nowait`."""
@@ -27,11 +28,11 @@ class MemoryFile:
 
     def read(self, offset: int, size: int) -> bytes:
         """See `RandomAccessFile.read`."""
-        return bytes(self._contents.data[offset : offset + size])
+        return bytes(self._open_contents()[offset : offset + size])
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """See `RandomAccessFile.write`."""
-        contents = self._contents.data
+        contents = self._open_contents()
         if not len(data):
             return
         if offset > len(contents):
@@ -44,11 +45,11 @@ class MemoryFile:
 
     def size(self) -> int:
         """See `RandomAccessFile.size`."""
-        return len(self._contents.data)
+        return len(self._open_contents())
 
     def truncate(self, size: int) -> None:
         """See `RandomAccessFile.truncate`."""
-        contents = self._contents.data
+        contents = self._open_contents()
         if size < len(contents):
             del contents[size:]
         else:
@@ -62,10 +63,11 @@ class MemoryFile:
 
     def allocated(self) -> int:
         """See `RandomAccessFile.allocated`: memory has no holes."""
-        return len(self._contents.data)
+        return len(self._open_contents())
 
     def sync(self) -> None:
         """See `RandomAccessFile.sync`: memory is as durable as it gets."""
+        self._open_contents()
 
     def lock(self) -> None:
         """See `RandomAccessFile.lock`."""
@@ -75,8 +77,14 @@ class MemoryFile:
 
     def close(self) -> None:
         """See `RandomAccessFile.close`."""
+        self._closed = True
         if self._holds_lock:
             self._contents.locked = self._holds_lock = False
+
+    def _open_contents(self) -> bytearray:
+        if self._closed:
+            raise Closed(f"{self._name} (in memory) was closed")
+        return self._contents.data
 
 
 class MemoryDirectory:

@@ -9,7 +9,11 @@ from typing import Protocol
 
 
 class RandomAccessFile(Protocol):
-    """One open file. `read_nowait` is for one thread; `read` and `sync` may be called in others beside it."""
+    """One open file.
+
+    `read_nowait` and `close` are for one thread; all else may be called in others beside it, and a close waits for
+    none of that: the file stays open until the last of it is done. What is called afterwards raises `Closed`.
+    """
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """Return what `read` would, or None when that could wait for the disk."""

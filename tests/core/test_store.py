@@ -1,17 +1,35 @@
 """The store of many cores."""
 
+import errno
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from hyperfs.core.store import Store, run_store
-from hyperfs.errors import StoreLocked
+from hyperfs.core.core import Core
+from hyperfs.core.pool import MAX_IDLE_CORES
+from hyperfs.core.store import FLUSH_DELAY_SECONDS, Store, run_store
+from hyperfs.errors import Closed, StoreLocked
+from hyperfs.storage.disk import DiskFile
+from tests.support.clocks import settled
 from tests.support.cores import KEYS
+
+
+def fail_with(code: int) -> Callable[..., NoReturn]:
+    """Return a method that fails as the kernel does."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(code, "the disk cannot")
+
+    return fail
 
 
 def written(store: Path, name: str) -> list[Path]:
@@ -201,3 +219,153 @@ async def test_what_survived_the_process_becomes_durable_by_itself(tmp_path: Pat
     async with run_store(tmp_path) as store:
         (await store.core(core.key)).add_listener(listener)
         await listener.heard.wait()
+
+
+async def test_a_core_stays_open_while_anybody_holds_it(tmp_path: Path) -> None:
+    async with run_store(tmp_path) as store:
+        core = await store.create_core()
+        first, second = store.hold(core), store.hold(core)
+        first.release()
+        await store.close_idle()
+        assert store.opened() == [core]
+        second.release()
+        await store.close_idle()
+        assert store.opened() == []
+
+
+async def test_a_core_that_was_never_held_stays_open(tmp_path: Path) -> None:
+    async with run_store(tmp_path) as store:
+        core = await store.create_core()
+        await store.close_idle()
+        assert store.opened() == [core]
+
+
+async def test_a_lease_that_is_released_twice_counts_once(tmp_path: Path) -> None:
+    async with run_store(tmp_path) as store:
+        core = await store.create_core()
+        with store.hold(core), await store.lease(core.key) as again:
+            lease = store.hold(core)
+            lease.release()
+            lease.release()
+            await store.close_idle()
+            assert again is core
+            assert store.opened() == [core]
+
+
+async def test_what_an_idle_core_holds_is_durable_before_it_is_closed(tmp_path: Path) -> None:
+    async with await Store.open(tmp_path) as store:
+        core = await store.create_core()
+        with store.hold(core):
+            await core.append([b"a"])
+        await store.close_idle()
+        assert core.durable_length == 1
+        assert await (await store.core(core.key)).get(0) == b"a"
+
+
+async def test_idle_cores_beyond_a_few_are_closed_the_oldest_first(tmp_path: Path, patient_clock: MockClock) -> None:
+    async with run_store(tmp_path) as store:
+        cores = [await store.create_core() for _ in range(MAX_IDLE_CORES + 3)]
+        for lease in [store.hold(core) for core in cores]:
+            lease.release()
+        await trio.sleep(2 * FLUSH_DELAY_SECONDS)
+        await settled()
+        assert set(store.opened()) == set(cores[3:])
+
+
+async def test_a_core_stays_open_while_another_is_synced_after_it(tmp_path: Path) -> None:
+    async with run_store(tmp_path) as store:
+        content, metadata = await store.create_core(), await store.create_core()
+        metadata.sync_after(content)
+        with store.hold(metadata):
+            store.hold(content).release()
+            await store.close_idle()
+            assert set(store.opened()) == {content, metadata}
+        await store.close_idle()
+        await store.close_idle()
+        assert store.opened() == []
+
+
+async def test_a_core_of_which_the_disk_refuses_something_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await Store.open(tmp_path) as store:
+        core = await store.create_core()
+        with store.hold(core):
+            await core.append([b"a"])
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskFile, "sync", fail_with(errno.ENOSPC))
+            await store.close_idle()
+        assert store.opened() == [core]
+        await store.close_idle()
+        assert store.opened() == []
+
+
+async def test_idle_cores_make_way_when_there_are_no_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run_store(tmp_path) as store:
+        idle = await store.create_core()
+        store.hold(idle).release()
+        plain = os.open
+
+        def refuse_while_it_is_open(*arguments: object, **keywords: object) -> int:
+            if idle in store.opened():
+                raise OSError(errno.EMFILE, "too many open files")
+            return plain(*arguments, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse_while_it_is_open)
+            core = await store.create_core(b"another")
+        assert store.opened() == [core]
+
+
+async def test_a_core_that_cannot_be_synced_keeps_no_other_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await Store.open(tmp_path)
+    failing, other = await store.create_core(), await store.create_core()
+    for core in (failing, other):
+        await core.append([b"a"])
+    monkeypatch.setattr(failing._files.data.file, "sync", fail_with(errno.EIO))
+    with pytest.raises(OSError, match="cannot"):
+        await store.close()
+    assert other.durable_length == 1
+    async with run_store(tmp_path) as again:
+        assert await (await again.core(failing.key)).get(0) == b"a"
+
+
+async def test_a_core_that_is_being_opened_is_closed_with_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await Store.open(tmp_path)
+    opening, go_on = threading.Event(), threading.Event()
+    plain = store._prepare
+
+    def prepare(*arguments: object) -> object:
+        opening.set()
+        go_on.wait()
+        return plain(*arguments)
+
+    monkeypatch.setattr(store, "_prepare", prepare)
+    cores: list[Core] = []
+
+    async def create() -> None:
+        cores.append(await store.create_core())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(create)
+        await trio.to_thread.run_sync(opening.wait)
+        nursery.start_soon(store.close)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    with pytest.raises(Closed):
+        await cores[0].append([b"a"])
+    async with run_store(tmp_path) as again:
+        assert (await again.core(cores[0].key)).length == 0
+
+
+async def test_a_closed_store_opens_nothing(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    await store.close()
+    with pytest.raises(Closed):
+        await store.create_core()
