@@ -4,6 +4,7 @@ The rule: each operation sees the nodes before it, and nothing of a batch is in 
 the append may still be refused.
 """
 
+import time
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from hyperfs.errors import EncodingError, NotWritable
+from hyperfs.trie.cache import NodeCache
 from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.node import Node, encode
 from hyperfs.trie.paths import Path, normalize
@@ -20,7 +22,10 @@ from hyperfs.trie.write import delete, delete_tree, links_of
 if TYPE_CHECKING:
     from hyperfs.trie.trie import Trie
 
-_OPERATIONS_PER_SLICE = 64
+SLICE_SECONDS = 0.002
+"""How long operations are made into blocks before others have their turn."""
+_MADE_BYTES = 4 << 20
+"""What the nodes may take that a batch has made and keeps at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +58,50 @@ Operation = Put | Delete | DeleteTree
 
 
 class _BatchLoader(Loader):
-    """The nodes of a trie and those that the batch has made on top of it."""
+    """The nodes of a trie and those that the batch has made on top of it.
 
-    __slots__ = ("_base", "made")
+    Of the latter all blocks stay, and as nodes only those that were used lately: many thousand live objects make the
+    interpreter's collector stop everything for longer than a slice.
+    """
+
+    __slots__ = ("_base", "_made", "blocks")
 
     def __init__(self, trie: "Trie") -> None:
         super().__init__(trie.core, trie.cache)
         self._base = trie.version
-        self.made: list[Node] = []
+        self._made = NodeCache(_MADE_BYTES, hashing=trie.cache.hashing).table(trie.core.key)
+        self.blocks: list[bytes] = []
         self.cached = self.find
 
     def find(self, seq: int) -> Node | None:
-        return self.made[seq - self._base] if seq >= self._base else super().find(seq)
+        if seq < self._base:
+            return super().find(seq)
+        return self._made.get(seq) or self._made.decode(self.blocks[seq - self._base], seq)
+
+    def append(self, node: Node) -> None:
+        """Add ``node`` behind the others."""
+        node.seq = self._base + len(self.blocks)
+        self.blocks.append(encode(node))
+        node.words = array("I" if node.seq < 1 << 32 else "Q", node.words)
+        self._made.keep(node)
 
 
 async def encode_batch(trie: "Trie", operations: Iterable[Operation]) -> list[bytes]:
     """Return the blocks that do ``operations``, in order, to be appended at block ``trie.version``, all at once.
 
     Operations that change nothing (deleting what is not there) make no block. Raises `EncodingError` for a path that
-    cannot be a key, `BlockNotAvailable`, and `DamagedTrie`. Other tasks run in between.
+    cannot be a key, `BlockNotAvailable`, and `DamagedTrie`. Other tasks run after each slice of `SLICE_SECONDS`.
+    Nothing is written here, so being cancelled leaves nothing.
     """
     if trie.version < 1:
         raise NotWritable("a trie without its header cannot be written to: append the header first")
     batch = _Batch(trie)
-    for count, operation in enumerate(operations, 1):
+    slice_end = time.perf_counter() + SLICE_SECONDS
+    for operation in operations:
         await batch.apply(operation)
-        if not count % _OPERATIONS_PER_SLICE:
+        if time.perf_counter() >= slice_end:
             await trio.lowlevel.checkpoint()
+            slice_end = time.perf_counter() + SLICE_SECONDS
     return batch.blocks
 
 
@@ -88,7 +110,11 @@ class _Batch:
         self._trie = trie
         self._loader = _BatchLoader(trie)
         self._head: Node | None = None
-        self.blocks: list[bytes] = []
+
+    @property
+    def blocks(self) -> list[bytes]:
+        """The blocks so far."""
+        return self._loader.blocks
 
     async def apply(self, operation: Operation) -> None:
         while True:
@@ -99,7 +125,8 @@ class _Batch:
                 await self._loader.fetch(missing.seqs)
         self._loader.unpin()
         if node is not None:
-            self._append(node)
+            self._loader.append(node)
+            self._head = node
 
     def _node_of(self, operation: Operation) -> Node | None:
         hashing = self._trie.cache.hashing
@@ -116,11 +143,3 @@ class _Batch:
             raise EncodingError(f"{operation.path!r} cannot be put: readers would take it for another key, or none")
         words = links_of(self._loader, self._head, path)
         return Node(path.key, operation.value, 0, operation.flags, operation.hidden, path.digits, path.count, words)
-
-    def _append(self, node: Node) -> None:
-        node.seq = self._trie.version + len(self.blocks)
-        self.blocks.append(encode(node))
-        words = node.words
-        node.words = array("I" if node.seq < 1 << 32 else "Q", words)
-        self._loader.made.append(node)
-        self._head = node

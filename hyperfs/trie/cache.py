@@ -33,13 +33,13 @@ class NodeTable:
         if node is None:
             node = self._old.pop(seq, None)
             if node is not None:
-                self._keep(node)
+                self.keep(node)
         return node
 
     def decode(self, block: bytes, seq: int) -> Node:
         """Return the node in ``block``, kept from now on. Raises `DamagedTrie`."""
         node = decode(block, seq, self._cache.hashing)
-        self._keep(node)
+        self.keep(node)
         return node
 
     def age(self) -> None:
@@ -47,7 +47,8 @@ class NodeTable:
         self._old = self._young.copy()
         self._young.clear()
 
-    def _keep(self, node: Node) -> None:
+    def keep(self, node: Node) -> None:
+        """Keep ``node``, which is in the block that its number says."""
         self._young[node.seq] = node
         words = node.words
         self._cache.account(

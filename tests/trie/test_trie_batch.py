@@ -1,6 +1,7 @@
 """What a batch refuses, and what it leaves alone."""
 
 import pytest
+import trio
 
 from hyperfs.errors import DamagedTrie, EncodingError, NotADrive, NotWritable
 from hyperfs.trie import Delete, Header, NodeCache, Put, Trie, encode_batch
@@ -35,6 +36,33 @@ async def test_a_batch_that_empties_the_trie_and_goes_on_links_nothing_deleted(c
     core.append(await encode_batch(Trie(core, 1, NodeCache()), [Put("a", b""), Delete("a"), Put("b", b"")]))
     trie = Trie(core, core.length, NodeCache())
     assert [node.key async for node in trie.iterate()] == ["b"]
+
+
+async def test_a_batch_of_more_nodes_than_it_keeps_at_hand_makes_the_same_blocks(
+    core: SparseCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = [Put(f"{number % 7}/{number}", b"%d" % number) for number in range(200)]
+    operations = [*operations, *(Delete(f"{number % 7}/{number}") for number in range(0, 200, 3))]
+    blocks = await encode_batch(Trie(core, 1, NodeCache()), operations)
+    monkeypatch.setattr("hyperfs.trie.batch._MADE_BYTES", 1)
+    assert await encode_batch(Trie(core, 1, NodeCache()), operations) == blocks
+
+
+async def test_others_have_their_turn_while_a_batch_is_made(core: SparseCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.trie.batch.SLICE_SECONDS", 0)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        await encode_batch(Trie(core, 1, NodeCache()), [Put(str(number), b"") for number in range(20)])
+        nursery.cancel_scope.cancel()
+    assert turns >= 10
 
 
 async def test_a_batch_leaves_nothing_in_the_cache(core: SparseCore) -> None:
