@@ -4,14 +4,14 @@ The rule: an operation made here can be told apart later: whether the commit tha
 looking at the drive alone.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from hyperfs.drive import names
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import MOUNT_FLAG, Stat, encode_stat
 from hyperfs.errors import EncodingError, PathError
-from hyperfs.trie import Delete, DeleteTree, Operation, Put
+from hyperfs.trie import Delete, DeleteTree, Operation, Put, encode_batch
 
 __all__ = [
     "Operation",
@@ -23,6 +23,7 @@ __all__ = [
     "operation_of",
     "stands",
     "value_of",
+    "version_made",
 ]
 
 
@@ -90,3 +91,21 @@ async def stands(snapshot: Snapshot, version: int, operation: Operation) -> bool
     except PathError:
         return True
     return False
+
+
+async def version_made(snapshot: Snapshot, version: int, operations: Sequence[Operation]) -> int | None:
+    """Return the version that a commit of ``operations`` which expected ``version`` made; None when it was not made.
+
+    A commit's blocks follow from the version that it was made for, so they are made again and compared with those that
+    ``snapshot``'s drive has there. Raises `UnknownVersion` when that version is past ``snapshot``'s drive.
+    """
+    blocks = await encode_batch(snapshot.trie.checkout(version), operations)
+    end = version + len(blocks)
+    metadata = snapshot.volume.metadata
+    if metadata.length < end:
+        return None
+    for seq, block in enumerate(blocks, version):
+        there = metadata.get_local(seq)
+        if (await metadata.get(seq) if there is None else there) != block:
+            return None
+    return end

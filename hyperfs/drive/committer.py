@@ -53,10 +53,11 @@ class Committer(Protocol):
         ...
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-        """Append ``operations`` in one batch and return the version after them.
+        """Append ``operations`` in one batch and return the version that they made.
 
         No crash leaves them without the content that was appended before. Raises `ConflictingLength`, and then nothing
-        was appended, when ``expected_version`` is given and is not the drive's version.
+        was appended, when ``expected_version`` is given and is not the drive's version. Cancelled, or after a
+        `DaemonError`, all of them stand or none does: `hyperfs.drive.commits.version_made` tells.
         """
         ...
 
@@ -115,7 +116,7 @@ class LocalCommitter:
                     if self._reserve is None or not await self._reserve.give_way(error):
                         raise
                     await self.metadata.append(blocks, expected_length=version)
-            return self.metadata.length
+            return version + len(blocks)
 
     async def clear(self, ranges: Sequence[range], *, expected_version: int) -> None:
         """Forget blocks of content that the drive, as it was at ``expected_version``, can do without.
