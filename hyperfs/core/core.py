@@ -30,6 +30,7 @@ from hyperfs.core.nonblocking import WouldWait, run_with_reads
 from hyperfs.core.own_nodes import OwnNodes
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
+    MAX_LENGTH,
     OwnNodeWrong,
     Proof,
     ProofChecker,
@@ -328,7 +329,8 @@ class Core(LocalReader):
         """
         await self._take_write_lock()
         try:
-            intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong)
+            max_length = self.length if self.writable else MAX_LENGTH
+            intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong, max_length=max_length)
             failure: InvalidProof | None = None
             for item in items:
                 try:

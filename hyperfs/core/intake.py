@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hyperfs import flat_tree
 from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.files import CoreFiles
-from hyperfs.core.proofs import Head, ProofChecker, Received
+from hyperfs.core.proofs import MAX_LENGTH, Head, ProofChecker, Received
 from hyperfs.errors import InvalidProof
 from hyperfs.tree_node import TreeNode
 
@@ -26,6 +26,7 @@ class Intake:
     """A batch of verified items for one core. ``nodes`` are those to write, ``signatures`` by index of last block.
 
     ``own`` returns nodes that are here, or raises; ``own_or_wrong`` returns one that matches nothing for a damaged one.
+    Of a tree of more than ``max_length`` blocks only what lies below that is taken.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class Intake:
         checker: ProofChecker,
         own: Callable[[int], TreeNode | None],
         own_or_wrong: Callable[[int], TreeNode | None],
+        *,
+        max_length: int = MAX_LENGTH,
     ) -> None:
         self.nodes: dict[int, TreeNode] = {}
         self.blocks: list[StoredBlock] = []
@@ -42,12 +45,16 @@ class Intake:
         self._checker = checker
         self._own = own
         self._own_or_wrong = own_or_wrong
+        self._max_length = max_length
         self._next = (-1, 0)
 
     def take(self, item: Received) -> None:
         """Verify one item and add it. Raises `InvalidProof`, `Fork`; `WouldWait` when it has to be done again."""
         nodes = self.nodes
         verified, head = self._checker.check(item, self._known_or_wrong)
+        if head is not None and head.length > self._max_length:
+            head = None
+            verified = [node for node in verified if flat_tree.right_span(node.tree_index) < 2 * self._max_length]
         start = self._start(item.index, {node.tree_index: node for node in verified}) if item.value is not None else 0
         for node in verified:
             nodes[node.tree_index] = node

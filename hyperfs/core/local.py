@@ -267,10 +267,23 @@ class LocalReader:
         guess = low if byte_offset == start else min(max(guess, low), high - 1)
         if not self._bits.get(guess):
             await self.fetch([self._guess(run, guess, low, run.blocks.stop, byte_offset, end)], priority=priority)
-        elif self.source is not None:
-            await self.source.seek(self, byte_offset, range(low, high), priority)
-        else:
+            return None
+        while low < high and self._bits.get(guess):
+            # Blocks that are here tell where they lie, whatever the tree above them lacks.
+            place, size = await run_with_reads(self._offsets.of, guess)
+            if place <= byte_offset < place + size:
+                return guess
+            low, high = (low, guess) if byte_offset < place else (guess + 1, high)
+            guess = (low + high) // 2
+        if low >= high:
+            raise InvalidRun(
+                f"core {short(self.key)}: byte {byte_offset} lies in none of the blocks {run.blocks.start} to "
+                f"{run.blocks.stop - 1}, which are claimed to hold it"
+            )
+        if self.source is None:
             await self._ask([range(low, high)], priority, None)
+        else:
+            await self.source.seek(self, byte_offset, range(low, high), priority)
         return None
 
     def _guess(self, run: Run, block: int, low: int, high: int, byte_offset: int, end: int) -> range:

@@ -229,8 +229,10 @@ class ProofChecker:
     def check(self, item: Received, own: Callable[[int], TreeNode | None]) -> tuple[list[TreeNode], Head | None]:
         """Return (verified nodes, own ones among them; the head that proves them, if it took a signature).
 
-        ``own`` returns trusted nodes. Raises `InvalidProof`, or `Fork` for a signed contradiction to them, and
-        `OwnNodeWrong` for a node of ours that does not belong to those above it.
+        What is sent beyond the first node that is trusted is verified as well, and left out if that fails: a block may
+        be here, and not the nodes between it and a newer head. ``own`` returns trusted nodes. Raises `InvalidProof`,
+        or `Fork` for a signed contradiction to them, and `OwnNodeWrong` for a node of ours that does not belong to
+        those above it.
         """
         index, value, nodes, _, leaf = item
         if not 0 <= index < MAX_LENGTH:
@@ -250,6 +252,7 @@ class ProofChecker:
             top = nodes[0]
             position = 1
         found = [top]
+        verified = 0
         contradicts = -1
         count = len(nodes)
         parent_hash = self._format.parent_hash
@@ -261,8 +264,11 @@ class ProofChecker:
                     if contradicts >= 0:
                         # What is above was made of what the peer sent: it is our own node that is not what it was.
                         raise OwnNodeWrong(next(node for node in found if node.tree_index == contradicts))
-                    return found, None
-                contradicts = at
+                    if position == count:
+                        return found, None
+                    verified = len(found)
+                else:
+                    contradicts = at
             bit = ~at & (at + 1)
             beside = at ^ (bit << 1)
             if position < count and nodes[position].tree_index == beside:
@@ -281,7 +287,12 @@ class ProofChecker:
             left, right = (top, uncle) if at < beside else (uncle, top)
             top = TreeNode((at | bit) & ~(bit << 1), parent_hash(size, left.hash, right.hash), size)
             found.append(top)
-        head = self._check_roots(item, top, nodes[position:], own, found, contradicts)
+        try:
+            head = self._check_roots(item, top, nodes[position:], own, found, contradicts)
+        except InvalidProof as error:
+            if not verified or isinstance(error, Fork):
+                raise
+            return found[:verified], None
         return found, head
 
     def _check_roots(

@@ -253,3 +253,37 @@ async def test_reads_go_on_while_blocks_are_cleared_and_brought_again() -> None:
 async def test_keys_are_told() -> None:
     core = await writer()
     assert (core.key, core.writable, (await reader()).writable) == (KEYS.public, True, False)
+
+
+async def with_a_path_missing() -> tuple[Core, CoreSource]:
+    """A reader that has block 0 from when that was all, and block 15 of 16: between 0 and the newer root nodes lack."""
+    target, source = await sparse([b"aa"])
+    await bring(source.origin, target, [0])
+    await source.origin.append([b"aa"] * 15)
+    await bring(source.origin, target, [15])
+    assert not target.has_node(3)
+    return target, source
+
+
+@pytest.mark.parametrize("byte_offset", [1, 2, 8, 9, 20, 31])
+async def test_any_byte_is_found_though_the_tree_lacks_the_path_to_a_block_that_is_here(byte_offset: int) -> None:
+    target, _ = await with_a_path_missing()
+    assert await target.seek(byte_offset) == divmod(byte_offset, 2)
+
+
+async def test_a_run_is_read_though_the_tree_lacks_the_path_to_a_block_that_is_here() -> None:
+    target, _ = await with_a_path_missing()
+    assert await target.read(Run(range(9), 0, 18), 1, 10) == b"a" * 10
+
+
+async def test_what_is_here_is_read_without_a_source_though_the_tree_lacks_the_path_to_it() -> None:
+    target, _ = await with_a_path_missing()
+    target.source = None
+    assert await target.read(Run(range(9), 0, 18), 0, 2) == b"aa"
+    assert await target.read(Run(range(9), 0, 18), 1, 1) == b"a"
+
+
+async def test_the_path_that_was_missing_is_kept() -> None:
+    target, _ = await with_a_path_missing()
+    await target.seek(1)
+    assert target.seek_local(1) == (0, 1)

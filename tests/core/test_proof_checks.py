@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperfs.core.core import Core
+from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.proofs import MAX_BLOCK_BYTES, Received, choose_nodes, request_digest
 from hyperfs.crypto import key_pair
 from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof
@@ -167,6 +168,51 @@ async def test_a_bad_proof_is_refused_by_who_has_other_blocks(spoil: Callable[[R
     with pytest.raises(InvalidProof):
         await target.store([spoil(item)], origin=None)
     assert not target.has(6, 7)
+
+
+async def block_0_and_a_newer_head() -> tuple[Core, Core, Received]:
+    """A writer of 16 blocks, a reader that has no nodes between block 0 and the root, and the item that brings them."""
+    source, target = await writer(BLOCKS[:1]), await reader()
+    await bring(source, target, [0])
+    await source.append(BLOCKS[1:16])
+    await bring(source, target, [15])
+    proof = await source.proof(0)
+    return source, target, Received(0, BLOCKS[0], proof.nodes, proof.signature)
+
+
+async def test_what_an_answer_has_beyond_the_first_known_node_is_kept() -> None:
+    _, target, item = await block_0_and_a_newer_head()
+    await target.store([item], origin=None)
+    assert all(target.has_node(node) for node in (1, 2, 3, 5, 11))
+
+
+@pytest.mark.parametrize("position", range(4))
+async def test_what_does_not_verify_beyond_the_first_known_node_is_left_out(position: int) -> None:
+    source, target, item = await block_0_and_a_newer_head()
+    await target.store([with_node(item, position, item.nodes[position]._replace(hash=bytes(32)))], origin=None)
+    for node in range(32):
+        known = await run_with_reads(target._nodes.get, node)
+        assert known is None or known == source._nodes.get(node)
+
+
+async def test_a_damaged_node_between_a_block_and_the_head_is_put_right_by_an_answer() -> None:
+    source, target, item = await block_0_and_a_newer_head()
+    await target.store([item], origin=None)
+    right = source._nodes.get(3)
+    assert right is not None
+    target._nodes.replace(right._replace(hash=bytes(32)))
+    await target.store([item], origin=None)
+    assert target._nodes.get(3) == right
+
+
+async def test_a_longer_tree_that_comes_with_a_block_does_not_extend_a_writer() -> None:
+    backup, newer = await writer(BLOCKS[:4]), await writer(BLOCKS[:9])
+    await backup.clear(1, 2)
+    proof = await newer.proof(1)
+    await backup.store([Received(1, BLOCKS[1], proof.nodes, proof.signature)], origin=None)
+    assert backup.has(1, 2)
+    assert backup.length == 4
+    assert not backup.has_node(16)
 
 
 async def test_what_came_before_a_bad_item_is_kept() -> None:

@@ -58,7 +58,10 @@ class CoreSource:
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         index, _ = await self.origin.seek(byte_offset)
         self.sought.append(index)
-        await bring(self.origin, self.target, [index])
+        proof = await self.origin.proof(index)
+        await self.target.store(
+            [Received(index, await self.origin.get(index), proof.nodes, proof.signature)], origin=self.origin
+        )
 
     async def update(self, core: CoreReader) -> None:
         await bring(self.origin, self.target, [self.origin.length - 1])

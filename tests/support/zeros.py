@@ -35,12 +35,13 @@ class _AlikeHashes(Hypercore9):
 
 class _ZerosLeftOut(DiskFile):
     def __init__(self, file: DiskFile, zeros: bytes) -> None:
-        super().__init__(file._path, file._descriptor)
+        super().__init__(file._path, os.dup(file._descriptor.number))
+        file.close()
         self._zeros = zeros
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if data is self._zeros:
-            os.ftruncate(self._descriptor, max(self.size(), offset + len(data)))
+            os.ftruncate(self._descriptor.number, max(self.size(), offset + len(data)))
         else:
             super().write(offset, data)
 
