@@ -185,6 +185,7 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive, refuse_other_drive, tags_of
         from hyperfs.cli.secrets import standing_lines
+        from hyperfs.daemon.codec import to_plain
         from hyperfs.drive.usage import usage
 
         drive = await open_drive(client, common, address)
@@ -193,7 +194,7 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
         use = await usage(drive.snapshot(), where)
         tags = await tags_of(drive)
         writable = drive.metadata.writable
-        standing = await client.standing(drive.key) if writable else []
+        standing = await client.writer_states(drive.key) if writable else ()
         cores = {"metadata": use.metadata, "content": use.content}
         if common.json:
             print_json(
@@ -222,7 +223,7 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
                         "bytes_here": use.files.local_size,
                     },
                     "tags": tags,
-                    "standing": standing,
+                    "standing": [to_plain(core) for core in standing],
                 }
             )
             return
@@ -270,13 +271,13 @@ def check(common: Common, address: "DriveAddress") -> int:
         content = await client.audit((await drive.content()).key)
         cores = {"metadata": metadata, "content": content}
         if common.json:
-            counts = {name: {"blocks_here": here, "damaged": bad} for name, (here, bad) in cores.items()}
+            counts = {name: {"blocks_here": core.here, "damaged": core.bad} for name, core in cores.items()}
             print_json({"key": drive.key.hex(), "version": drive.version, **counts})
         else:
-            for name, (here, bad) in cores.items():
-                found = f"{count_text(len(bad), 'block')} damaged and forgotten" if bad else "all is well"
-                click.echo(f"{name:9}  {count_text(here, 'block')} read: {found}")
-        return 1 if metadata[1] or content[1] else 0
+            for name, core in cores.items():
+                found = f"{count_text(len(core.bad), 'block')} damaged and forgotten" if core.bad else "all is well"
+                click.echo(f"{name:9}  {count_text(core.here, 'block')} read: {found}")
+        return 1 if metadata.bad or content.bad else 0
 
     return run_with_daemon(common, run)
 

@@ -83,12 +83,10 @@ async def _why_nothing(client: DaemonClient, common: "Common", key: bytes) -> st
     peers = await client.peers()
     start = f"nothing of drive {short(key)} is here, and"
     limit = f"within {common.timeout_seconds:g} s"
-    if peers["connected"]:
+    if peers.connected:
         return f"{start} no connected peer has offered it {limit}"
-    if peers["dialled"]:
-        unreached = {
-            peer: why for peer, why in peers["unreached"].items() if peer in (common.peers or peers["unreached"])
-        }
+    if peers.dialled:
+        unreached = {peer: why for peer, why in peers.unreached.items() if peer in (common.peers or peers.unreached)}
         reasons = ", ".join(f"{peer}: {why}" for peer, why in unreached.items())
         return f"{start} no peer could be reached {limit} ({reasons or 'none has answered yet'})"
     return f"{start} no peer is known; name one with --peer HOST:PORT"

@@ -1,7 +1,7 @@
 """``prune``, ``clear``, ``cache``: what is kept on this disk, and what is not."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ from hyperfs.cli.output import count_text, parse_size, print_json, print_table, 
 from hyperfs.cli.progress import search_progress
 
 if TYPE_CHECKING:
+    from hyperfs.daemon.answers import CacheUse
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.drive.prune import PrunePlan
     from hyperfs.drive.snapshot import Snapshot
@@ -61,7 +62,7 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
 
         wanted = Keep.parse(keep)
         drive = await open_drive(client, common, address)
-        mounted = [mount["version"] for mount in await client.mounts() if mount["key"] == drive.key.hex()]
+        mounted = [mount.version for mount in await client.mounts() if mount.key == drive.key.hex()]
         also = [version for version in mounted if version is not None]
         in_use = await client.blocks_in_use((await drive.content()).key)
         now = time.time_ns() // 1_000_000
@@ -161,18 +162,19 @@ def cache(common: Common, limit: str | None) -> None:
     if limit not in (None, "none") and size is None:
         raise click.UsageError(f"{limit!r} is not a size: write 500M, 20G, 1T, or none")
 
-    async def run(client: "DaemonClient") -> dict[str, Any]:
+    async def run(client: "DaemonClient") -> "CacheUse":
         if limit is not None:
             await client.limit_cache(size)
         return await client.cache()
 
     found = run_with_daemon(common, run)
-    used = sum(drive["bytes"] for drive in found["drives"])
+    used = sum(drive.bytes for drive in found.drives)
     if common.json:
-        print_json({"limit": found["limit"], "bytes": used, "drives": found["drives"]})
+        drives = [{"key": drive.key, "bytes": drive.bytes} for drive in found.drives]
+        print_json({"limit": found.limit, "bytes": used, "drives": drives})
         return
-    print_table(("drive", "here"), [(drive["key"], size_text(drive["bytes"])) for drive in found["drives"]], right=[1])
-    click.echo(f"{size_text(used)} in all; limit: {'none' if found['limit'] is None else size_text(found['limit'])}")
+    print_table(("drive", "here"), [(drive.key, size_text(drive.bytes)) for drive in found.drives], right=[1])
+    click.echo(f"{size_text(used)} in all; limit: {'none' if found.limit is None else size_text(found.limit)}")
 
 
 def _plan_lines(plan: "PrunePlan", *, ours: bool) -> list[str]:

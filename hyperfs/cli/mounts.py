@@ -84,6 +84,7 @@ def mount(
     every --flush-interval seconds in any case.
     """
     from hyperfs.daemon.places import places_of, refuse_overlap
+    from hyperfs.daemon.state import MountChoices
     from hyperfs.mount.mountpoint import prepare
 
     path = Path(os.path.abspath(mountpoint))
@@ -91,16 +92,16 @@ def mount(
     refuse_overlap(real, places_of(common.store).store)
     real = Path(prepare(str(path)))
     refuse_overlap(real, places_of(common.store).store)
-    options = {
-        "uid": uid,
-        "gid": gid,
-        "umask": umask,
-        "allow_other": allow_other,
-        "timeout_seconds": common.timeout_seconds,
-        "lookup_timeout_seconds": min(5.0, common.timeout_seconds),
-        "read_only": read_only,
-        "flush_seconds": flush_interval,
-    }
+    options = MountChoices(
+        uid=uid,
+        gid=gid,
+        umask=umask,
+        allow_other=allow_other,
+        timeout_seconds=common.timeout_seconds,
+        lookup_timeout_seconds=min(5.0, common.timeout_seconds),
+        read_only=read_only,
+        flush_seconds=flush_interval,
+    )
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive
@@ -146,15 +147,15 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     async def run(client: "DaemonClient") -> None:
         from hyperfs.errors import UsageError
 
-        mounts = [mount for mount in await client.mounts() if mount["mountpoint"] == path]
+        mounts = [mount for mount in await client.mounts() if mount.mountpoint == path]
         if not mounts:
             raise UsageError(f"{path}: no drive of the store {client.places.store} is mounted there")
-        if not lazy and mounts[0]["state"] == "mounted":
+        if not lazy and mounts[0].state == "mounted":
             _refuse_if_busy(path)
         try:
-            await client.unmount(mounts[0]["id"])
+            await client.unmount(mounts[0].id)
         except UsageError:
-            if any(mount["id"] == mounts[0]["id"] for mount in await client.mounts()):
+            if any(mount.id == mounts[0].id for mount in await client.mounts()):
                 raise  # otherwise the folder is away, and its process was quicker to say so than we
 
     run_with_daemon(common, run)
@@ -169,7 +170,7 @@ async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable
 
     from hyperfs.errors import UsageError
 
-    before = {mount["id"] for mount in await client.mounts()}
+    before = {mount.id for mount in await client.mounts()}
     mount_id: str | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
@@ -188,10 +189,10 @@ async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable
             return
         # Told to end while the daemon was mounting: it takes that back by itself, unless it was just done.
         for mount in await client.mounts():
-            if mount["mountpoint"] == path and mount["id"] not in before:
+            if mount.mountpoint == path and mount.id not in before:
                 with suppress(UsageError):
-                    await client.unmount(mount["id"])
-                await client.wait_unmounted(mount["id"])
+                    await client.unmount(mount.id)
+                await client.wait_unmounted(mount.id)
 
 
 def _refuse_if_busy(path: str) -> None:

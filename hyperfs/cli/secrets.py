@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,9 @@ from hyperfs.cli.common import DRIVE, Common, before_commands, common_options, e
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hyperfs.daemon.answers import SecretKeys, WriterState
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.keys import DriveAddress
 
@@ -43,13 +46,13 @@ def key_export(common: Common, address: "DriveAddress", out: Path | None, sealed
     """
     passphrase = _new_passphrase() if sealed else None
 
-    async def run(client: "DaemonClient") -> dict[str, Any]:
+    async def run(client: "DaemonClient") -> "SecretKeys":
         return await client.secret_keys(address.key)
 
     from hyperfs.drive.keyfile import DriveKeys, encode_keys, seal_keys, write_key_file
 
     found = run_with_daemon(common, run)
-    keys = DriveKeys(found["drive"], found["content"], *found["lengths"])
+    keys = DriveKeys(found.drive, found.content, *found.lengths)
     path = out or Path(f"{address.key.hex()[:8]}.hyperfs-key")
     write_key_file(path, encode_keys(keys) if passphrase is None else seal_keys(keys, passphrase))
     if common.json:
@@ -104,10 +107,10 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
     docs/keeping.md tells each step.
     """
 
-    async def run(client: "DaemonClient") -> list[dict[str, Any]]:
+    async def run(client: "DaemonClient") -> "tuple[WriterState, ...]":
         if keep_mine:
             await client.accept_fork(address.key)
-        return await client.standing(address.key)
+        return await client.writer_states(address.key)
 
     if keep_mine and keep_theirs:
         raise click.UsageError("one of the two has to go: --keep-mine, or --keep-theirs")
@@ -121,7 +124,9 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
         return
     found = run_with_daemon(common, run)
     if common.json:
-        print_json({"key": address.key.hex(), "standing": found})
+        from hyperfs.daemon.codec import to_plain
+
+        print_json({"key": address.key.hex(), "standing": [to_plain(core) for core in found]})
         return
     for line in standing_lines(found):
         click.echo(line)
@@ -129,19 +134,19 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
         click.echo("not forked, as far as is known here, and not behind")
 
 
-def standing_lines(found: list[dict[str, Any]]) -> list[str]:
+def standing_lines(found: "Sequence[WriterState]") -> list[str]:
     """Return what a person is told of cores that are behind or forked."""
     lines = []
     for core in found:
-        name = f"core {core['core'][:8]}"
-        if core["fork"]:
-            decided = "; you decided to go on with what is here" if core["fork"]["accepted"] else ""
+        name = f"core {core.core[:8]}"
+        if core.fork:
+            decided = "; you decided to go on with what is here" if core.fork.accepted else ""
             lines.append(
-                f"FORKED     {name}: {core['fork']['peer']} has {core['fork']['length']} blocks that contradict the "
-                f"{core['length']} here{decided or '; nothing is written to it: hyperfs fork --help'}"
+                f"FORKED     {name}: {core.fork.peer} has {core.fork.length} blocks that contradict the "
+                f"{core.length} here{decided or '; nothing is written to it: hyperfs fork --help'}"
             )
-        if core["behind"]:
-            lines.append(f"behind     {name}: {core['behind']}")
+        if core.behind:
+            lines.append(f"behind     {name}: {core.behind}")
     return lines
 
 

@@ -1,7 +1,7 @@
 """``status``, ``stop``, ``daemon``: the process that owns the store."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +9,7 @@ from hyperfs.cli.common import Common, common_options, examples, run_with_runnin
 from hyperfs.cli.output import count_text, duration_text, print_json, print_table, size_text
 
 if TYPE_CHECKING:
+    from hyperfs.daemon.answers import MountTold, Status
     from hyperfs.daemon.client import DaemonClient
 
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 def status(common: Common) -> None:
     """Show what is mounted, served and fetched just now, and with whom."""
 
-    async def run(client: "DaemonClient") -> dict[str, Any]:
+    async def run(client: "DaemonClient") -> "Status":
         return await client.status()
+
+    from hyperfs.daemon.codec import to_plain
 
     found = run_with_running_daemon(common, run)
     if common.json:
-        print_json({"running": found is not None, **(found or {"store": str(common.store)})})
+        print_json(
+            {"running": found is not None, **({"store": str(common.store)} if found is None else to_plain(found))}
+        )
     elif found is None:
         click.echo(f"no daemon runs for the store {common.store}")
         _print_remembered(common)
@@ -84,65 +89,58 @@ def daemon(common: Common, idle: float | None) -> int:
 
 def _print_remembered(common: Common) -> None:
     from hyperfs.daemon.places import Places
-    from hyperfs.daemon.state import StateFile
+    from hyperfs.daemon.state import read_state
 
-    state = StateFile(Places(common.store.expanduser().resolve()).state).state
+    state = read_state(Places(common.store.expanduser().resolve()).state)
     for record in state.mounts:
         click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
     for served in state.served:
         click.echo(f"at the next start: {served.key} served at {', '.join(state.listen)}")
 
 
-def _print_status(found: dict[str, Any]) -> None:
+def _print_status(found: "Status") -> None:
     from hyperfs.cli.secrets import standing_lines
 
-    click.echo(f"daemon     process {found['pid']}, hyperfs {found['hyperfs']}, store {found['store']}")
-    click.echo(f"listening  {', '.join(found['listening']) or 'no'}")
-    for line in standing_lines(found["standing"]):
+    click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
+    click.echo(f"listening  {', '.join(found.listening) or 'no'}")
+    for line in standing_lines(found.standing):
         click.echo(line)
-    if found["serving"]:
+    if found.serving:
         _section("serving")
-        drives = [
-            (drive["key"], str(drive["version"]), count_text(drive["peers"], "peer")) for drive in found["serving"]
-        ]
+        drives = [(drive.key, str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving]
         print_table(("drive", "version", "with"), drives, right=[1])
-    if found["mounts"]:
+    if found.mounts:
         _section("mounted")
-        mounts = [
-            (mount["mountpoint"], mount["label"], _mount_text(mount), str(mount["pid"] or ""))
-            for mount in found["mounts"]
-        ]
+        mounts = [(mount.mountpoint, mount.label, _mount_text(mount), str(mount.pid or "")) for mount in found.mounts]
         print_table(("folder", "drive", "state", "process"), mounts, right=[3])
-    if found["peers"]:
+    if found.peers:
         _section("peers")
         peers = [
             (
-                peer["name"],
-                duration_text(peer["connected_seconds"]),
-                f"{size_text(int(peer['download_rate']))}/s",
-                f"{size_text(int(peer['upload_rate']))}/s",
-                size_text(peer["downloaded_bytes"]),
-                size_text(peer["uploaded_bytes"]),
-                str(peer["in_flight"]),
+                peer.name,
+                duration_text(peer.connected_seconds),
+                f"{size_text(int(peer.download_rate))}/s",
+                f"{size_text(int(peer.upload_rate))}/s",
+                size_text(peer.downloaded_bytes),
+                size_text(peer.uploaded_bytes),
+                str(peer.in_flight),
             )
-            for peer in found["peers"]
+            for peer in found.peers
         ]
         headings = ("peer", "since", "down", "up", "received", "sent", "asked")
         print_table(headings, peers, right=range(1, 7))
-    connected = {peer["name"] for peer in found["peers"]}
-    for address in found["dialling"]:
+    connected = {peer.name for peer in found.peers}
+    for address in found.dialling:
         if address not in connected:
             click.echo(f"trying     {address}")
-    for core in found["fetching"]:
-        click.echo(
-            f"fetching   core {core['core'][:8]}: {core['in_flight']} blocks under way from {core['peers']} peers"
-        )
+    for core in found.fetching:
+        click.echo(f"fetching   core {core.core[:8]}: {core.in_flight} blocks under way from {core.peers} peers")
 
 
-def _mount_text(mount: dict[str, Any]) -> str:
-    if mount["state"] != "mounted":
-        return str(mount["error"] or mount["state"])
-    return "writable" if mount["writable"] else "read-only"
+def _mount_text(mount: "MountTold") -> str:
+    if mount.state != "mounted":
+        return str(mount.error or mount.state)
+    return "writable" if mount.writable else "read-only"
 
 
 def _section(name: str) -> None:

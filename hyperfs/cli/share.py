@@ -61,12 +61,12 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
     A drive of yours is offered whole; of somebody else's, what is here. Peers need the key to get anything.
     """
 
-    async def run(client: "DaemonClient") -> list[str]:
+    async def run(client: "DaemonClient") -> tuple[str, ...]:
         from hyperfs.cli.drives import open_drive
 
         await open_drive(client, common, address)
         wanted = listen
-        if not wanted and not (await client.status())["listening"]:
+        if not wanted and not (await client.status()).listening:
             wanted = (f"0.0.0.0:{DEFAULT_PORT}",)
         return await client.serve(address.key, listen=wanted, peers=common.peers)
 
@@ -128,14 +128,14 @@ def peer_list(common: Common) -> None:
     """List the remembered peers."""
 
     async def run(client: "DaemonClient") -> list[str]:
-        return list((await client.status())["remembered_peers"])
+        return list((await client.status()).remembered_peers)
 
     peers = run_with_running_daemon(common, run)
     if peers is None:
         from hyperfs.daemon.places import places_of
-        from hyperfs.daemon.state import StateFile
+        from hyperfs.daemon.state import read_state
 
-        peers = list(StateFile(places_of(common.store).state).state.peers)
+        peers = list(read_state(places_of(common.store).state).peers)
     if common.json:
         print_json({"peers": peers})
     else:

@@ -37,7 +37,8 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
     """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given."""
     import trio
 
-    from hyperfs.daemon.failures import to_wire
+    from hyperfs.daemon.codec import to_plain
+    from hyperfs.daemon.failures import describe
     from hyperfs.daemon.places import places_of
     from hyperfs.errors import HyperfsError
 
@@ -51,7 +52,7 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
         trio.run(partial(_serve, places_of(store), waiting, idle_seconds))
     except (HyperfsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
-        waiting.tell(json.dumps(to_wire(error)))
+        waiting.tell(json.dumps(to_plain(describe(error))))
         return 1
     return 0
 

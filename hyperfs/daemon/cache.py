@@ -9,14 +9,15 @@ import math
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
+from hyperfs.daemon.answers import CachedDrive
 from hyperfs.daemon.registry import CoreRegistry
-from hyperfs.drive.volume import content_key_here
+from hyperfs.drive.volume import content_key_in
 from hyperfs.errors import HyperfsError, short
 
 _log = logging.getLogger(__name__)
@@ -60,14 +61,14 @@ class Cache:
             if not settled:
                 self._wake.set()
 
-    async def drives(self) -> list[dict[str, Any]]:
+    async def drives(self) -> list[CachedDrive]:
         """Return, for each drive of others that is here, its key and how many bytes its content takes."""
         told = []
         for key in await trio.to_thread.run_sync(self._store.keys):
             core = await self._store.core(key)
-            content = content_key_here(core)
+            content = await _content_of(core)
             if content is not None and not core.writable:
-                told.append({"key": key.hex(), "bytes": await trio.to_thread.run_sync(self._allocated, content)})
+                told.append(CachedDrive(key.hex(), await trio.to_thread.run_sync(self._allocated, content)))
         return told
 
     async def tidy(self, limit: int) -> bool:
@@ -83,7 +84,7 @@ class Cache:
         copies: dict[bytes, Core] = {}
         for key in sizes:
             core = await self._store.core(key)
-            if core.writable or content_key_here(core) is not None:
+            if core.writable or await _content_of(core) is not None:
                 used -= sizes[key]
             else:
                 copies[key] = core
@@ -175,3 +176,8 @@ class Cache:
 
     def durable(self, core: Core, length: int) -> None:
         """Nothing: that concerns peers."""
+
+
+async def _content_of(core: Core) -> bytes | None:
+    """Return the content core's key that ``core`` names when it is a drive's metadata."""
+    return content_key_in(await core.get(0)) if core.has(0, 1) else None

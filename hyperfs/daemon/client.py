@@ -6,7 +6,7 @@ missing and for what changes something.
 
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from functools import partial
@@ -17,10 +17,14 @@ import trio
 
 from hyperfs.core.reader import CoreReader, Hint, Priority
 from hyperfs.core.view import CoreView
+from hyperfs.daemon import answers as told
+from hyperfs.daemon import requests as ask
 from hyperfs.daemon.connection import HELLO_SECONDS
 from hyperfs.daemon.link import Link, Pending
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
+from hyperfs.daemon.requests import Answer, Call
+from hyperfs.daemon.state import MountChoices
 from hyperfs.daemon.wire import Notice
 from hyperfs.errors import BlockNotAvailable, NoDaemon, short
 from hyperfs.storage import DiskDirectory
@@ -63,13 +67,17 @@ class DaemonClient:
         """Whether the daemon is there just now."""
         return self._link.connected
 
-    async def request(self, method: str, *, repeatable: bool = False, **arguments: Any) -> Any:
-        """Ask the daemon. See `hyperfs.daemon.methods` for what there is to ask, and `Link.request` for what raises."""
-        return await self._link.request(method, arguments, repeatable=repeatable)
+    async def request(self, call: Call[Answer]) -> Answer:
+        """Ask the daemon. See `hyperfs.daemon.requests` for what there is to ask, and `Link.request` for what raises.
 
-    def send(self, method: str, **arguments: Any) -> Pending:
+        Raises also `EncodingError`, when the answer is not what the call says.
+        """
+        answer = await self._link.request(call.method, call.encoded(), repeatable=call.repeatable)
+        return call.decode_answer(answer)
+
+    def send(self, call: Call[Any]) -> Pending:
         """Ask the daemon, and wait for the answer later. See `Link.send`."""
-        return self._link.send(method, arguments)
+        return self._link.send(call.method, call.encoded())
 
     # The provider of cores
 
@@ -82,97 +90,85 @@ class DaemonClient:
         async with self._opening.setdefault(key, trio.Lock()):
             view = self._views.get(key)
             if view is None:
-                answer = await self.request("core.open", key=key, repeatable=True)
+                opened = await self.request(ask.OpenCore(key))
                 view = CoreView(
-                    DiskDirectory(Path(answer["directory"])),
-                    Path(answer["map"]),
+                    DiskDirectory(Path(opened.directory)),
+                    Path(opened.map),
                     key=key,
-                    length=answer["length"],
-                    byte_length=answer["byte_length"],
-                    writable=answer["writable"],
+                    length=opened.head.length,
+                    byte_length=opened.head.byte_length,
+                    writable=opened.writable,
                     source=self,
                 )
                 self._views[key] = view
                 # Its head may have moved between the answer and this line, and the notice found no view.
-                self._apply_head(await self.request("core.head", key=key, repeatable=True))
+                self._apply_head(await self.request(ask.GetHead(key)))
         return view
 
     # The source of blocks
 
     async def fetch(self, core: CoreReader, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
         """Return when all blocks of ``ranges`` are readable. Raises `BlockNotAvailable`, also when time is up."""
-        arguments: dict[str, Any] = {
-            "key": core.key,
-            "ranges": [(blocks.start, blocks.stop) for blocks in ranges],
-            "priority": int(priority),
-        }
-        if hint is not None:
-            arguments["hint"] = (hint.extension, hint.payload)
         first = ranges[0].start if ranges else 0
-        await self._within_limit("core.fetch", arguments, f"block {first} of core {short(core.key)}")
+        call = ask.Fetch(core.key, tuple(ranges), priority, hint)
+        await self._within_limit(call, f"block {first} of core {short(core.key)}")
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """Bring the block that holds ``byte_offset``, with its proof. Raises `BlockNotAvailable`."""
-        arguments = {
-            "key": core.key,
-            "byte_offset": byte_offset,
-            "blocks": (blocks.start, blocks.stop),
-            "priority": int(priority),
-        }
-        await self._within_limit("core.seek", arguments, f"byte {byte_offset} of core {short(core.key)}")
+        call = ask.Seek(core.key, byte_offset, blocks, priority)
+        await self._within_limit(call, f"byte {byte_offset} of core {short(core.key)}")
 
     async def update(self, core: CoreReader) -> None:
         """Ask the peers for a newer head; returns once they have answered, when nobody is there, or when time is up."""
         with trio.move_on_after(math.inf if self._timeout_seconds is None else self._timeout_seconds):
-            self._apply_head(await self.request("core.update", key=core.key, repeatable=True))
+            self._apply_head(await self.request(ask.Update(core.key)))
 
-    async def audit(self, key: bytes) -> tuple[int, list[int]]:
+    async def audit(self, key: bytes) -> told.Audited:
         """Read a core's blocks again; return how many were here, and those that were damaged and are forgotten now.
 
         Raises `DamagedStore` when the core's tree does not match itself.
         """
-        answer = await self.request("core.audit", key=key)
-        return answer["here"], list(answer["bad"])
+        return await self.request(ask.Audit(key))
 
     # Drives and peers
 
     async def create_drive(self) -> bytes:
         """Make a new, empty drive in the store and return its key."""
-        return bytes(await self.request("drive.create"))
+        return await self.request(ask.CreateDrive())
 
     async def use_peers(self, addresses: Iterable[str]) -> None:
         """Connect to these peers (``HOST:PORT``) for as long as this client is there."""
-        await self.request("peers.use", addresses=list(addresses), repeatable=True)
+        await self.request(ask.UsePeers(tuple(addresses)))
 
-    async def peers(self) -> dict[str, Any]:
+    async def peers(self) -> told.PeerCount:
         """Return how many peers are ``connected``, how many ``dialled``, and which ``unreached``, with the reason."""
-        return dict(await self.request("peers.count", repeatable=True))
+        return await self.request(ask.CountPeers())
 
     async def remember_peers(self, addresses: Iterable[str]) -> None:
         """Connect to these peers from now on, also after the next start."""
-        await self.request("peers.add", addresses=list(addresses))
+        await self.request(ask.AddPeers(tuple(addresses)))
 
     async def forget_peers(self, addresses: Iterable[str]) -> None:
         """Take back `remember_peers`. Raises `UsageError` for one that was not remembered."""
-        await self.request("peers.remove", addresses=list(addresses))
+        await self.request(ask.RemovePeers(tuple(addresses)))
 
-    async def serve(self, key: bytes, *, listen: Iterable[str], peers: Iterable[str]) -> list[str]:
+    async def serve(self, key: bytes, *, listen: Iterable[str], peers: Iterable[str]) -> tuple[str, ...]:
         """Offer a drive to peers, now and after each start; return the addresses listened at.
 
         Raises:
             OSError: an address cannot be listened at.
         """
-        return list(await self.request("serve", key=key, listen=list(listen), peers=list(peers)))
+        return await self.request(ask.Serve(key, tuple(listen), tuple(peers)))
 
     async def unserve(self, key: bytes) -> None:
         """Offer a drive no more. Raises `UsageError` when it was not offered."""
-        await self.request("unserve", key=key)
+        await self.request(ask.Unserve(key))
 
     # What a drive keeps, and its keys
 
     async def prepare_to_write(self, key: bytes) -> None:
         """Ask the peers whether they have more of a drive of ours, and fetch it, within a short time."""
-        await self.request("drive.lead", key=key)
+        await self.request(ask.PrepareToWrite(key))
 
     async def clear_content(self, key: bytes, ranges: Sequence[range], *, expected_version: int | None) -> None:
         """Forget blocks of a drive's content; of a drive of ours only as it was at ``expected_version``.
@@ -182,39 +178,39 @@ class DaemonClient:
             NotWritable: it is ours, and no version was given.
         """
         for start in range(0, len(ranges), _RANGES_AT_ONCE):
-            part = [(blocks.start, blocks.stop) for blocks in ranges[start : start + _RANGES_AT_ONCE]]
-            await self.request("content.clear", key=key, ranges=part, expected_version=expected_version)
+            part = tuple(ranges[start : start + _RANGES_AT_ONCE])
+            await self.request(ask.ClearContent(key, part, expected_version))
 
-    async def blocks_in_use(self, content_key: bytes) -> list[range]:
+    async def blocks_in_use(self, content_key: bytes) -> tuple[range, ...]:
         """Return which blocks of a content core the files lie in that programs have open in mounts of this store.
 
         Raises `DaemonError` when a mount does not tell.
         """
-        return [range(start, stop) for start, stop in await self.request("content.in_use", key=content_key)]
+        return await self.request(ask.BlocksInUse(content_key))
 
-    async def standing(self, key: bytes) -> list[dict[str, Any]]:
+    async def writer_states(self, key: bytes) -> tuple[told.WriterState, ...]:
         """Return what is known of the cores of drive ``key`` from elsewhere: which are behind, or forked."""
-        return list(await self.request("drive.standing", key=key, repeatable=True))
+        return await self.request(ask.GetWriterStates(key))
 
     async def accept_fork(self, key: bytes) -> None:
         """Go on with the history of drive ``key`` that is here."""
-        await self.request("drive.accept_fork", key=key)
+        await self.request(ask.AcceptFork(key))
 
-    async def secret_keys(self, key: bytes) -> dict[str, Any]:
+    async def secret_keys(self, key: bytes) -> told.SecretKeys:
         """Return the secret keys of drive ``key``, of its ``drive`` and ``content`` core, and their lengths."""
-        return dict(await self.request("drive.secrets", key=key))
+        return await self.request(ask.GetSecrets(key))
 
     async def adopt_drive(self, drive_secret: bytes, content_secret: bytes, lengths: tuple[int, int]) -> None:
         """Make a drive writable in this store, by its secret keys."""
-        await self.request("drive.adopt", secrets=(drive_secret, content_secret), lengths=lengths)
+        await self.request(ask.AdoptDrive(told.SecretKeys(drive_secret, content_secret, lengths)))
 
-    async def cache(self) -> dict[str, Any]:
+    async def cache(self) -> told.CacheUse:
         """Return the ``limit`` in bytes for copies of others' content (None: none), and the ``drives`` kept."""
-        return dict(await self.request("cache.show", repeatable=True))
+        return await self.request(ask.GetCache())
 
     async def limit_cache(self, limit: int | None) -> None:
         """Keep at most ``limit`` bytes of copies of others' content, now and after each start."""
-        await self.request("cache.limit", limit=limit)
+        await self.request(ask.LimitCache(limit))
 
     # Mounts
 
@@ -225,7 +221,7 @@ class DaemonClient:
         version: int | None,
         label: str,
         mountpoint: Path,
-        options: Mapping[str, Any],
+        options: MountChoices,
         peers: Iterable[str],
     ) -> str:
         """Mount a drive, now and after each start; return the mount's id once the folder is ready.
@@ -234,38 +230,31 @@ class DaemonClient:
             UsageError: something is mounted there, or it overlaps the store.
             HyperfsError, OSError: what the mount failed of.
         """
-        answer = await self.request(
-            "mount.add",
-            key=key,
-            version=version,
-            label=label,
-            mountpoint=str(mountpoint),
-            options=dict(options),
-            peers=list(peers),
+        return await self.request(
+            ask.MountDrive(key, version, label, str(mountpoint), options=options, peers=tuple(peers))
         )
-        return str(answer)
 
-    async def mounts(self) -> list[dict[str, Any]]:
-        """Return what is mounted, a map each: ``id``, ``mountpoint``, ``key``, ``version``, ``state``, ``pid``, …"""
-        return list(await self.request("mount.list", repeatable=True))
+    async def mounts(self) -> tuple[told.MountTold, ...]:
+        """Return what is mounted, or is to be."""
+        return await self.request(ask.ListMounts())
 
     async def unmount(self, id: str) -> None:
         """End a mount and forget it; returns once it is gone. Raises `UsageError` when there is none."""
-        await self.request("mount.remove", id=id)
+        await self.request(ask.Unmount(id))
 
     async def wait_unmounted(self, id: str) -> None:
         """Return once the mount is gone for good, whoever ended it."""
-        await self.request("mount.wait", id=id, repeatable=True)
+        await self.request(ask.WaitUnmounted(id))
 
     # The daemon itself
 
-    async def status(self) -> dict[str, Any]:
-        """Return everything that `hyperfs status` shows, as plain values."""
-        return dict(await self.request("status", repeatable=True))
+    async def status(self) -> told.Status:
+        """Return everything that `hyperfs status` shows."""
+        return await self.request(ask.GetStatus())
 
     async def stop(self) -> None:
         """Ask the daemon to end, with its mounts; it may not have ended yet on return."""
-        await self.request("stop")
+        await self.request(ask.Stop())
 
     def close(self) -> None:
         """Let go of the files of all views."""
@@ -273,35 +262,32 @@ class DaemonClient:
             view.close()
         self._views.clear()
 
-    async def _within_limit(self, method: str, arguments: dict[str, Any], what: str) -> None:
+    async def _within_limit(self, call: Call[None], what: str) -> None:
         if self._timeout_seconds is None:
-            await self._link.request(method, arguments, repeatable=True)
+            await self.request(call)
             return
         with trio.move_on_after(self._timeout_seconds) as scope:
-            await self._link.request(method, arguments, repeatable=True)
+            await self.request(call)
         if scope.cancelled_caught:
             raise BlockNotAvailable(f"{what}: no peer sent it within {self._timeout_seconds:g} s")
 
     async def _restore(self) -> None:
         """Take up with a new daemon: tell it which cores we read, and take over its heads."""
         for key, view in list(self._views.items()):
-            answer = await self.request("core.open", key=key)
-            view.restarted(answer["length"], answer["byte_length"])
+            head = (await self.request(ask.OpenCore(key))).head
+            view.restarted(head.length, head.byte_length)
 
     def _noticed(self, notice: Notice) -> None:
-        if notice.name == "head":
-            self._apply_head(notice.arguments)
-        elif notice.name == "in_use?":
-            key, question = notice.arguments["key"], notice.arguments["question"]
-            ranges = [(blocks.start, blocks.stop) for blocks in self.uses(key)]
-            self.send("mount.uses", question=question, ranges=ranges)
-        else:
-            _log.debug("the daemon told of %s, which this version does not know", notice.name)
+        match ask.decode_news(notice.name, notice.arguments):
+            case told.Head() as head:
+                self._apply_head(head)
+            case ask.WhichInUse(question, key):
+                self.send(ask.MountUses(question, tuple(self.uses(key))))
 
-    def _apply_head(self, head: Mapping[str, Any]) -> None:
-        view = self._views.get(head["key"])
-        if view is not None and head["length"] > view.length:
-            view.extended(head["length"], head["byte_length"])
+    def _apply_head(self, head: told.Head) -> None:
+        view = self._views.get(head.key)
+        if view is not None and head.length > view.length:
+            view.extended(head.length, head.byte_length)
 
 
 def _none_in_use(key: bytes) -> Iterable[range]:

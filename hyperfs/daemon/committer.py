@@ -8,23 +8,25 @@ comes. `append` therefore returns at once, with a bound on what is under way; wh
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from hyperfs.core.reader import Run
+from hyperfs.daemon.answers import LeaseGranted
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
+from hyperfs.daemon.requests import AppendContent, Commit, Gather, LeaseContent, MakeWay, ReleaseContent, SyncDrive
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
-from hyperfs.drive.commits import Operation, encode_operation
+from hyperfs.drive.commits import Operation
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
 from hyperfs.errors import DaemonError
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until there is this much."""
 FRAME_BLOCKS: Final = 8192
-OPERATIONS_IN_A_FRAME: Final = 8192
-"""A commit of more operations is sent in several frames, and made as one."""
+OPERATIONS_IN_A_FRAME: Final = 1024
+"""A commit of more operations is sent in several frames, and made as one: each is decoded in one go."""
 
 
 class DaemonCommitter:
@@ -43,7 +45,7 @@ class DaemonCommitter:
     @asynccontextmanager
     async def content(self) -> AsyncIterator["DaemonLease"]:
         """Hold the lease on the drive's content core; at the end all that was appended stands there."""
-        granted = await self._client.request("content.lease", key=self._key)
+        granted = await self._client.request(LeaseContent(self._key))
         lease = DaemonLease(self._client, granted)
         self._lease = lease
         try:
@@ -54,39 +56,32 @@ class DaemonCommitter:
             lease.close()
             with trio.move_on_after(1) as scope:
                 scope.shield = True
-                await self._release(granted["lease"])
+                await self._release(granted.lease)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
         """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
         if self._lease is not None:
             await self._lease.flush()
-        encoded = [encode_operation(operation) for operation in operations]
         gathered = 0
-        while len(encoded) - gathered > OPERATIONS_IN_A_FRAME:
-            piece = encoded[gathered : gathered + OPERATIONS_IN_A_FRAME]
-            await self._client.request("drive.gather", key=self._key, operations=piece, gathered=gathered)
+        while len(operations) - gathered > OPERATIONS_IN_A_FRAME:
+            piece = tuple(operations[gathered : gathered + OPERATIONS_IN_A_FRAME])
+            await self._client.request(Gather(piece, gathered))
             gathered += len(piece)
-        return int(
-            await self._client.request(
-                "drive.commit",
-                key=self._key,
-                operations=encoded[gathered:],
-                gathered=gathered,
-                expected_version=expected_version,
-            )
+        return await self._client.request(
+            Commit(self._key, tuple(operations[gathered:]), gathered=gathered, expected_version=expected_version)
         )
 
     async def sync(self) -> None:
         """Return once everything committed before is on disk."""
-        await self._client.request("drive.sync", key=self._key)
+        await self._client.request(SyncDrive(self._key))
 
     async def make_way(self) -> bool:
         """Give away the store's reserve. See `Committer.make_way`."""
-        return bool(await self._client.request("drive.make_way", key=self._key))
+        return await self._client.request(MakeWay(self._key))
 
     async def _release(self, lease: int) -> None:
         try:
-            await self._client.request("content.release", lease=lease)
+            await self._client.request(ReleaseContent(lease))
         except DaemonError:
             return  # the daemon is gone, and every lease with it
 
@@ -94,12 +89,12 @@ class DaemonCommitter:
 class DaemonLease:
     """The lease of a `DaemonCommitter`: puts content into slots, and keeps all but one of them under way."""
 
-    def __init__(self, client: DaemonClient, granted: dict[str, Any]) -> None:
+    def __init__(self, client: DaemonClient, granted: LeaseGranted) -> None:
         self._client = client
-        self._id: int = granted["lease"]
-        self._length: int = granted["length"]
-        self._byte_length: int = granted["byte_length"]
-        self._slots = Slots.opened(granted["descriptor"])
+        self._id = granted.lease
+        self._length = granted.length
+        self._byte_length = granted.byte_length
+        self._slots = Slots.opened(granted.descriptor)
         self._free = list(range(SLOTS))
         self._filling: int | None = None
         self._filled = 0
@@ -153,7 +148,7 @@ class DaemonLease:
     def _send(self) -> None:
         """Have the daemon append what was put into the slot that is being filled."""
         if self._filling is not None and self._sizes:
-            pending = self._client.send("content.append", lease=self._id, slot=self._filling, sizes=self._sizes)
+            pending = self._client.send(AppendContent(self._id, self._filling, tuple(self._sizes)))
             self._under_way.append((pending, self._filling))
             self._filling, self._filled, self._sizes = None, 0, []
 

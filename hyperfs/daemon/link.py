@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import trio
 
+from hyperfs.daemon.codec import from_plain
 from hyperfs.daemon.connection import Connection
-from hyperfs.daemon.failures import from_wire
+from hyperfs.daemon.failures import Described, exception_of
 from hyperfs.daemon.wire import Cancel, Failure, Message, Notice, Reply, Request, encode
 from hyperfs.errors import DaemonError, EncodingError
 
@@ -215,7 +216,7 @@ class Link:
             case Reply(id, result, False):
                 self._answer(id, result=result)
             case Failure(id, error):
-                self._answer(id, failure=from_wire(error))
+                self._answer(id, failure=exception_of(from_plain(Described, error)))
             case Notice():
                 self._on_notice(message)
             case _:

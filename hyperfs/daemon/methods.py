@@ -1,358 +1,318 @@
-"""What can be asked of the daemon, one function each; the table at the end names them.
+"""What the daemon does when it is asked, one function for each kind of call; the tables at the end name them.
 
-The rule: a handler gets plain values and returns plain values, does not hold on to its session, and may be cancelled
-at any await.
+The rule: a handler does not hold on to its session, may be cancelled at any await, and holds nothing of the state over
+one.
 """
 
+import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hyperfs import __version__
-from hyperfs.core.reader import Hint, Priority
+from hyperfs.daemon import answers as told
+from hyperfs.daemon import keeping
+from hyperfs.daemon import requests as ask
 from hyperfs.daemon.addresses import format_address, parse_address
-from hyperfs.daemon.keeping import METHODS as KEEPING_METHODS
-from hyperfs.daemon.keeping import refuse_pruned, standings
+from hyperfs.daemon.daemon import Daemon
+from hyperfs.daemon.leases import Lease, has_ended
 from hyperfs.daemon.places import refuse_overlap
-from hyperfs.daemon.registry import checked_key
-from hyperfs.daemon.session import Handler, Session, head_of
-from hyperfs.daemon.state import MountRecord, Served
+from hyperfs.daemon.session import Asked, Handlers, Session, head_of
+from hyperfs.daemon.slots import Slots
+from hyperfs.daemon.state import MountRecord, State, united
+from hyperfs.daemon.status import status_of
 from hyperfs.daemon.supervisor import MountState
-from hyperfs.drive.commits import decode_operation
 from hyperfs.errors import DaemonError, UsageError
 
-Arguments = Mapping[str, Any]
+Answering = Callable[[Daemon, Session, Any], Awaitable[Any]]
 
 
-async def core_open(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def open_core(daemon: Daemon, session: Session, call: ask.OpenCore) -> told.OpenedCore:
     """Open a core for as long as the session lasts, and tell of its heads."""
-    daemon = session.daemon
-    core = await daemon.registry.open(_key(arguments), session.user)
-    return {
-        **head_of(core),
-        "directory": str(daemon.store.core_directory(core.key)),
-        "map": str(daemon.places.map(core.discovery_key)),
-        "writable": core.writable,
-    }
+    core = await daemon.registry.open(call.key, session.user)
+    return told.OpenedCore(
+        head_of(core),
+        str(daemon.store.core_directory(core.key)),
+        str(daemon.places.map(core.discovery_key)),
+        core.writable,
+    )
 
 
-async def core_head(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def get_head(daemon: Daemon, session: Session, call: ask.GetHead) -> told.Head:
     """Return a core's newest head."""
-    return head_of(await session.daemon.store.core(_key(arguments)))
+    return head_of(await daemon.registry.open(call.key, session.user))
 
 
-async def core_fetch(session: Session, arguments: Arguments) -> None:
+async def fetch(daemon: Daemon, session: Session, call: ask.Fetch) -> None:
     """Bring blocks; returns when they are here."""
-    core = await session.daemon.registry.open(_key(arguments), session.user)
-    ranges = [range(start, end) for start, end in arguments["ranges"]]
-    if all(core.has(blocks.start, blocks.stop) for blocks in ranges):
+    core = await daemon.registry.open(call.key, session.user)
+    if all(core.has(blocks.start, blocks.stop) for blocks in call.ranges):
         return
-    refuse_pruned(session.daemon, core, ranges)
-    session.daemon.refuse_without_peers(core)
-    extension, payload = arguments.get("hint") or (None, b"")
-    hint = None if extension is None else Hint(extension, payload)
-    await core.fetch(ranges, priority=Priority(arguments["priority"]), hint=hint)
+    keeping.refuse_pruned(daemon, core, call.ranges)
+    daemon.refuse_without_peers(core)
+    await core.fetch(call.ranges, priority=call.priority, hint=call.hint)
 
 
-async def core_seek(session: Session, arguments: Arguments) -> None:
+async def seek(daemon: Daemon, session: Session, call: ask.Seek) -> None:
     """Bring the block that holds a byte offset."""
-    core = await session.daemon.registry.open(_key(arguments), session.user)
-    session.daemon.refuse_without_peers(core)
-    start, end = arguments["blocks"]
-    source = session.daemon.replicator
-    await source.seek(core, arguments["byte_offset"], range(start, end), Priority(arguments["priority"]))
+    core = await daemon.registry.open(call.key, session.user)
+    daemon.refuse_without_peers(core)
+    await daemon.replicator.seek(core, call.byte_offset, call.blocks, call.priority)
 
 
-async def core_update(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def update(daemon: Daemon, session: Session, call: ask.Update) -> told.Head:
     """Ask the peers for a newer head; returns it once they have answered."""
-    core = await session.daemon.registry.open(_key(arguments), session.user)
-    if session.daemon.has_peers():
-        await session.daemon.swarm.wait_tried()
+    core = await daemon.registry.open(call.key, session.user)
+    if daemon.has_peers():
+        await daemon.swarm.wait_tried()
         await core.update()
     return head_of(core)
 
 
-async def core_audit(session: Session, arguments: Arguments) -> dict[str, Any]:
-    """Read a core's blocks again and forget those that do not match the tree; returns how many were here, and these."""
-    core = await session.daemon.registry.open(_key(arguments), session.user)
+async def audit(daemon: Daemon, session: Session, call: ask.Audit) -> told.Audited:
+    """Read a core's blocks again and forget those that do not match the tree."""
+    core = await daemon.registry.open(call.key, session.user)
     here = core.count(0, core.length)
-    return {"here": here, "bad": await core.audit()}
+    return told.Audited(here, tuple(await core.audit()))
 
 
-async def drive_create(session: Session, arguments: Arguments) -> bytes:
-    """Make a new, empty drive."""
-    return await session.daemon.create_drive()
+async def create_drive(daemon: Daemon, session: Session, call: ask.CreateDrive) -> bytes:
+    """Make a new, empty drive. Cancelled, it may have been made; nobody knows its key then."""
+    return await daemon.create_drive()
 
 
-async def drive_gather(session: Session, arguments: Arguments) -> None:
-    """Take in a part of a commit that is too large for one frame; ``gathered`` operations came before it."""
-    if not arguments["gathered"]:
+async def gather(daemon: Daemon, session: Session, call: ask.Gather) -> None:
+    """Take in a part of a commit that is too large for one frame."""
+    if not call.gathered:
         session.gathered.clear()
-    _refuse_if_incomplete(session, arguments)
-    session.gathered += [decode_operation(fields) for fields in arguments["operations"]]
+    _refuse_if_incomplete(session, call.gathered)
+    session.gathered += call.operations
 
 
-async def drive_commit(session: Session, arguments: Arguments) -> int:
-    """Append operations, after those that were gathered, to a drive's metadata in one batch; returns the version."""
-    committer = await session.daemon.committer(_key(arguments))
-    operations = [decode_operation(fields) for fields in arguments["operations"]]
-    if arguments["gathered"]:
-        _refuse_if_incomplete(session, arguments)
+async def commit(daemon: Daemon, session: Session, call: ask.Commit) -> int:
+    """Change a drive, after its content was appended. Cancelled, all of it stands or nothing of it."""
+    operations = list(call.operations)
+    if call.gathered:
+        _refuse_if_incomplete(session, call.gathered)
         operations = [*session.gathered, *operations]
         session.gathered.clear()
-    return await committer.commit(operations, expected_version=arguments["expected_version"])
+    committer = await daemon.committer(call.key)
+    return await committer.commit(operations, expected_version=call.expected_version)
 
 
-async def drive_sync(session: Session, arguments: Arguments) -> None:
+async def sync_drive(daemon: Daemon, session: Session, call: ask.SyncDrive) -> None:
     """Return once everything committed to a drive before is on disk."""
-    await (await session.daemon.committer(arguments["key"])).sync()
+    await (await daemon.committer(call.key)).sync()
 
 
-async def content_release(session: Session, arguments: Arguments) -> None:
+async def lease_content(daemon: Daemon, session: Session, call: ask.LeaseContent, asked: Asked) -> None:
+    """Hold a lease until it is released or withdrawn; append what comes meanwhile."""
+    lease = Lease()
+    committer = await daemon.committer(call.key)
+    try:
+        async with committer.content() as content:
+            slots, descriptor = Slots.create()
+            try:
+                session.leases[asked.id] = lease
+                core = committer.content_core
+                asked.answer(told.LeaseGranted(asked.id, core.length, core.byte_length, descriptor))
+                await lease.work(content, slots)
+            finally:
+                slots.close()
+    finally:
+        session.leases.pop(asked.id, None)
+        lease.end()
+
+
+async def append_content(daemon: Daemon, session: Session, call: ask.AppendContent, asked: Asked) -> None:
+    """Hand content to its lease's task."""
+    lease = session.leases.get(call.lease)
+    if lease is None:
+        asked.fail(has_ended())
+    else:
+        await lease.put(asked)
+
+
+async def release_content(daemon: Daemon, session: Session, call: ask.ReleaseContent) -> None:
     """Give a lease back; returns once everything sent under it has been appended."""
-    lease = session.leases.get(arguments["lease"])
+    lease = session.leases.get(call.lease)
     if lease is not None:
-        lease.send.close()
-        await lease.ended.wait()
+        await lease.release()
 
 
-async def peers_use(session: Session, arguments: Arguments) -> None:
+async def use_peers(daemon: Daemon, session: Session, call: ask.UsePeers) -> None:
     """Dial these peers while the session lasts."""
-    session.daemon.peers.hold(session.user, arguments["addresses"])
+    daemon.peers.hold(session.user, call.addresses)
 
 
-async def peers_count(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def count_peers(daemon: Daemon, session: Session, call: ask.CountPeers) -> told.PeerCount:
     """Return how many peers are connected, how many are dialled, and which of these could not be reached, and why."""
-    daemon = session.daemon
     unreached = {format_address(*address): problem for address, problem in daemon.swarm.unreached.items()}
-    connected = len(daemon.replicator.status().peers)
-    return {"connected": connected, "dialled": len(daemon.swarm.peers), "unreached": unreached}
+    return told.PeerCount(len(daemon.replicator.status().peers), len(daemon.swarm.peers), unreached)
 
 
-async def peers_add(session: Session, arguments: Arguments) -> None:
-    """Dial these peers now and after each start."""
-    daemon = session.daemon
-    daemon.peers.hold("state", arguments["addresses"])
-    daemon.state.change(peers=_united(daemon.state.state.peers, arguments["addresses"]))
+async def add_peers(daemon: Daemon, session: Session, call: ask.AddPeers) -> None:
+    """Dial these peers now and after each start. Cancelled, as `StateKeeper.change`."""
+    for address in call.addresses:
+        parse_address(address)
+
+    def added(state: State) -> State:
+        return dataclasses.replace(state, peers=united(state.peers, call.addresses))
+
+    daemon.peers.hold("state", call.addresses)  # also those that are there already: they are dialled at once
+    await daemon.state.change(added)
 
 
-async def peers_remove(session: Session, arguments: Arguments) -> None:
-    """Dial these peers no more."""
-    daemon = session.daemon
-    for address in arguments["addresses"]:
+async def remove_peers(daemon: Daemon, session: Session, call: ask.RemovePeers) -> None:
+    """Dial these peers no more. Cancelled, as `StateKeeper.change`."""
+
+    def removed(state: State) -> State:
+        left = [address for address in state.peers if address not in call.addresses]
+        return dataclasses.replace(state, peers=tuple(left))
+
+    for address in call.addresses:
         if address not in daemon.state.state.peers:
             raise UsageError(f"{address} is not among the remembered peers; `hyperfs peer list` shows them")
-    left = [address for address in daemon.state.state.peers if address not in arguments["addresses"]]
-    daemon.state.change(peers=tuple(left))
-    daemon.peers.release("state")
-    daemon.peers.hold("state", left)
+    await daemon.state.change(removed)
 
 
-async def serve(session: Session, arguments: Arguments) -> list[str]:
-    """Offer a drive, now and after each start; returns where peers can reach us."""
-    daemon = session.daemon
-    key = _key(arguments)
-    state = daemon.state.state
-    wanted = [parse_address(address) for address in arguments["listen"]]
-    listening = [await daemon.swarm.listen(*address) for address in wanted]
-    await daemon.serving.add(key)
-    before = next((served.peers for served in state.served if served.key == key.hex()), ())
-    served = Served(key.hex(), _united(before, arguments["peers"]))
-    daemon.peers.hold(("served", key), served.peers)
-    daemon.state.change(
-        served=(*(other for other in state.served if other.key != served.key), served),
-        listen=_united(state.listen, [format_address(address.host, address.port) for address in listening]),
-    )
-    daemon.has_changed()
-    return [format_address(address.host, address.port) for address in daemon.swarm.listening]
+async def serve(daemon: Daemon, session: Session, call: ask.Serve) -> tuple[str, ...]:
+    """Offer a drive, now and after each start; returns where peers can reach us. Cancelled, as `Serving.serve`."""
+    return await daemon.serving.serve(call.key, listen=call.listen, peers=call.peers)
 
 
-async def unserve(session: Session, arguments: Arguments) -> None:
-    """Offer a drive no more; with the last one, stop listening."""
-    daemon = session.daemon
-    key = _key(arguments)
-    left = tuple(served for served in daemon.state.state.served if served.key != key.hex())
-    if len(left) == len(daemon.state.state.served):
-        raise UsageError(f"drive {key.hex()} is not served")
-    if left:
-        daemon.state.change(served=left)
-    else:
-        daemon.state.change(served=(), listen=())
-        for address in daemon.swarm.listening:
-            await daemon.swarm.unlisten(address.host, address.port)
-    daemon.serving.remove(key)
-    daemon.peers.release(("served", key))
-    daemon.has_changed()
+async def unserve(daemon: Daemon, session: Session, call: ask.Unserve) -> None:
+    """Offer a drive no more; with the last one, stop listening. Cancelled, as `Serving.unserve`."""
+    await daemon.serving.unserve(call.key)
 
 
-async def mount_add(session: Session, arguments: Arguments) -> str:
-    """Mount a drive, now and after each start; returns once the folder is ready."""
-    daemon = session.daemon
-    mountpoint = Path(arguments["mountpoint"])
+async def mount_drive(daemon: Daemon, session: Session, call: ask.MountDrive) -> str:
+    """Mount a drive, now and after each start; returns once the folder is ready.
+
+    Cancelled, or when the state cannot be saved, it is unmounted again, by and by.
+    """
+    mountpoint = Path(call.mountpoint)
     refuse_overlap(mountpoint, daemon.places.store)
     record = MountRecord(
         id=hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest(),
-        key=_key(arguments).hex(),
-        version=arguments["version"],
+        key=call.key.hex(),
+        version=call.version,
         mountpoint=str(mountpoint),
-        label=arguments["label"],
-        options=arguments["options"],
-        peers=tuple(arguments["peers"]),
+        label=call.label,
+        options=call.options,
+        peers=call.peers,
     )
     mount = daemon.supervisor.add(record)
     daemon.has_changed()
-    daemon.peers.hold(("mount", record.id), record.peers)
     try:
+        daemon.peers.hold(("mount", record.id), record.peers)
         await mount.tried.wait()
         if mount.state is MountState.READY:
-            daemon.state.change(mounts=(*daemon.state.state.mounts, record))
+            await daemon.state.change(lambda state: dataclasses.replace(state, mounts=(*state.mounts, record)))
             return record.id
     except BaseException:  # nobody is left to be told of the folder: take it back
         mount.stop.set()
         daemon.nursery.start_soon(daemon.supervisor.end, mount)
         raise
-    failure = mount.failure or UsageError(f"{mountpoint}: unmounted before it was ready")
+    failure = mount.failure or UsageError(f"{mountpoint}: unmounted before it was ready; mount it again")
     await daemon.supervisor.end(mount)
     raise failure
 
 
-async def mount_list(session: Session, arguments: Arguments) -> list[dict[str, Any]]:
+async def list_mounts(daemon: Daemon, session: Session, call: ask.ListMounts) -> tuple[told.MountTold, ...]:
     """Return every mount."""
-    return [mount.describe() for mount in session.daemon.supervisor.all()]
+    return tuple(mount.describe() for mount in daemon.supervisor.all())
 
 
-async def mount_remove(session: Session, arguments: Arguments) -> None:
+async def unmount(daemon: Daemon, session: Session, call: ask.Unmount) -> None:
     """Unmount and forget."""
-    await session.daemon.supervisor.remove(arguments["id"])
+    await daemon.supervisor.remove(call.id)
 
 
-async def mount_wait(session: Session, arguments: Arguments) -> None:
+async def wait_unmounted(daemon: Daemon, session: Session, call: ask.WaitUnmounted) -> None:
     """Return once a mount is gone."""
-    for mount in session.daemon.supervisor.all():
-        if mount.record.id == arguments["id"]:
+    for mount in daemon.supervisor.all():
+        if mount.record.id == call.id:
             await mount.gone.wait()
 
 
-async def mount_attach(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def attach_mount(daemon: Daemon, session: Session, call: ask.AttachMount) -> told.MountWanted:
     """From a mount's process: it serves this mount. Returns what to mount."""
-    record = session.daemon.supervisor.attached(arguments["id"], arguments["pid"])
+    record = daemon.supervisor.attached(call.id, call.pid)
     session.mount_id = record.id
-    session.daemon.readers.attached(record.id, session.tell)
-    return {
-        "key": bytes.fromhex(record.key),
-        "version": record.version,
-        "mountpoint": record.mountpoint,
-        "options": record.options,
-    }
+    daemon.readers.attached(record.id, session.tell)
+    return told.MountWanted(bytes.fromhex(record.key), record.version, record.mountpoint, record.options)
 
 
-async def mount_ready(session: Session, arguments: Arguments) -> None:
+async def mount_ready(daemon: Daemon, session: Session, call: ask.MountReady) -> None:
     """From a mount's process: the folder answers, and may be written to or not."""
-    session.daemon.supervisor.is_ready(arguments["id"], writable=arguments["writable"])
+    daemon.supervisor.is_ready(call.id, writable=call.writable)
 
 
-async def mount_ends(session: Session, arguments: Arguments) -> None:
+async def mount_ends(daemon: Daemon, session: Session, call: ask.MountEnds) -> None:
     """From a mount's process: it ends, of this failure, because its folder was unmounted, or since it was told to."""
-    session.daemon.supervisor.ends(arguments["id"], arguments["failure"], unmounted=arguments["unmounted"])
+    daemon.supervisor.ends(call.id, call.failure, unmounted=call.unmounted)
 
 
-async def status(session: Session, arguments: Arguments) -> dict[str, Any]:
+async def mount_uses(daemon: Daemon, session: Session, call: ask.MountUses) -> None:
+    """From a mount's process: what it was asked by `BlocksInUse`."""
+    if session.mount_id is not None:
+        daemon.readers.answered(call.question, session.mount_id, call.ranges)
+
+
+async def get_status(daemon: Daemon, session: Session, call: ask.GetStatus) -> told.Status:
     """Return everything that there is to know."""
-    daemon = session.daemon
-    replication = daemon.replicator.status()
-    shared = {core.key: core for core in replication.cores}
-    drives = []
-    for served in daemon.state.state.served:
-        core = shared.get(bytes.fromhex(served.key))
-        drives.append(
-            {
-                "key": served.key,
-                "version": core.length if core else 0,
-                "peers": core.peers if core else 0,
-                "named_peers": list(served.peers),
-            }
-        )
-    return {
-        "store": str(daemon.places.store),
-        "pid": os.getpid(),
-        "hyperfs": __version__,
-        "listening": [format_address(address.host, address.port) for address in daemon.swarm.listening],
-        "serving": drives,
-        "mounts": [mount.describe() for mount in daemon.supervisor.all()],
-        "dialling": daemon.peers.addresses(),
-        "remembered_peers": list(daemon.state.state.peers),
-        "peers": [
-            {
-                "name": peer.name,
-                "id": peer.remote_key.hex() if peer.remote_key else None,
-                "dialled": peer.initiator,
-                "connected_seconds": peer.connected_seconds,
-                "cores": len(peer.cores),
-                "downloaded_bytes": peer.downloaded_bytes,
-                "uploaded_bytes": peer.uploaded_bytes,
-                "download_rate": peer.download_rate,
-                "upload_rate": peer.upload_rate,
-                "in_flight": peer.in_flight,
-                "round_trip_seconds": peer.round_trip_seconds,
-            }
-            for peer in replication.peers
-        ],
-        "standing": standings(daemon.store.opened()),
-        "fetching": [
-            {"core": core.key.hex(), "waiting": core.demands, "in_flight": core.in_flight, "peers": core.peers}
-            for core in replication.cores
-            if core.demands or core.in_flight
-        ],
-    }
+    return status_of(daemon)
 
 
-async def stop(session: Session, arguments: Arguments) -> None:
+async def stop(daemon: Daemon, session: Session, call: ask.Stop) -> None:
     """End the daemon."""
-    session.daemon.stop()
+    daemon.stop()
 
 
-METHODS: Mapping[str, Handler] = {
-    **KEEPING_METHODS,
-    "core.open": core_open,
-    "core.head": core_head,
-    "core.fetch": core_fetch,
-    "core.seek": core_seek,
-    "core.update": core_update,
-    "core.audit": core_audit,
-    "drive.create": drive_create,
-    "drive.commit": drive_commit,
-    "drive.gather": drive_gather,
-    "drive.sync": drive_sync,
-    "content.release": content_release,
-    "peers.use": peers_use,
-    "peers.count": peers_count,
-    "peers.add": peers_add,
-    "peers.remove": peers_remove,
-    "serve": serve,
-    "unserve": unserve,
-    "mount.add": mount_add,
-    "mount.list": mount_list,
-    "mount.remove": mount_remove,
-    "mount.wait": mount_wait,
-    "mount.attach": mount_attach,
-    "mount.ready": mount_ready,
-    "mount.ends": mount_ends,
-    "status": status,
-    "stop": stop,
+def handlers_of(daemon: Daemon) -> Handlers:
+    """Return what answers the calls of clients of ``daemon``."""
+    return Handlers(
+        answering={kind: partial(handler, daemon) for kind, handler in {**_ANSWERING, **keeping.ANSWERING}.items()},
+        long={ask.LeaseContent: partial(lease_content, daemon)},
+        in_order={ask.AppendContent: partial(append_content, daemon)},
+    )
+
+
+_ANSWERING: dict[type[ask.Call[Any]], Answering] = {
+    ask.OpenCore: open_core,
+    ask.GetHead: get_head,
+    ask.Fetch: fetch,
+    ask.Seek: seek,
+    ask.Update: update,
+    ask.Audit: audit,
+    ask.CreateDrive: create_drive,
+    ask.Gather: gather,
+    ask.Commit: commit,
+    ask.SyncDrive: sync_drive,
+    ask.ReleaseContent: release_content,
+    ask.UsePeers: use_peers,
+    ask.CountPeers: count_peers,
+    ask.AddPeers: add_peers,
+    ask.RemovePeers: remove_peers,
+    ask.Serve: serve,
+    ask.Unserve: unserve,
+    ask.MountDrive: mount_drive,
+    ask.ListMounts: list_mounts,
+    ask.Unmount: unmount,
+    ask.WaitUnmounted: wait_unmounted,
+    ask.AttachMount: attach_mount,
+    ask.MountReady: mount_ready,
+    ask.MountEnds: mount_ends,
+    ask.MountUses: mount_uses,
+    ask.GetStatus: get_status,
+    ask.Stop: stop,
 }
 
 
-def _key(arguments: Arguments) -> bytes:
-    return checked_key(arguments["key"])
-
-
-def _refuse_if_incomplete(session: Session, arguments: Arguments) -> None:
+def _refuse_if_incomplete(session: Session, gathered: int) -> None:
     """Raise when not all of a commit's parts were sent over this connection: an earlier daemon may have had them."""
-    if len(session.gathered) != arguments["gathered"]:
-        raise DaemonError("the parts of a commit did not all reach the same daemon")
-
-
-def _united(first: tuple[str, ...], second: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+    if len(session.gathered) != gathered:
+        raise DaemonError("the parts of a commit did not all reach the same daemon; make it again")

@@ -11,20 +11,21 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
+from hyperfs.daemon.answers import MountWanted
 from hyperfs.daemon.client import BlocksInUse, DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
-from hyperfs.daemon.failures import to_wire
+from hyperfs.daemon.failures import describe
 from hyperfs.daemon.inner_drives import keep_open
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
+from hyperfs.daemon.requests import AttachMount, MountEnds, MountReady
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
-from hyperfs.mount import DEFAULT_FLUSH_SECONDS, NODE_CACHE_BYTES, MountOptions
+from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ async def _run(store: str, id: str) -> int:
         try:
             unmounted = await child.serve(client, wanted)
         except (HyperfsError, OSError) as error:
-            _log.error("%s: %s", wanted["mountpoint"], error)
+            _log.error("%s: %s", wanted.mountpoint, error)
             failure = error
         told = False
         if client.connected:
@@ -76,42 +77,40 @@ class _Child:
         self._writable = False
         self._writer_lock: LockFile | None = None
 
-    async def attach(self, client: DaemonClient) -> dict[str, Any]:
+    async def attach(self, client: DaemonClient) -> MountWanted:
         """Say that we serve this mount and return what it is to be."""
-        return dict(await client.request("mount.attach", id=self._id, pid=os.getpid()))
+        return await client.request(AttachMount(self._id, os.getpid()))
 
     async def greet(self, client: DaemonClient) -> None:
         """Take up with a new daemon; unmount when it does not know us."""
         try:
             await self.attach(client)
             if self._ready:
-                await client.request("mount.ready", id=self._id, writable=self._writable)
+                await client.request(MountReady(self._id, writable=self._writable))
         except UsageError as error:
             _log.info("%s; unmounting", error)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    async def serve(self, client: DaemonClient, wanted: dict[str, Any]) -> bool:
+    async def serve(self, client: DaemonClient, wanted: MountWanted) -> bool:
         """Mount, and return once it is unmounted; tell whether somebody did that, rather than end this process."""
         from hyperfs.mount.session import Ending, Writing, run_mount  # the only place where libfuse is loaded
 
-        mountpoint = Path(wanted["mountpoint"])
+        mountpoint = Path(wanted.mountpoint)
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
         nodes = NodeCache(NODE_CACHE_BYTES)
-        drive = await Drive.open(client, wanted["key"], version=wanted["version"], cache=nodes)
+        drive = await Drive.open(client, wanted.key, version=wanted.version, cache=nodes)
         await drive.content()  # now, while there is a daemon to ask: without one, only what is open can be read
-        chosen = dict(wanted["options"])
-        is_read_only = chosen.pop("read_only", False)
-        flush_seconds = chosen.pop("flush_seconds", DEFAULT_FLUSH_SECONDS)
+        chosen = wanted.options
         writing = None
-        if drive.writable and not is_read_only:
+        if drive.writable and not chosen.read_only:
             self._writable = True
             directory = await self._lock_staging(client, drive.key, mountpoint)
-            writing = Writing(DaemonCommitter(client, drive.key), directory, flush_seconds)
+            writing = Writing(DaemonCommitter(client, drive.key), directory, chosen.flush_seconds)
         async with open_work() as nursery:
 
             async def say_ready() -> None:
                 try:
-                    await client.request("mount.ready", id=self._id, writable=self._writable)
+                    await client.request(MountReady(self._id, writable=self._writable))
                 except (DaemonError, UsageError) as error:
                     _log.info("%s", error)
 
@@ -121,7 +120,7 @@ class _Child:
                 nursery.start_soon(say_ready)
 
             nursery.start_soon(keep_open, client, drive)
-            ending = await run_mount(drive, mountpoint, MountOptions(**chosen), writing=writing, on_ready=ready)
+            ending = await run_mount(drive, mountpoint, chosen, writing=writing, on_ready=ready)
             nursery.cancel_scope.cancel()
         return ending is Ending.UNMOUNTED
 
@@ -142,9 +141,9 @@ class _Child:
 
     async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> bool:
         """Say why we end; tell whether a daemon heard it."""
-        error = None if failure is None else to_wire(failure)
+        told = None if failure is None else describe(failure)
         try:
-            await client.request("mount.ends", id=self._id, failure=error, unmounted=unmounted)
+            await client.request(MountEnds(self._id, told, unmounted=unmounted))
         except (DaemonError, UsageError) as error:
             _log.debug("%s", error)
             return False

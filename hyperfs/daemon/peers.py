@@ -34,9 +34,10 @@ class PeerBook:
         if parsed:
             self._replicator.expect_peers()
 
-    def release(self, holder: Hashable) -> None:
-        """Dial no more, after a while, what only ``holder`` wanted."""
-        released = [address for address, holders in self._holders.items() if holder in holders]
+    def release(self, holder: Hashable, *, but: Iterable[str] = ()) -> None:
+        """Dial no more, after a while, what only ``holder`` wanted, except the addresses ``but``."""
+        kept = {parse_address(address) for address in but}
+        released = [address for address, holders in self._holders.items() if holder in holders and address not in kept]
         for address in released:
             self._holders[address].discard(holder)
         if any(not self._holders[address] for address in released):

@@ -13,14 +13,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 import hyperfs
 from hyperfs import __version__
+from hyperfs.daemon.codec import from_plain
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
-from hyperfs.daemon.failures import from_wire
+from hyperfs.daemon.failures import Described, exception_of
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.wire import PROTOCOL
 from hyperfs.errors import DaemonError, OtherVersion
@@ -222,9 +223,9 @@ async def _start(places: Places) -> None:
         status = await process.wait()
     if not word.endswith(b"\n"):
         raise DaemonError(f"the daemon of {places.store} ended while starting (status {status}); see {places.log}")
-    failure: dict[str, Any] | None = json.loads(word)
+    failure = json.loads(word)
     if failure is not None:
-        raise from_wire(failure)
+        raise exception_of(from_plain(Described, failure))
 
 
 def _keep_log_short(places: Places) -> None:

@@ -8,15 +8,15 @@ from typing import Final
 
 import trio
 
+from hyperfs.daemon.requests import News, WhichInUse
 from hyperfs.daemon.supervisor import MountState, Supervisor
-from hyperfs.daemon.wire import Notice
 from hyperfs.errors import DaemonError
 
 ANSWER_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 0.2
 
-Tell = Callable[[Notice], None]
-Ranges = Sequence[tuple[int, int]]
+Tell = Callable[[News], None]
+Ranges = Sequence[range]
 
 
 class Readers:
@@ -39,7 +39,7 @@ class Readers:
             self._answers[question][mount_id] = ranges
             self._heard.set()
 
-    async def blocks_in_use(self, key: bytes) -> list[tuple[int, int]]:
+    async def blocks_in_use(self, key: bytes) -> tuple[range, ...]:
         """Return the blocks of core ``key`` that open files of any mount lie in, as ranges.
 
         Raises `DaemonError` when a mount does not answer within `ANSWER_SECONDS`.
@@ -56,7 +56,7 @@ class Readers:
                         tell = self._tell.get(mount_id)
                         if tell is not None and asked.get(mount_id) is not tell:
                             asked[mount_id] = tell
-                            tell(Notice("in_use?", {"question": question, "key": key}))
+                            tell(WhichInUse(question, key))
                     self._heard = trio.Event()
                     with trio.move_on_after(_AGAIN_SECONDS):  # one may have ended, or begun anew
                         await self._heard.wait()
@@ -65,7 +65,8 @@ class Readers:
         if silent:
             where = self._supervisor.get(silent[0]).record.mountpoint
             raise DaemonError(f"{where}: the mount does not tell which of its files are open; try again later")
-        return sorted({(start, stop) for ranges in answers.values() for start, stop in ranges})
+        found = {blocks for ranges in answers.values() for blocks in ranges}
+        return tuple(sorted(found, key=lambda blocks: (blocks.start, blocks.stop)))
 
     def _silent(self, answers: dict[str, Ranges]) -> list[str]:
         mounts = self._supervisor.all()

@@ -13,9 +13,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
-from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive.volume import content_key_here
-from hyperfs.errors import UsageError
 from hyperfs.replication import Follow, Replicator
 
 LINGER_SECONDS: Final = 30.0
@@ -33,13 +31,6 @@ class User:
     offers: bool = False
     writes: bool = False
     on_head: Callable[[Core], None] | None = None
-
-
-def checked_key(key: object) -> bytes:
-    """Return a key that a client sent; nothing but 32 bytes may ever name a core on disk. Raises `UsageError`."""
-    if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-        raise UsageError(f"a key is {KEY_BYTES} bytes, and this is {key!r:.80}")
-    return key
 
 
 class CoreRegistry:

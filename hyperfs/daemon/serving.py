@@ -1,9 +1,10 @@
-"""The drives that are offered to peers, with everything that is mounted inside them.
+"""The drives that are offered to peers, with everything that is mounted inside them, and where peers can reach us.
 
-The rule: serving fetches nothing for its own sake except what tells which cores belong to a drive; peers get what is
-here.
+The rule: what is offered follows the state, step by step. Serving fetches nothing for its own sake except what tells
+which cores belong to a drive; peers get what is here.
 """
 
+import dataclasses
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,54 +12,123 @@ from dataclasses import dataclass, field
 import trio
 
 from hyperfs.core.core import Core
+from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.registry import CoreRegistry, User
+from hyperfs.daemon.state import Served, State, StateKeeper, united, with_served
 from hyperfs.drive.drive import Drive
-from hyperfs.errors import HyperfsError, short
+from hyperfs.errors import HyperfsError, UsageError, short
+from hyperfs.swarm import Listening, Swarm
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class _Offer:
-    """One served drive: whose cores these are, and the task that keeps up with it."""
+    """One served drive: whose cores these are, and the task that keeps up with it. ``begun`` is set once it is open."""
 
-    user: User
+    user: User = field(default_factory=lambda: User(offers=True))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     seen: set[bytes] = field(default_factory=set)
+    begun: trio.Event = field(default_factory=trio.Event)
 
 
 class Serving:
-    """Owns what is offered. Its tasks run in ``nursery``."""
+    """Owns what is offered, and at which addresses. Its tasks run in ``nursery``."""
 
-    def __init__(self, registry: CoreRegistry, nursery: trio.Nursery) -> None:
+    def __init__(self, state: StateKeeper, registry: CoreRegistry, swarm: Swarm, nursery: trio.Nursery) -> None:
+        self._state = state
         self._registry = registry
+        self._swarm = swarm
         self._nursery = nursery
         self._offers: dict[bytes, _Offer] = {}
+        self._changing = trio.Lock()
 
-    async def add(self, key: bytes) -> None:
-        """Offer the drive of ``key`` from now on. Raises what opening its core raises."""
-        if key in self._offers:
-            return
-        offer = _Offer(User(offers=True))
-        self._offers[key] = offer
+    async def serve(self, key: bytes, *, listen: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
+        """Offer a drive, now and after each start; return the addresses that are listened at.
+
+        Cancelled while the state is being saved, it is offered; before that, nothing has changed.
+
+        Raises:
+            UsageError: what is to be listened at, or a peer, is no address.
+            OSError: it cannot be listened there, or the state cannot be saved.
+            StoreLocked, DamagedStore.
+        """
+        wanted = [parse_address(address) for address in listen]
+        for peer in peers:
+            parse_address(peer)
+        async with self._changing:
+            before = set(self._swarm.listening)
+            try:
+                opened = [await self._swarm.listen(*address) for address in wanted]
+                await self._check(key)
+                addresses = tuple(format_address(address.host, address.port) for address in opened)
+                await self._state.change(lambda state: _serve(state, key.hex(), addresses, peers))
+            finally:
+                self._unlisten_all_but(before)
+            await self._offers[key].begun.wait()
+        return self.listening()
+
+    async def unserve(self, key: bytes) -> None:
+        """Offer a drive no more; with the last one, stop listening. Cancelled, as `StateKeeper.change`.
+
+        Raises:
+            UsageError: it is not offered.
+            OSError: the state cannot be saved.
+        """
+        async with self._changing:
+            if key not in self._offers:
+                raise UsageError(f"drive {key.hex()} is not served; `hyperfs status` shows what is")
+            await self._state.change(lambda state: _unserve(state, key.hex()))
+
+    def listening(self) -> tuple[str, ...]:
+        """Return where peers can reach us."""
+        return tuple(format_address(address.host, address.port) for address in self._swarm.listening)
+
+    def follow(self, old: State, new: State) -> None:
+        """Begin and end to offer, and to listen, as the state says now."""
+        served = {bytes.fromhex(one.key) for one in new.served}
+        for key in self._offers.keys() - served:
+            offer = self._offers.pop(key)
+            offer.scope.cancel()
+            self._registry.release(offer.user)
+        for key in served - self._offers.keys():
+            offer = self._offers[key] = _Offer()
+            self._nursery.start_soon(self._keep_up, offer, key)
+        for address in set(old.listen) - set(new.listen):
+            self._swarm.unlisten(*parse_address(address))
+        for address in set(new.listen) - set(self.listening()):
+            self._nursery.start_soon(self.listen, address)
+
+    async def _check(self, key: bytes) -> None:
+        """Raise what keeps the core of ``key`` from being opened."""
+        user = User()
         try:
-            await self._registry.open(key, offer.user)
-        except BaseException:  # who is cancelled while it opens offers nothing
-            self.remove(key)
-            raise
-        self._nursery.start_soon(self._keep_up, offer, key)
+            await self._registry.open(key, user)
+        finally:
+            self._registry.release(user)
 
-    def remove(self, key: bytes) -> None:
-        """Offer the drive of ``key`` no more."""
-        offer = self._offers.pop(key)
-        offer.scope.cancel()
-        self._registry.release(offer.user)
+    def _unlisten_all_but(self, before: set[Listening]) -> None:
+        """Stop to listen where a request began to that came to nothing."""
+        kept = self._state.state.listen
+        for address in set(self._swarm.listening) - before:
+            if format_address(address.host, address.port) not in kept:
+                self._swarm.unlisten(address.host, address.port)
+
+    async def listen(self, address: str) -> None:
+        """Accept peers at ``address``, as the state says; where that cannot be is logged."""
+        try:
+            await self._swarm.listen(*parse_address(address))
+        except (OSError, HyperfsError) as error:
+            _log.error("cannot listen at %s: %s", address, error)
 
     async def _keep_up(self, offer: _Offer, key: bytes) -> None:
         with offer.scope:
-            async with trio.open_nursery() as nursery:
-                offer.seen.add(key)
-                await self._follow(offer, key, nursery)
+            try:
+                async with trio.open_nursery() as nursery:
+                    offer.seen.add(key)
+                    await self._follow(offer, key, nursery)
+            finally:
+                offer.begun.set()
 
     async def _follow(self, offer: _Offer, key: bytes, nursery: trio.Nursery) -> None:
         """Offer a drive's content, and the drives mounted in it, now and as new ones are mounted."""
@@ -70,6 +140,7 @@ class Serving:
             except (HyperfsError, OSError) as error:
                 _log.error("cannot serve %s: %s", short(key), error)
                 return
+            offer.begun.set()
             try:
                 drive = await Drive.open(cores, key)
                 async with aclosing(drive.watch()) as snapshots:
@@ -99,3 +170,14 @@ class _Cores:
     async def open_core(self, key: bytes) -> Core:
         """Return the core of ``key``."""
         return await self.registry.open(key, self.user)
+
+
+def _serve(state: State, key: str, addresses: tuple[str, ...], peers: tuple[str, ...]) -> State:
+    before = next((served.peers for served in state.served if served.key == key), ())
+    served = with_served(state, Served(key, united(before, peers)))
+    return dataclasses.replace(served, listen=united(state.listen, addresses))
+
+
+def _unserve(state: State, key: str) -> State:
+    left = tuple(served for served in state.served if served.key != key)
+    return dataclasses.replace(state, served=left, listen=state.listen if left else ())

@@ -1,22 +1,27 @@
 """One client of the daemon: its requests, what it has open, and what it is told.
 
 The rule: whatever a client asked for ends when it goes away. A client that does not read cannot make the daemon keep
-much: replies are bounded by the requests it may have unanswered, and of a core's heads only the newest is kept.
+much: what it asks is not read while more than `MAX_UNSENT_BYTES` wait for it, and of a core's heads only the newest is
+kept.
 """
 
 import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import Any, Final
 
 import trio
 
 from hyperfs.core.core import Core
+from hyperfs.daemon.answers import Head, LeaseGranted
+from hyperfs.daemon.codec import to_plain
 from hyperfs.daemon.connection import Connection
-from hyperfs.daemon.failures import to_wire
-from hyperfs.daemon.registry import User, checked_key
-from hyperfs.daemon.slots import Slots
+from hyperfs.daemon.failures import describe
+from hyperfs.daemon.leases import Lease
+from hyperfs.daemon.registry import User
+from hyperfs.daemon.requests import Call, News, decode_call
 from hyperfs.daemon.wire import (
     MAX_OUTSTANDING,
     PROTOCOL,
@@ -29,43 +34,66 @@ from hyperfs.daemon.wire import (
     encode,
 )
 from hyperfs.drive.commits import Operation
-from hyperfs.drive.committer import ContentLease
-from hyperfs.errors import ConflictingLength, DaemonError, EncodingError, HyperfsError
-
-if TYPE_CHECKING:
-    from hyperfs.daemon.server import Daemon
+from hyperfs.errors import DaemonError, EncodingError, HyperfsError
 
 _log = logging.getLogger(__name__)
 
-Handler = Callable[["Session", Mapping[str, Any]], Awaitable[Any]]
+MAX_UNSENT_BYTES: Final = 1024 * 1024
+"""Of replies that a client has not read; past that its requests wait."""
+_JOINED_BYTES: Final = 64 * 1024
 
-_APPENDS_QUEUED = 2
-_JOINED_BYTES = 64 * 1024
+Handler = Callable[["Session", Any], Awaitable[Any]]
+"""Answers a call by what it returns. May be cancelled at any await, when the client withdraws what it asked."""
+LongHandler = Callable[["Session", Any, "Asked"], Awaitable[None]]
+"""Answers a call itself, and may go on with it afterwards, until the client withdraws it."""
 
 
-class Lease:
-    """A client's right to append to one content core: a queue that one task works off in order."""
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who answers which kind of call. Those ``in_order`` are given one after the other, as they came."""
 
-    def __init__(self) -> None:
-        send, self.receive = trio.open_memory_channel[Request](_APPENDS_QUEUED)
-        self.send: trio.MemorySendChannel[Request] = send
-        self.ended = trio.Event()
+    answering: Mapping[type[Call[Any]], Handler]
+    long: Mapping[type[Call[Any]], LongHandler]
+    in_order: Mapping[type[Call[Any]], LongHandler]
+
+
+class Asked:
+    """One call that waits for its answer."""
+
+    def __init__(self, session: "Session", id: int, call: Call[Any]) -> None:
+        self._session = session
+        self.id = id
+        self.call = call
+
+    def answer(self, answer: Any = None) -> None:
+        """Answer it. A descriptor in the answer is given away."""
+        try:
+            plain = self.call.encode_answer(answer)
+            descriptor = answer.descriptor if isinstance(answer, LeaseGranted) else None
+            self._session.post(Reply(self.id, plain, descriptor is not None), descriptor)
+        except EncodingError as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Answer it with what went wrong."""
+        self._session.fail(self.id, error)
 
 
 class Session:
     """Owns one connection to the daemon, and the tasks that answer its requests."""
 
-    def __init__(self, daemon: "Daemon", connection: Connection, methods: Mapping[str, Handler]) -> None:
-        self.daemon = daemon
+    def __init__(self, connection: Connection, handlers: Handlers) -> None:
         self.user = User(on_head=self._head_moved)
         self.leases: dict[int, Lease] = {}
         self.gathered: list[Operation] = []
         """The parts of a commit that came so far, when it is too large for one frame."""
         self.mount_id: str | None = None
         self._connection = connection
-        self._methods = methods
+        self._handlers = handlers
         self._scopes: dict[int, trio.CancelScope] = {}
         self._outbox: deque[tuple[bytes, int | None]] = deque()
+        self._unsent_bytes = 0
+        self._has_room = trio.Event()
         self._moved: dict[bytes, Core] = {}
         self._wake = trio.Event()
 
@@ -88,113 +116,73 @@ class Session:
             for _, descriptor in self._outbox:
                 if descriptor is not None:
                     os.close(descriptor)
-            self.daemon.registry.release(self.user)
-            self.daemon.peers.release(self.user)
 
-    def reply(self, id: int, result: Any = None, *, descriptor: int | None = None) -> None:
-        """Answer request ``id``, and give a file descriptor away. For a handler whose work goes on afterwards."""
-        self._post(Reply(id, result, descriptor is not None), descriptor)
-
-    def tell(self, notice: Notice) -> None:
+    def tell(self, news: News) -> None:
         """Tell the client something unasked."""
-        self._post(notice)
+        self.post(Notice(type(news).__name__, to_plain(news)))
 
     def fail(self, id: int, error: Exception) -> None:
         """Answer request ``id`` with what went wrong."""
         if not isinstance(error, HyperfsError | OSError):
             _log.error("a request failed unexpectedly", exc_info=error)
-        self._post(Failure(id, to_wire(error)))
+        self.post(Failure(id, to_plain(describe(error))))
+
+    def post(self, message: Message, descriptor: int | None = None) -> None:
+        """Have a message sent, and a descriptor given away with it. Raises `EncodingError` when it is too large."""
+        frames = encode(message)
+        self._outbox.append((frames, descriptor))
+        self._unsent_bytes += len(frames)
+        self._wake.set()
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while (message := await self._connection.receive()) is not None:
             match message:
-                case Request(id, "content.append", arguments):
-                    await self._queue_append(id, arguments, message)
-                case Request(id):
+                case Request(id, method, arguments):
                     if len(self._scopes) >= MAX_OUTSTANDING or id in self._scopes:
-                        self.fail(id, DaemonError(f"more than {MAX_OUTSTANDING} requests at once"))
+                        self.fail(id, DaemonError(f"more than {MAX_OUTSTANDING} requests at once, or one twice"))
                         continue
-                    scope = trio.CancelScope()
-                    self._scopes[id] = scope
-                    nursery.start_soon(self._answer, message, scope)
+                    try:
+                        asked = Asked(self, id, decode_call(method, arguments))
+                    except HyperfsError as error:
+                        self.fail(id, error)
+                        continue
+                    in_order = self._handlers.in_order.get(type(asked.call))
+                    if in_order is not None:
+                        await in_order(self, asked.call, asked)
+                    else:
+                        scope = self._scopes[id] = trio.CancelScope()
+                        nursery.start_soon(self._answer, asked, scope)
                 case Cancel(id):
                     if id in self._scopes:
                         self._scopes[id].cancel()
                 case _:
                     raise EncodingError("a client answers, where it should ask")
+            while self._unsent_bytes > MAX_UNSENT_BYTES:
+                self._has_room = trio.Event()
+                await self._has_room.wait()
 
-    async def _answer(self, request: Request, scope: trio.CancelScope) -> None:
-        """Work on one request, and answer it, also when it is cancelled."""
-        result: Any = None
+    async def _answer(self, asked: Asked, scope: trio.CancelScope) -> None:
+        """Work on one call, and answer it, also when it is cancelled."""
+        kind = type(asked.call)
+        answer: Any = None
         failure: Exception | None = None
+        long = self._handlers.long.get(kind)
         with scope:
             try:
-                if request.method == "content.lease":
-                    await self._hold_lease(request)
+                if long is not None:
+                    await long(self, asked.call, asked)
                     return
-                handler = self._methods.get(request.method)
-                if handler is None:
-                    raise DaemonError(f"the daemon does not know what {request.method!r} means")
-                result = await handler(self, request.arguments)
+                answer = await self._handlers.answering[kind](self, asked.call)
             except Exception as error:  # noqa: BLE001  the edge: nothing that a request does may end the daemon
                 failure = error
             finally:
-                del self._scopes[request.id]
+                del self._scopes[asked.id]
         if failure is None and scope.cancelled_caught:
             failure = DaemonError("cancelled")
         if failure is None:
-            try:
-                self.reply(request.id, result)
-            except EncodingError as error:
-                self.fail(request.id, error)
+            asked.answer(answer)
         else:
-            self.fail(request.id, failure)
-
-    async def _hold_lease(self, request: Request) -> None:
-        """Hold the lease that ``request`` asks for until it is released or cancelled; append what comes meanwhile."""
-        lease = Lease()
-        committer = await self.daemon.committer(checked_key(request.arguments["key"]))
-        try:
-            async with committer.content() as content:
-                slots, descriptor = Slots.create()
-                try:
-                    self.leases[request.id] = lease
-                    core = committer.content_core
-                    granted = {"lease": request.id, "length": core.length, "byte_length": core.byte_length}
-                    self.reply(request.id, granted, descriptor=descriptor)
-                    await self._append_all(lease, content, slots)
-                finally:
-                    slots.close()
-        finally:
-            self.leases.pop(request.id, None)
-            lease.receive.close()
-            lease.ended.set()
-
-    async def _append_all(self, lease: Lease, content: ContentLease, slots: Slots) -> None:
-        """Append what comes under a lease, in order, until it is released; after a failure nothing more."""
-        broken: Exception | None = None
-        async for append in lease.receive:
-            if broken is None:
-                try:
-                    blocks = slots.blocks(append.arguments["slot"], append.arguments["sizes"])
-                    # What appends only hashes and writes them, for which a view is as good as bytes.
-                    await content.append(cast(list[bytes], blocks))
-                except Exception as error:  # noqa: BLE001  answered; what follows it must not be appended
-                    broken = error
-            if broken is None:
-                self.reply(append.id)
-            else:
-                self.fail(append.id, broken)
-
-    async def _queue_append(self, id: int, arguments: Mapping[str, Any], request: Request) -> None:
-        """Hand content to its lease's task. Waits when that is behind, and so does the client."""
-        lease = self.leases.get(arguments.get("lease", 0))
-        try:
-            if lease is None:
-                raise trio.BrokenResourceError
-            await lease.send.send(request)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.fail(id, ConflictingLength("the right to append to this drive has ended"))
+            asked.fail(failure)
 
     async def _write(self) -> None:
         """Send replies as fast as the client reads them, and before them the newest heads.
@@ -204,21 +192,19 @@ class Session:
         try:
             while True:
                 while self._outbox or self._moved:
-                    frames = [encode(Notice("head", head_of(core))) for core in self._moved.values()]
+                    frames = [encode(Notice("Head", to_plain(head_of(core)))) for core in self._moved.values()]
                     self._moved.clear()
                     descriptor = None
                     while self._outbox and descriptor is None and sum(map(len, frames)) < _JOINED_BYTES:
                         frame, descriptor = self._outbox.popleft()
+                        self._unsent_bytes -= len(frame)
                         frames.append(frame)
                     await self._send(b"".join(frames), descriptor)
+                    self._has_room.set()
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError:
             return  # hung up: the reading side notices, too
-
-    def _post(self, message: Message, descriptor: int | None = None) -> None:
-        self._outbox.append((encode(message), descriptor))
-        self._wake.set()
 
     async def _send(self, frames: bytes, descriptor: int | None) -> None:
         try:
@@ -232,6 +218,6 @@ class Session:
         self._wake.set()
 
 
-def head_of(core: Core) -> dict[str, Any]:
-    """Return a core's newest head as plain values."""
-    return {"key": core.key, "length": core.length, "byte_length": core.byte_length}
+def head_of(core: Core) -> Head:
+    """Return a core's newest head."""
+    return Head(core.key, core.length, core.byte_length)

@@ -1,19 +1,36 @@
 """What a store's daemon is to do: the drives it serves, its mounts, its peers, the addresses it listens at.
 
-The rule: what stands in the file is whole, the old state or the new one, and it is on disk before the command that
+The rule: the state has one owner, and is changed by functions of it, so that nobody holds one over an await and writes
+it back. What stands in the file is whole, the old state or a new one, and it is on the disk before the command that
 changed it is answered. It is read once, when the daemon starts.
 """
 
 import dataclasses
 import json
-import os
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hyperfs.errors import DamagedStore
+import trio
+
+from hyperfs.daemon.codec import from_plain, to_plain
+from hyperfs.errors import DamagedStore, EncodingError
+from hyperfs.mount import DEFAULT_FLUSH_SECONDS, MountOptions
+from hyperfs.storage.disk import replace_file
+
+_log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MountChoices(MountOptions):
+    """What a user chose about a mount, as it is sent and remembered."""
+
+    read_only: bool = False
+    flush_seconds: float = DEFAULT_FLUSH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ class MountRecord:
     mountpoint: str
     label: str
     """How the user named the drive, for listings: the key, with a version or tag."""
-    options: dict[str, Any]
+    options: MountChoices
     peers: tuple[str, ...] = ()
 
 
@@ -50,58 +67,133 @@ class State:
     """How many bytes of others' content are kept; None: any amount."""
 
 
-class StateFile:
-    """Owns ``state.json`` of a store."""
+Edit = Callable[[State], State]
 
-    def __init__(self, path: Path) -> None:
-        """Read the state that stands at ``path``; none there is the empty state.
 
-        Raises:
-            DamagedStore: what stands there is no state.
-            OSError: it cannot be read.
-        """
-        self._path = path
-        self.state = _load(path)
+@dataclass(slots=True, eq=False)
+class _Change:
+    edit: Edit
+    saved: trio.Event = field(default_factory=trio.Event)
+    failure: OSError | None = None
 
-    def change(self, **changes: Any) -> None:
-        """Replace these fields of the state, and write it; on return it survives a crash.
 
-        Raises:
-            OSError: it cannot be written; the state is as before.
-        """
-        state = dataclasses.replace(self.state, **changes)
-        text = json.dumps({"format": _FORMAT, **dataclasses.asdict(state)}, indent=2)
-        beside = self._path.with_suffix(".new")
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+class StateKeeper:
+    """Owns the state and its file; `run` is the only one who writes it. ``on_change`` gets the old state and the new.
+
+    ``on_change`` is called in the same step in which the state changes, and must not raise: what the daemon does
+    follows the state, and never the other way round.
+    """
+
+    def __init__(self, path: Path, state: State, on_change: Callable[[State, State], None]) -> None:
+        """Own ``path``, where ``state`` stands: see `read_state`."""
         self.state = state
+        self._path = path
+        self._on_change = on_change
+        self._durable = state
+        self._changes: list[_Change] = []
+        self._wake = trio.Event()
+        self._writing = trio.Lock()
+
+    async def change(self, edit: Edit) -> None:
+        """Change the state at once, and return when that is on the disk.
+
+        Cancelled while it waits, the state stays changed, and is saved all the same.
+
+        Raises:
+            OSError: it cannot be written; the state is as it would be without ``edit``.
+        """
+        change = self.change_soon(edit)
+        await change.saved.wait()
+        if change.failure is not None:
+            raise change.failure
+
+    def change_soon(self, edit: Edit) -> _Change:
+        """Change the state at once, and let it be saved without waiting for that; a failure is logged."""
+        change = _Change(edit)
+        self._changes.append(change)
+        self._show(edit(self.state))
+        self._wake.set()
+        return change
+
+    async def run(self) -> None:
+        """Save what is changed, until cancelled; see `save`."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self.save()
+
+    async def save(self) -> None:
+        """Return once everything changed so far is on the disk, or was taken back because it cannot be.
+
+        Cancelled, it has been written or not as a whole, and whoever waits for it is told which.
+        """
+        async with self._writing:
+            while self._changes:
+                taken = len(self._changes)
+                state = self._after(self._changes[:taken])
+                failure: OSError | None = None
+                with trio.CancelScope(shield=True):
+                    try:
+                        await trio.to_thread.run_sync(_write, self._path, state)
+                    except OSError as error:
+                        failure = error
+                        _log.error("%s: what changed cannot be kept: %s", self._path, error)
+                    else:
+                        self._durable = state
+                done, self._changes = self._changes[:taken], self._changes[taken:]
+                if failure is not None:
+                    self._show(self._after(self._changes))
+                for change in done:
+                    change.failure = failure
+                    change.saved.set()
+
+    def _after(self, changes: list[_Change]) -> State:
+        state = self._durable
+        for change in changes:
+            state = change.edit(state)
+        return state
+
+    def _show(self, state: State) -> None:
+        old, self.state = self.state, state
+        if state != old:
+            self._on_change(old, state)
 
 
-def _load(path: Path) -> State:
+def read_state(path: Path) -> State:
+    """Return the state that stands at ``path``; none there is the empty state.
+
+    Raises:
+        DamagedStore: what stands there is no state.
+        OSError: it cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return State()
     try:
         fields = json.loads(text)
-        if fields["format"] != _FORMAT:
-            raise DamagedStore(f"{path}: written by another version of hyperfs (format {fields['format']})")
-        return State(
-            served=tuple(Served(str(s["key"]), tuple(s["peers"])) for s in fields["served"]),
-            mounts=tuple(MountRecord(**{**mount, "peers": tuple(mount["peers"])}) for mount in fields["mounts"]),
-            peers=tuple(fields["peers"]),
-            listen=tuple(fields["listen"]),
-            cache_limit=None if fields.get("cache_limit") is None else int(fields["cache_limit"]),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(fields, dict):
+            raise EncodingError("no map of fields")
+        format = fields.pop("format", None)
+        if format != _FORMAT:
+            raise DamagedStore(f"{path}: written by another version of hyperfs (format {format}); use that version")
+        return from_plain(State, fields)
+    except (ValueError, EncodingError) as error:
         raise DamagedStore(
             f"{path}: not readable ({error}); remove it to start with nothing served or mounted"
         ) from error
+
+
+def _write(path: Path, state: State) -> None:
+    text = json.dumps({"format": _FORMAT, **to_plain(state)}, indent=2)
+    replace_file(path, (text + "\n").encode())
+
+
+def with_served(state: State, served: Served) -> State:
+    """Return the state in which a drive is served, in place of how it was served before."""
+    return dataclasses.replace(state, served=(*(other for other in state.served if other.key != served.key), served))
+
+
+def united(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    """Return both, without what would stand there twice."""
+    return tuple(dict.fromkeys((*first, *second)))

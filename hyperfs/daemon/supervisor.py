@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from hyperfs.daemon.failures import from_wire
+from hyperfs.daemon.answers import MountTold
+from hyperfs.daemon.failures import Described, exception_of
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.process import environment, wait_process
@@ -57,19 +58,19 @@ class Mount:
     gone: trio.Event = field(default_factory=trio.Event)
     ended_by_user: bool = False
 
-    def describe(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "id": self.record.id,
-            "key": self.record.key,
-            "version": self.record.version,
-            "mountpoint": self.record.mountpoint,
-            "label": self.record.label,
-            "state": self.state.value,
-            "writable": self.writable,
-            "pid": self.pid,
-            "error": str(self.failure) if self.failure is not None and self.state is MountState.FAILED else None,
-        }
+    def describe(self) -> MountTold:
+        """Return it as it is told to clients."""
+        return MountTold(
+            id=self.record.id,
+            key=self.record.key,
+            version=self.record.version,
+            mountpoint=self.record.mountpoint,
+            label=self.record.label,
+            state=self.state.value,
+            writable=self.writable,
+            pid=self.pid,
+            error=str(self.failure) if self.failure is not None and self.state is MountState.FAILED else None,
+        )
 
 
 class Supervisor:
@@ -131,7 +132,7 @@ class Supervisor:
         mount.failure = None
         mount.tried.set()
 
-    def ends(self, id: str, failure: dict[str, Any] | None, *, unmounted: bool) -> None:
+    def ends(self, id: str, failure: Described | None, *, unmounted: bool) -> None:
         """A child said that it is about to end: of ``failure``, because its folder was unmounted, or told by a signal.
 
         In the last case it is started again, unless all of the machine is going down, and us with it.
@@ -139,7 +140,7 @@ class Supervisor:
         mount = self.get(id)
         mount.ended_by_user = unmounted
         if failure is not None:
-            mount.failure = from_wire(failure)
+            mount.failure = exception_of(failure)
 
     async def _watch(self, mount: Mount) -> None:
         """Keep one mount's process running until the mount is not wanted any more."""

@@ -17,7 +17,7 @@ import msgpack
 
 from hyperfs.errors import EncodingError
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Raised whenever a message changes its meaning."""
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024
@@ -72,7 +72,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Request ``id`` failed. ``error`` is what `hyperfs.daemon.failures` makes an exception of."""
+    """Request ``id`` failed. ``error`` is a `Described` of `hyperfs.daemon.failures`."""
 
     id: int
     error: Mapping[str, Any]

@@ -156,10 +156,13 @@ async def read_drive_header(core: CoreReader) -> Header:
 def content_key_here(core: CoreReader) -> bytes | None:
     """Return the key of the content whose metadata ``core`` is; None when it is no drive's, or its header not here."""
     block = core.get_local(0)
-    if block is None:
-        return None
+    return None if block is None else content_key_in(block)
+
+
+def content_key_in(first_block: bytes) -> bytes | None:
+    """Return the key of the content that block 0 of a drive's metadata names; None when it is no drive's."""
     try:
-        header = Header.decode(block)
+        header = Header.decode(first_block)
     except EncodingError:
         return None
     return header.metadata if header.type == TRIE_TYPE and len(header.metadata or b"") == KEY_BYTES else None

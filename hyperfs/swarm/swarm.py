@@ -69,10 +69,11 @@ class Swarm:
         logger.info("listening at %s", address_name(host, listening.port))
         return listening
 
-    async def unlisten(self, host: str, port: int) -> None:
-        """Stop accepting there; connections that are up stay. Raises KeyError for an address not listened on."""
-        self._listening.pop(Listening(host, port)).cancel()
-        await trio.lowlevel.checkpoint()
+    def unlisten(self, host: str, port: int) -> None:
+        """Stop accepting there; connections that are up stay. Unknown addresses are ignored."""
+        scope = self._listening.pop(Listening(host, port), None)
+        if scope is not None:
+            scope.cancel()
 
     @property
     def listening(self) -> tuple[Listening, ...]:

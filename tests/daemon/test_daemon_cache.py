@@ -103,4 +103,4 @@ async def test_metadata_of_others_stays_whatever_the_limit(tmp_path: Path, nurse
         await copy.sync()
         await cache.tidy(0)
         assert copy.has(0, 1)
-        assert (await cache.drives())[0]["key"] == metadata.key.hex()
+        assert (await cache.drives())[0].key == metadata.key.hex()

@@ -4,6 +4,7 @@ import io
 import os
 import socket
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from hyperfs.core.proofs import MAX_BLOCK_BYTES
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.connection import Connection
+from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.places import Places, places_of
-from hyperfs.daemon.process import read_announcement
-from hyperfs.daemon.server import Daemon, open_daemon
+from hyperfs.daemon.process import connect_running, read_announcement
+from hyperfs.daemon.requests import AppendContent, LeaseContent
+from hyperfs.daemon.server import open_daemon
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
-from hyperfs.daemon.wire import Hello, Request
+from hyperfs.daemon.wire import Failure, Hello, Reply, Request
 from hyperfs.drive.committer import PIECE_BYTES
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
@@ -116,7 +119,7 @@ async def test_a_client_that_goes_away_gives_its_lease_back(places: Places) -> N
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {})
         async with client_of(places) as other:
-            await other.request("content.lease", key=drive.key)
+            await other.request(LeaseContent(drive.key))
         with trio.fail_after(PATIENCE_SECONDS):
             async with DaemonCommitter(client, drive.key).content() as lease:
                 await lease.append([b"a"])
@@ -127,7 +130,7 @@ async def test_a_client_that_stops_waiting_for_a_lease_does_not_get_it(places: P
         drive = await written_drive(client, {})
         async with DaemonCommitter(client, drive.key).content():
             with trio.move_on_after(0.05):
-                await other.request("content.lease", key=drive.key)
+                await other.request(LeaseContent(drive.key))
         with trio.fail_after(PATIENCE_SECONDS):
             async with DaemonCommitter(client, drive.key).content():
                 pass
@@ -159,18 +162,16 @@ async def test_a_block_may_be_as_large_as_blocks_may_be(places: Places) -> None:
         await eventually(lambda: core.byte_length == MAX_BLOCK_BYTES + 2)
 
 
-@pytest.mark.parametrize(
-    ("slot", "sizes"), [(SLOTS, [1]), (-1, [1]), (0, [SLOT_BYTES, 1]), (0, [2, -1]), (0, ["1"]), (None, [1])]
-)
+@pytest.mark.parametrize(("slot", "sizes"), [(SLOTS, (1,)), (-1, (1,)), (0, (SLOT_BYTES, 1)), (0, (2, -1))])
 async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(
-    places: Places, slot: int, sizes: list[int]
+    places: Places, slot: int, sizes: tuple[int, ...]
 ) -> None:
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {})
-        granted = await client.request("content.lease", key=drive.key)
-        Slots.opened(granted["descriptor"]).close()
-        bad = client.send("content.append", lease=granted["lease"], slot=slot, sizes=sizes)
-        good = client.send("content.append", lease=granted["lease"], slot=0, sizes=[1])
+        granted = await client.request(LeaseContent(drive.key))
+        Slots.opened(granted.descriptor).close()
+        bad = client.send(AppendContent(granted.lease, slot, sizes))
+        good = client.send(AppendContent(granted.lease, 0, (1,)))
         with pytest.raises(EncodingError):
             await bad.wait()
         with pytest.raises(EncodingError):
@@ -181,7 +182,7 @@ async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(
 async def test_content_without_a_lease_is_refused(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(ConflictingLength):
-            await client.request("content.append", lease=5, slot=0, sizes=[1])
+            await client.request(AppendContent(5, 0, (1,)))
 
 
 async def test_the_writer_is_told_at_the_end_of_the_lease_what_failed(places: Places) -> None:
@@ -220,24 +221,46 @@ async def test_a_peer_that_does_not_answer_is_waited_for_no_longer_than_the_time
                 await core.get(0)
 
 
+async def asked(places: Places, method: str, **arguments: object) -> Reply | Failure:
+    """What the daemon answers to a request as it stands on the wire."""
+    connection = await connect_running(places)
+    assert connection is not None
+    await connection.send(Request(1, method, arguments))
+    answer = await connection.receive()
+    connection.close()
+    assert isinstance(answer, Reply | Failure)
+    return answer
+
+
 async def test_a_request_of_unknown_meaning_is_refused_by_name(places: Places) -> None:
-    async with daemon_and_client(places) as (_, client):
-        with pytest.raises(DaemonError, match=r"'core\.eat'"):
-            await client.request("core.eat")
+    async with open_daemon(places):
+        answer = await asked(places, "core.eat")
+    assert isinstance(answer, Failure)
+    assert (answer.error["kind"], "'core.eat'" in answer.error["message"]) == ("DaemonError", True)
 
 
-async def test_malformed_arguments_fail_that_request_alone(places: Places) -> None:
-    async with daemon_and_client(places) as (_, client):
-        with pytest.raises(DaemonError):
-            await client.request("core.fetch", key=bytes(32), ranges="x")
-        assert (await client.status())["pid"] == os.getpid()
-
-
-@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), "ab" * 16], ids=repr)
-async def test_what_is_no_key_never_names_a_core_on_disk(places: Places, key: object) -> None:
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        ("core.fetch", {"key": bytes(32), "ranges": "x", "priority": 0}, "Fetch.ranges: 'x' is not a list"),
+        ("core.fetch", {"key": bytes(32), "ranges": [[3, 1]], "priority": 0}, "[3, 1] is not a range"),
+        ("core.fetch", {"key": bytes(32), "ranges": [], "priority": 9}, "Fetch.priority: 9 is not one of"),
+        ("core.open", {}, "OpenCore lacks key"),
+        ("core.open", {"key": bytes(32), "speed": 3}, "OpenCore has no field 'speed'"),
+        ("core.open", {"key": bytes(31)}, "OpenCore.key: 31 bytes, where there have to be 32"),
+        ("core.open", {"key": "ab" * 16}, "is not of type bytes"),
+        ("peers.add", {"addresses": ["h:1", 2]}, "is not a list of str"),
+    ],
+    ids=str,
+)
+async def test_what_is_asked_wrongly_is_refused_with_the_field(
+    places: Places, method: str, arguments: dict[str, object], said: str
+) -> None:
     async with daemon_and_client(places) as (daemon, client):
-        with pytest.raises(UsageError):
-            await client.request("core.open", key=key)
+        answer = await asked(places, method, **arguments)
+        assert isinstance(answer, Failure)
+        assert said in answer.error["message"]
+        assert (await client.status()).pid == os.getpid()
         assert daemon.store.keys() == []
 
 
@@ -290,7 +313,7 @@ async def test_a_socket_left_behind_by_a_killed_daemon_is_no_obstacle(places: Pl
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(places.socket()))
     async with daemon_and_client(places) as (_, client):
-        assert (await client.status())["pid"] == os.getpid()
+        assert (await client.status()).pid == os.getpid()
 
 
 async def test_remembered_peers_are_dialled_by_the_next_daemon(places: Places) -> None:
@@ -314,7 +337,7 @@ async def test_what_was_served_is_served_by_the_next_daemon(places: Places) -> N
         listening = await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
     async with daemon_and_client(places) as (_, client):
         status = await client.status()
-    assert (status["listening"], [one["key"] for one in status["serving"]]) == (listening, [drive.key.hex()])
+    assert (status.listening, [one.key for one in status.serving]) == (listening, [drive.key.hex()])
 
 
 async def test_what_is_served_no_more_stays_so(places: Places) -> None:
@@ -324,7 +347,45 @@ async def test_what_is_served_no_more_stays_so(places: Places) -> None:
         await client.unserve(drive.key)
     async with daemon_and_client(places) as (_, client):
         status = await client.status()
-    assert (status["listening"], status["serving"]) == ([], [])
+    assert (status.listening, status.serving) == ((), ())
+
+
+async def test_requests_that_come_at_once_keep_each_others_changes(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        keys = [await client.create_drive() for _ in range(6)]
+        await client.serve(keys[0], listen=["127.0.0.1:0"], peers=[])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.unserve, keys[0])
+            for key in keys[1:]:
+                nursery.start_soon(partial(client.serve, key, listen=["127.0.0.1:0"], peers=["127.0.0.1:1"]))
+            nursery.start_soon(client.remember_peers, ["127.0.0.1:2"])
+            nursery.start_soon(client.remember_peers, ["127.0.0.1:3"])
+    async with daemon_and_client(places) as (_, client):
+        status = await client.status()
+    assert {one.key for one in status.serving} == {key.hex() for key in keys[1:]}
+    assert set(status.remembered_peers) == {"127.0.0.1:2", "127.0.0.1:3"}
+
+
+async def test_where_a_request_that_came_to_nothing_began_to_listen_nobody_is_listened_to(places: Places) -> None:
+    async with daemon_and_client(places) as (daemon, client):
+        key = await client.create_drive()
+        (places.own / "state.json.new").mkdir()
+        with pytest.raises(OSError, match="state"):
+            await client.serve(key, listen=["127.0.0.1:0"], peers=["127.0.0.1:1"])
+        status = await client.status()
+        assert (status.listening, status.serving, daemon.state.state.served) == ((), (), ())
+
+
+async def test_what_cannot_be_noted_as_served_no_more_is_served_on(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        key = await client.create_drive()
+        listening = await client.serve(key, listen=["127.0.0.1:0"], peers=[])
+        (places.own / "state.json.new").mkdir()
+        with pytest.raises(OSError, match="state"):
+            await client.unserve(key)
+        await settled()
+        status = await client.status()
+        assert (status.listening, [one.key for one in status.serving]) == (listening, [key.hex()])
 
 
 async def test_what_is_not_served_cannot_be_unserved(places: Places) -> None:

@@ -9,8 +9,9 @@ import trio
 
 from hyperfs.daemon.client import DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
+from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.places import Places, places_of
-from hyperfs.daemon.server import Daemon, open_daemon
+from hyperfs.daemon.server import open_daemon
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
 

@@ -73,7 +73,8 @@ async def test_connections_outlive_their_listening() -> None:
         listening = await listener.listen("127.0.0.1", 0)
         dialler.add_peer("127.0.0.1", listening.port)
         await until_connected(theirs)
-        await listener.unlisten("127.0.0.1", listening.port)
+        listener.unlisten("127.0.0.1", listening.port)
+        await trio.testing.wait_all_tasks_blocked()
         assert listener.listening == ()
         assert len(theirs.status().peers) == 1
         with pytest.raises(OSError, match=r"refused|connect"):
@@ -96,7 +97,8 @@ async def test_a_peer_that_comes_later_is_found_by_dialling_on() -> None:
     mine, theirs = Replicator(), Replicator()
     async with swarms(mine, theirs) as (dialler, listener):
         listening = await listener.listen("127.0.0.1", 0)
-        await listener.unlisten("127.0.0.1", listening.port)
+        listener.unlisten("127.0.0.1", listening.port)
+        await trio.testing.wait_all_tasks_blocked()
         dialler.add_peer("127.0.0.1", listening.port)
         await trio.testing.wait_all_tasks_blocked(0.05)
         await listener.listen("127.0.0.1", listening.port)
@@ -237,7 +239,8 @@ async def test_an_address_that_is_reached_again_is_unreached_no_more() -> None:
     mine, theirs = Replicator(), Replicator()
     async with swarms(mine, theirs) as (dialler, listener):
         port = (await listener.listen("127.0.0.1", 0)).port
-        await listener.unlisten("127.0.0.1", port)
+        listener.unlisten("127.0.0.1", port)
+        await trio.testing.wait_all_tasks_blocked()
         dialler.add_peer("127.0.0.1", port)
         await dialler.wait_tried()
         assert dialler.unreached

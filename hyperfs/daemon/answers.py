@@ -1,0 +1,178 @@
+"""What the daemon answers and tells, as values; `requests` says to what.
+
+The rule: one definition for both ends. Keys are bytes where a client goes on with them, and hex where they are shown.
+"""
+
+from dataclasses import dataclass
+
+from hyperfs.daemon.codec import Key
+from hyperfs.daemon.state import MountChoices
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A core's newest head: its length in blocks, and in bytes. Also told unasked, of each core that is open."""
+
+    key: Key
+    length: int
+    byte_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCore:
+    """Where a core's files and its shared map are, and its head."""
+
+    head: Head
+    directory: str
+    map: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """How many blocks were here, and which of them were damaged and are forgotten now."""
+
+    here: int
+    bad: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForkTold:
+    """The other history of a core of ours: how long it is, who showed it, and whether the user has decided."""
+
+    length: int
+    peer: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriterState:
+    """A core of ours that is behind its peers, with what is missing in words, or forked. ``core`` is its key in hex."""
+
+    core: str
+    length: int
+    behind: str | None
+    fork: ForkTold | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKeys:
+    """The 64-byte secret keys of a drive's two cores, and their lengths in blocks. Not to be logged."""
+
+    drive: bytes
+    content: bytes
+    lengths: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """A lease on a content core, which has this length. ``descriptor``, of the slots, comes with the message."""
+
+    lease: int
+    length: int
+    byte_length: int
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedDrive:
+    """A drive of somebody else's, its key in hex, and how many bytes its content takes here."""
+
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """The limit in bytes for copies of others' content (None: none), and what there is of it."""
+
+    limit: int | None
+    drives: tuple[CachedDrive, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCount:
+    """How many peers are connected, how many are dialled, and which of these could not be reached, and why."""
+
+    connected: int
+    dialled: int
+    unreached: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MountTold:
+    """A mount as it stands. ``error`` is what the last try ended of; ``writable`` is None until the folder answered."""
+
+    id: str
+    key: str
+    version: int | None
+    mountpoint: str
+    label: str
+    state: str
+    writable: bool | None
+    pid: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MountWanted:
+    """What a mount's process is to mount."""
+
+    key: Key
+    version: int | None
+    mountpoint: str
+    options: MountChoices
+
+
+@dataclass(frozen=True, slots=True)
+class ServedDrive:
+    """A drive that is offered to peers, its key in hex."""
+
+    key: str
+    version: int
+    peers: int
+    named_peers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTold:
+    """A peer that is connected. Rates are in bytes a second."""
+
+    name: str
+    id: str | None
+    dialled: bool
+    connected_seconds: float
+    cores: int
+    downloaded_bytes: int
+    uploaded_bytes: int
+    download_rate: float
+    upload_rate: float
+    in_flight: int
+    round_trip_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchingCore:
+    """A core, its key in hex, of which blocks are waited for, or under way."""
+
+    core: str
+    waiting: int
+    in_flight: int
+    peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `hyperfs status` shows."""
+
+    store: str
+    pid: int
+    hyperfs: str
+    listening: tuple[str, ...]
+    serving: tuple[ServedDrive, ...]
+    mounts: tuple[MountTold, ...]
+    dialling: tuple[str, ...]
+    remembered_peers: tuple[str, ...]
+    peers: tuple[PeerTold, ...]
+    standing: tuple[WriterState, ...]
+    fetching: tuple[FetchingCore, ...]

@@ -1,0 +1,67 @@
+"""What the daemon tells about itself: snapshots, as the values that are sent.
+
+The rule: nothing here waits, and nothing is secret.
+"""
+
+import os
+from collections.abc import Iterable
+
+from hyperfs import __version__
+from hyperfs.core.core import Core
+from hyperfs.daemon.answers import FetchingCore, ForkTold, PeerTold, ServedDrive, Status, WriterState
+from hyperfs.daemon.daemon import Daemon
+
+
+def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
+    """Return which of ``cores`` are ours and behind their peers, or forked."""
+    told = []
+    for core in cores:
+        if not core.writable:
+            continue
+        behind, fork = core.fork_guard.behind, core.fork_guard.fork
+        if behind or fork:
+            shown = None if fork is None else ForkTold(fork.length, fork.peer, fork.accepted)
+            told.append(WriterState(core.key.hex(), core.length, behind, shown))
+    return tuple(told)
+
+
+def status_of(daemon: Daemon) -> Status:
+    """Return everything that `hyperfs status` shows."""
+    replication = daemon.replicator.status()
+    shared = {core.key: core for core in replication.cores}
+    served = []
+    for one in daemon.state.state.served:
+        core = shared.get(bytes.fromhex(one.key))
+        served.append(ServedDrive(one.key, core.length if core else 0, core.peers if core else 0, one.peers))
+    return Status(
+        store=str(daemon.places.store),
+        pid=os.getpid(),
+        hyperfs=__version__,
+        listening=daemon.serving.listening(),
+        serving=tuple(served),
+        mounts=tuple(mount.describe() for mount in daemon.supervisor.all()),
+        dialling=tuple(daemon.peers.addresses()),
+        remembered_peers=daemon.state.state.peers,
+        peers=tuple(
+            PeerTold(
+                name=peer.name,
+                id=peer.remote_key.hex() if peer.remote_key else None,
+                dialled=peer.initiator,
+                connected_seconds=peer.connected_seconds,
+                cores=len(peer.cores),
+                downloaded_bytes=peer.downloaded_bytes,
+                uploaded_bytes=peer.uploaded_bytes,
+                download_rate=peer.download_rate,
+                upload_rate=peer.upload_rate,
+                in_flight=peer.in_flight,
+                round_trip_seconds=peer.round_trip_seconds,
+            )
+            for peer in replication.peers
+        ),
+        standing=writer_states(daemon.store.opened()),
+        fetching=tuple(
+            FetchingCore(core.key.hex(), core.demands, core.in_flight, core.peers)
+            for core in replication.cores
+            if core.demands or core.in_flight
+        ),
+    )
