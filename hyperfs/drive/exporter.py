@@ -2,25 +2,25 @@
 
 The rules: nothing is written outside of the target (see `folder`). What stands there already, equal in size and time,
 is not copied again, so an export that was interrupted goes on where it was. Owners and set-id bits are not taken from a
-drive, whose author may be anybody.
+drive, whose author may be anybody. Links are copied, or followed inside the drive, and never out of it.
 """
 
 import errno
 import hashlib
-import math
 import os
 import stat as st
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import dataclass, replace
 
 import trio
 
-from hyperfs.core.reader import CoreReader, Priority
 from hyperfs.drive import folder, names
 from hyperfs.drive.entry import Entry
-from hyperfs.drive.folder import TargetFolder
+from hyperfs.drive.fetching import Fetcher, is_here
+from hyperfs.drive.folder import Part, TargetFolder
 from hyperfs.drive.importer import Compare, Progress, ProgressCallback
+from hyperfs.drive.links import follow
 from hyperfs.drive.scan import Skipped
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
@@ -30,8 +30,8 @@ ENTRIES_AT_ONCE = 256
 SMALL_BYTES = 512 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
-IN_VAIN_SECONDS = 3.0
-"""How long to wait for what is missing after a wait that brought nothing, until something comes again."""
+PARTS_AT_ONCE = 64
+"""How many small files are open at a time, written and on their way to the disk."""
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 
@@ -51,24 +51,29 @@ async def export(
     *,
     path: str = "",
     compare: Compare = Compare.SIZE_AND_TIME,
+    follow_links: bool = False,
     on_progress: ProgressCallback | None = None,
 ) -> ExportResult:
     """Copy what is below ``path`` (or the file at it) into the folder ``target``, which is made if need be.
 
-    Nothing in the target is deleted. What cannot be written, because something else is in the way, the file system does
-    not take it, no peer has it, or the drive names blocks that it does not have, is in the result's ``skipped``.
+    With ``follow_links``, what a symbolic link leads to inside the drive is copied in its place, also for links on the
+    way to ``path``. Nothing in the target is deleted. What cannot be written, because something else is in the way, the
+    file system does not take it, no peer has it, or the drive names blocks that it does not have, is in the result's
+    ``skipped``; so is what only an attribute, the mode or the time of could not be set.
+
     Raises OSError for what concerns all (no space, no permission for the target itself), `PathError` for ``path``, and
-    `BlockNotAvailable` when ``path`` itself cannot be looked at.
+    `BlockNotAvailable` when ``path`` itself cannot be looked at. Cancelled, whatever stands under its name in the
+    target is whole; what was written of a large file stays beside it, to go on with.
     """
     path = names.normalise(path)
-    start = await snapshot.stat(path)
+    start = await (follow(snapshot, path) if follow_links else snapshot.stat(path))
     below = await trio.to_thread.run_sync(TargetFolder, target)
     try:
-        run = _Exporting(snapshot, below, compare, on_progress)
+        run = _Exporting(snapshot, below, compare, on_progress, follow_links=follow_links)
         if start.is_directory:
-            await run.tree(path)
+            await run.tree(start.path)
         else:
-            await run.batch("", [start])
+            await run.batch("", [_Wanted(names.split(path)[1], start, start.stat)])
         return ExportResult(run.files, run.byte_count, run.unchanged, tuple(run.skipped))
     finally:
         below.close()
@@ -76,27 +81,43 @@ async def export(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One entry with its Stat, and the content of a small file once it has been read."""
+    """What is to be at ``name``: an entry with its Stat, and the content of a small file once it has been read."""
 
+    name: str
     entry: Entry
     stat: Stat
     content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """A directory to be copied, and where to. ``above`` are the paths of those that it was reached through."""
+
+    path: str
+    local: str
+    above: tuple[str, ...] = ()
 
 
 class _Exporting:
     """One export under way."""
 
     def __init__(
-        self, snapshot: Snapshot, below: TargetFolder, compare: Compare, on_progress: ProgressCallback | None
+        self,
+        snapshot: Snapshot,
+        below: TargetFolder,
+        compare: Compare,
+        on_progress: ProgressCallback | None,
+        *,
+        follow_links: bool,
     ) -> None:
         self._snapshot = snapshot
         self._below = below
         self._compare = compare
         self._on_progress = on_progress
+        self._follow_links = follow_links
         self._seen_files = 0
         self._seen_bytes = 0
-        self._updated: set[bytes] = set()
-        self._in_vain = False
+        self._fetcher = Fetcher()
         self.files = 0
         self.byte_count = 0
         self.unchanged = 0
@@ -105,14 +126,14 @@ class _Exporting:
     async def tree(self, top: str) -> None:
         """Copy everything below ``top``. Directories get their modes and times last, the deepest first."""
         made: list[tuple[str, Stat]] = []
-        waiting = [top]
+        waiting = [_Directory(top, "")]
         while waiting:
-            path = waiting.pop()
-            local = path[len(top) + 1 :] if top else path
+            directory = waiting.pop()
+            path = directory.path
             try:
                 async with aclosing(_in_batches(self._snapshot.list(path), ENTRIES_AT_ONCE)) as batches:
                     async for entries in batches:
-                        waiting += await self._copy_entries(local, entries, made)
+                        waiting += await self._copy_entries(directory, entries, made)
             except (PathError, NotADrive, UnknownVersion) as error:
                 if path == top or (isinstance(error, PathError) and error.errno != errno.ELOOP):
                     raise
@@ -125,17 +146,41 @@ class _Exporting:
             some = made[max(0, position - ENTRIES_AT_ONCE) : position]
             await trio.to_thread.run_sync(self._finish_directories, some[::-1])
 
-    async def _copy_entries(self, local: str, entries: list[Entry], made: list[tuple[str, Stat]]) -> list[str]:
-        """Copy some entries of a directory; return the paths of the directories among them, once they are made."""
-        directories = [entry for entry in entries if entry.is_directory]
-        usable = await trio.to_thread.run_sync(self._make_directories, local, directories)
-        made += [(names.join(local, entry.name), entry.stat) for entry in usable]
-        await self.batch(local, [entry for entry in entries if not entry.is_directory])
-        return [entry.path for entry in usable]
+    async def _copy_entries(
+        self, directory: _Directory, entries: list[Entry], made: list[tuple[str, Stat]]
+    ) -> list[_Directory]:
+        """Copy some entries of a directory; return the directories among them, once they are made."""
+        wanted = [item for entry in entries if (item := await self._wanted(directory, entry)) is not None]
+        directories = [item for item in wanted if item.entry.is_directory]
+        usable = await trio.to_thread.run_sync(self._make_directories, directory.local, directories)
+        made += [(names.join(directory.local, item.name), item.stat) for item in usable]
+        await self.batch(directory.local, [item for item in wanted if not item.entry.is_directory])
+        above = (*directory.above, directory.path) if self._follow_links else ()
+        return [_Directory(item.entry.path, names.join(directory.local, item.name), above) for item in usable]
 
-    async def batch(self, directory: str, entries: list[Entry]) -> None:
-        """Copy files and links of one drive's directory into one local directory."""
-        wanted = [_Wanted(entry, entry.stat) for entry in entries]
+    async def _wanted(self, directory: _Directory, entry: Entry) -> _Wanted | None:
+        """Return what is to be at an entry's name: of a link that is followed, what it leads to. None: it is told."""
+        name = entry.name
+        if name.startswith(folder.PART_PREFIX):
+            self.skipped.append(Skipped(entry.path, "its name is one that an export gives to unfinished files"))
+            return None
+        if self._follow_links and entry.is_link:
+            link = entry
+            try:
+                entry = await follow(self._snapshot, link.path)
+            except (PathError, BlockNotAvailable) as error:
+                self.skipped.append(Skipped(link.path, f"the symbolic link leads nowhere: {error}"))
+                return None
+            if entry.is_directory and (entry.path == directory.path or entry.path in directory.above):
+                self.skipped.append(Skipped(link.path, "the symbolic link leads to a directory that it is in"))
+                return None
+            if names.is_too_long(names.join(directory.local, name)):
+                self.skipped.append(Skipped(link.path, f"its path is longer than {names.MAX_PATH_BYTES} bytes"))
+                return None
+        return _Wanted(name, entry, entry.stat)
+
+    async def batch(self, directory: str, wanted: list[_Wanted]) -> None:
+        """Copy files and links into one local directory."""
         self._seen_files += len(wanted)
         self._seen_bytes += sum(item.stat.size for item in wanted)
         missing = await trio.to_thread.run_sync(self._survey, directory, wanted)
@@ -161,18 +206,19 @@ class _Exporting:
                 file = await self._open(item)
                 if file is not None:
                     opened.append((item, file))
-        why_not = await self._bring([file for _, file in opened])
+        why_not = await self._fetcher.bring([file for _, file in opened])
         filled = [item for item in items if not item.stat.is_file]
         for item, file in opened:
             try:
-                if why_not is not None and not _is_here(file):
+                if why_not is not None and not is_here(file):
                     raise BlockNotAvailable(f"not all of it is here: {why_not}")
-                filled.append(_Wanted(item.entry, item.stat, await file.read(0, file.size)))
+                filled.append(replace(item, content=await file.read(0, file.size)))
             except (InvalidRun, BlockNotAvailable) as error:
                 self._skip(item.entry.path, error)
         if self._compare is Compare.CHECKSUM:
             filled = await trio.to_thread.run_sync(self._unequal, directory, filled)
-        await trio.to_thread.run_sync(self._write_small, directory, filled)
+        for start in range(0, len(filled), PARTS_AT_ONCE):
+            await trio.to_thread.run_sync(self._write_small, directory, filled[start : start + PARTS_AT_ONCE])
         self._tell()
 
     async def _large(self, directory: str, item: _Wanted) -> None:
@@ -180,11 +226,11 @@ class _Exporting:
         if file is None:
             return
         try:
-            if self._in_vain and (why_not := await self._bring([file])) is not None:
+            if self._fetcher.in_vain and (why_not := await self._fetcher.bring([file])) is not None:
                 raise why_not
             await self._copy_large(directory, item, file)
         except BlockNotAvailable as error:
-            self._in_vain = True
+            self._fetcher.in_vain = True
             self._skip(item.entry.path, error)
         self._tell()
 
@@ -196,51 +242,37 @@ class _Exporting:
         entry, stat = item.entry, item.stat
         identity = entry.volume.key + entry.seq.to_bytes(8, "big") + stat.size.to_bytes(8, "big")
         try:
-            part, start = await trio.to_thread.run_sync(self._open_part, directory, entry.name, identity, file.size)
+            part = await trio.to_thread.run_sync(self._open_part, directory, item.name, identity)
         except OSError as error:
             self._skip(entry.path, error)
             return
         try:
 
             async def write(data: bytes) -> None:
-                await trio.to_thread.run_sync(folder.write_all, part, data)
+                await trio.to_thread.run_sync(part.write, data)
                 self.byte_count += len(data)
                 self._tell()
 
+            start = await self._equal_start(part, file)
+            await trio.to_thread.run_sync(part.go_on_from, start)
             await file.copy_to(write, start=start)
-            await trio.to_thread.run_sync(self._finish_part, directory, part, item, identity)
+            await trio.to_thread.run_sync(self._finish_part, directory, part, item)
         except InvalidRun as error:
             self._skip(entry.path, error)
-            await trio.to_thread.run_sync(self._drop_part, directory, entry.name, identity)
+            await trio.to_thread.run_sync(self._drop_part, directory, part)
         finally:
-            os.close(part)
+            part.close()
 
-    async def _bring(self, files: list[OpenFile]) -> BlockNotAvailable | None:
-        """Bring all blocks of many files here, in one question for each core; return why, when not all have come.
-
-        Asks again as long as something comes.
-        """
-        why_not: BlockNotAvailable | None = None
-        for core in {file.core.key: file.core for file in files}.values():
-            blocks = [file.run.blocks for file in files if file.core is core and file.run.blocks]
-            while absent := [run for run in blocks if not core.has(run.start, run.stop)]:
-                before = _count(core, absent)
-                try:
-                    await self._fetch(core, absent)
-                except BlockNotAvailable as error:
-                    self._in_vain = _count(core, absent) == before
-                    if self._in_vain:
-                        why_not = error
-                        break
-                else:
-                    self._in_vain = False
-        return why_not
-
-    async def _fetch(self, core: CoreReader, blocks: list[range]) -> None:
-        with trio.move_on_after(IN_VAIN_SECONDS if self._in_vain else math.inf) as scope:
-            await core.fetch(blocks, priority=Priority.URGENT)
-        if scope.cancelled_caught:
-            raise BlockNotAvailable(f"block {blocks[0].start} of core {short(core.key)}: no peer sends it")
+    async def _equal_start(self, part: Part, file: OpenFile) -> int:
+        """Return how much of a file its part holds: after a power cut its bytes need not be what was written."""
+        size = min(await trio.to_thread.run_sync(lambda: part.size), file.size)
+        position = 0
+        while position < size:
+            data = await file.read(position, min(PIECE_BYTES, size - position))
+            if not await trio.to_thread.run_sync(part.holds, position, data):
+                break
+            position += len(data)
+        return position
 
     async def _open(self, item: _Wanted) -> OpenFile | None:
         """Return what reads a file; skip it when it names blocks past the end: one lie must not hold up all the rest.
@@ -248,15 +280,11 @@ class _Exporting:
         Of a content core of which nothing is known yet, the end is not known either.
         """
         file = await self._snapshot.open(item.entry)
-        core = file.core
-        if file.run.blocks.stop <= core.length:
+        length = await self._fetcher.length_of(file)
+        if file.run.blocks.stop <= length or not length:
             return file
-        if core.key not in self._updated:
-            self._updated.add(core.key)
-            await core.update()
-        if file.run.blocks.stop <= core.length or core.length == 0:
-            return file
-        reason = f"its last block is {file.run.blocks.stop - 1}, where core {short(core.key)} has {core.length} blocks"
+        last = file.run.blocks.stop - 1
+        reason = f"its last block is {last}, where core {short(file.core.key)} has {length} blocks"
         self.skipped.append(Skipped(item.entry.path, reason))
         return None
 
@@ -272,21 +300,21 @@ class _Exporting:
         await file.copy_to(update)
         return digest.digest() == local
 
-    def _make_directories(self, directory: str, entries: list[Entry]) -> list[Entry]:
+    def _make_directories(self, directory: str, items: list[_Wanted]) -> list[_Wanted]:
         usable = []
-        for entry in entries:
+        for item in items:
             try:
-                with self._below.directory(names.join(directory, entry.name), make=True):
-                    usable.append(entry)
+                with self._below.directory(names.join(directory, item.name), make=True):
+                    usable.append(item)
             except (OSError, PathError) as error:
-                self._skip(entry.path, error)
+                self._skip(item.entry.path, error)
         return usable
 
     def _finish_directories(self, made: list[tuple[str, Stat]]) -> None:
         for path, stat in made:
             try:
                 with self._below.directory(path) as descriptor:
-                    folder.set_metadata(descriptor, stat)
+                    self._tell_unset(path, folder.set_metadata(descriptor, stat))
             except (OSError, PathError) as error:
                 self._skip(path, error)
 
@@ -307,7 +335,7 @@ class _Exporting:
         return missing
 
     def _stands(self, descriptor: int, item: _Wanted) -> bool:
-        name, stat = item.entry.name, item.stat
+        name, stat = item.name, item.stat
         status = folder.status_of(descriptor, name)
         if status is None or st.S_IFMT(status.st_mode) != st.S_IFMT(stat.mode):
             return False
@@ -317,7 +345,7 @@ class _Exporting:
         if not same or self._compare is Compare.CHECKSUM:
             return False
         if st.S_IMODE(status.st_mode) != stat.mode & 0o777:
-            folder.set_metadata_at(descriptor, name, stat)
+            self._tell_unset(item.entry.path, folder.set_metadata_at(descriptor, name, stat))
         return True
 
     def _unequal(self, directory: str, items: list[_Wanted]) -> list[_Wanted]:
@@ -335,7 +363,7 @@ class _Exporting:
         """Give a file whose content stands there already its metadata."""
         try:
             with self._below.directory(directory) as descriptor:
-                folder.set_metadata_at(descriptor, item.entry.name, item.stat)
+                self._tell_unset(item.entry.path, folder.set_metadata_at(descriptor, item.name, item.stat))
         except OSError as error:
             self._skip(item.entry.path, error)
         else:
@@ -345,51 +373,70 @@ class _Exporting:
         """Return the digest of the file that stands where ``item`` goes, or None when there is none of its size."""
         try:
             with self._below.directory(directory) as descriptor:
-                status = folder.status_of(descriptor, item.entry.name)
+                status = folder.status_of(descriptor, item.name)
                 if status is None or not st.S_ISREG(status.st_mode) or status.st_size != item.stat.size:
                     return None
-                return folder.digest_at(descriptor, item.entry.name)
+                return folder.digest_at(descriptor, item.name)
         except OSError:
             return None
 
     def _write_small(self, directory: str, items: list[_Wanted]) -> None:
-        with self._below.directory(directory, make=True) as descriptor:
+        """Write small files and links: all files are on their way to the disk before the first is waited for."""
+        with self._below.directory(directory, make=True) as descriptor, ExitStack() as parts:
+            written: list[tuple[_Wanted, Part | None]] = []
             for item in items:
-                name, stat = item.entry.name, item.stat
+                part = None
                 try:
-                    if item.content is None:
-                        folder.make_link(descriptor, name, stat.linkname or "", stat)
-                    else:
-                        folder.write_file(descriptor, name, item.content, stat)
-                        self.byte_count += len(item.content)
+                    if item.content is not None:
+                        part = Part(descriptor, item.name)
+                        parts.callback(part.close)
+                        part.go_on_from(0)
+                        part.write(item.content)
+                        part.begin_writeback()
+                    written.append((item, part))
                 except (OSError, PathError) as error:
-                    self._skip(item.entry.path, error)
+                    self._give_up(item, part, descriptor, error)
+            for item, part in written:
+                try:
+                    if part is None:
+                        unset = folder.make_link(descriptor, item.name, item.stat.linkname or "", item.stat)
+                    else:
+                        unset = part.finish(descriptor, item.stat)
+                except (OSError, PathError) as error:
+                    self._give_up(item, part, descriptor, error)
                 else:
                     self.files += 1
+                    self.byte_count += len(item.content or b"")
+                    self._tell_unset(item.entry.path, unset)
 
-    def _open_part(self, directory: str, name: str, identity: bytes, size: int) -> tuple[int, int]:
-        """Open a large file's part; return it and how much of the file it holds."""
+    def _give_up(self, item: _Wanted, part: Part | None, directory: int, error: OSError | PathError) -> None:
+        if part is not None:
+            with suppress(OSError):
+                part.drop(directory)
+        self._skip(item.entry.path, error)
+
+    def _open_part(self, directory: str, name: str, identity: bytes) -> Part:
         with self._below.directory(directory, make=True) as descriptor:
-            part = folder.open_part(descriptor, name, identity)
-            start = os.fstat(part).st_size
-            if start > size:
-                os.ftruncate(part, 0)
-                start = 0
-            os.lseek(part, start, os.SEEK_SET)
-            return part, start
+            return Part(descriptor, name, identity)
 
-    def _drop_part(self, directory: str, name: str, identity: bytes) -> None:
+    def _drop_part(self, directory: str, part: Part) -> None:
         with self._below.directory(directory) as descriptor:
-            os.unlink(folder.part_name(name, identity), dir_fd=descriptor)
+            part.drop(descriptor)
 
-    def _finish_part(self, directory: str, part: int, item: _Wanted, identity: bytes) -> None:
+    def _finish_part(self, directory: str, part: Part, item: _Wanted) -> None:
         try:
             with self._below.directory(directory) as descriptor:
-                folder.finish_part(descriptor, part, item.entry.name, identity, item.stat)
+                unset = part.finish(descriptor, item.stat)
         except (OSError, PathError) as error:
             self._skip(item.entry.path, error)
         else:
             self.files += 1
+            self._tell_unset(item.entry.path, unset)
+
+    def _tell_unset(self, path: str, unset: list[str]) -> None:
+        """Tell that only some of what belongs to a file that stands there could not be set."""
+        if unset:
+            self.skipped.append(Skipped(path, "only its " + ", its ".join(unset)))
 
     def _skip(self, path: str, error: OSError | HyperfsError) -> None:
         if isinstance(error, OSError) and error.errno in _FATAL:
@@ -402,15 +449,6 @@ class _Exporting:
             self._on_progress(
                 Progress(self.files + self.unchanged, self._seen_files, self.byte_count, self._seen_bytes)
             )
-
-
-def _is_here(file: OpenFile) -> bool:
-    blocks = file.run.blocks
-    return not blocks or file.core.has(blocks.start, blocks.stop)
-
-
-def _count(core: CoreReader, blocks: list[range]) -> int:
-    return sum(core.count(run.start, run.stop) for run in blocks)
 
 
 async def _in_batches(entries: AsyncGenerator[Entry, None], size: int) -> AsyncGenerator[list[Entry], None]:

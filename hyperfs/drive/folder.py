@@ -1,15 +1,17 @@
 """Writing files below one directory and nowhere else, whatever names and links are in the way.
 
-The rule: every step is taken from a directory's descriptor and follows no symbolic link, and a file is written under a
-name of its own and then renamed, so that nothing that exists is ever written through. Plain blocking code for a worker
-thread.
+The rules: every step is taken from a directory's descriptor and follows no symbolic link. A file is written under a
+name of its own, and gets its name once its bytes are on the disk: nothing that exists is ever written through, and a
+name always stands for a whole file, also after a power cut. An attribute, mode or time that cannot be set is told, and
+costs nothing else. Plain blocking code for a worker thread.
 """
 
 import errno
 import os
 import stat as st
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 
 from hyperfs.drive import names
@@ -21,7 +23,7 @@ PART_PREFIX = ".hyperfs-part-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_MODE = 0o777
 _HASH_CHUNK = 1024 * 1024
-_NO_ATTRIBUTES_HERE = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.E2BIG, errno.ENOSPC, errno.ERANGE)
+_NO_ATTRIBUTES_HERE = (errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class TargetFolder:
@@ -66,73 +68,98 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
         return None
 
 
-def write_file(directory: int, name: str, content: bytes, stat: Stat) -> None:
-    """Put a whole small file at ``name``, in place of whatever is there but a directory."""
-    part = open_part(directory, name, b"")
-    try:
-        os.ftruncate(part, 0)
-        write_all(part, content)
-        finish_part(directory, part, name, b"", stat)
-    except BaseException:  # an interrupt leaves no half file either
-        with suppress(OSError):
-            os.unlink(part_name(name, b""), dir_fd=directory)
-        raise
-    finally:
-        os.close(part)
-
-
 def part_name(name: str, identity: bytes) -> str:
     """Return under what name a file is written before it is whole; ``identity`` tells its content from another's."""
     return PART_PREFIX + blake2b(identity + name.encode(), digest_size=8).hexdigest()
 
 
-def open_part(directory: int, name: str, identity: bytes) -> int:
-    """Open the file in which ``name`` is being written: a new one, or what is left of an earlier attempt.
+class Part:
+    """A file that is being written, under a name of its own. Owns its descriptor: close it.
 
-    Something else under that name, or a file that has another name besides, is unlinked first.
+    ``identity`` tells its content from another's. What is left of an earlier attempt at the same is gone on with.
+    Methods raise OSError.
     """
-    part = part_name(_checked(name), identity)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(part, flags, 0o600, dir_fd=directory)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES):
-            raise
-    else:
-        status = os.fstat(descriptor)
-        if st.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            return descriptor
-        os.close(descriptor)
-    os.unlink(part, dir_fd=directory)
-    return os.open(part, flags | os.O_EXCL, 0o600, dir_fd=directory)
+
+    def __init__(self, directory: int, name: str, identity: bytes = b"") -> None:
+        """Open it in ``directory``, to become ``name`` there.
+
+        Something else under its own name, or a file that has another name besides, is unlinked first.
+        """
+        self._name = _checked(name)
+        self._part = part_name(name, identity)
+        self._descriptor = self._open(directory)
+
+    def _open(self, directory: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._part, flags, 0o600, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+                raise
+        else:
+            status = os.fstat(descriptor)
+            if st.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                return descriptor
+            os.close(descriptor)
+        os.unlink(self._part, dir_fd=directory)
+        return os.open(self._part, flags | os.O_EXCL, 0o600, dir_fd=directory)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return os.fstat(self._descriptor).st_size
+
+    def holds(self, position: int, data: bytes) -> bool:
+        """Tell whether it has ``data`` at ``position``."""
+        return os.pread(self._descriptor, len(data), position) == data
+
+    def go_on_from(self, position: int) -> None:
+        """Cut it off at ``position``, and write from there."""
+        os.ftruncate(self._descriptor, position)
+        os.lseek(self._descriptor, position, os.SEEK_SET)
+
+    def write(self, data: bytes) -> None:
+        """Write all of ``data`` behind what was written."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def begin_writeback(self) -> None:
+        """Have the kernel begin to write it to the disk: waiting for many files is then waiting for one."""
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def finish(self, directory: int, stat: Stat) -> list[str]:
+        """Give it attributes, mode and time, and, once it is on the disk, its name; return what could not be set."""
+        unset = set_metadata(self._descriptor, stat)
+        os.fdatasync(self._descriptor)
+        os.rename(self._part, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        return unset
+
+    def drop(self, directory: int) -> None:
+        """Unlink it."""
+        os.unlink(self._part, dir_fd=directory)
+
+    def close(self) -> None:
+        """Close it; what was written stays under its own name."""
+        os.close(self._descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data`` where the descriptor stands."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def finish_part(directory: int, descriptor: int, name: str, identity: bytes, stat: Stat) -> None:
-    """Give a written file its attributes, mode and time, and then its name."""
-    set_metadata(descriptor, stat)
-    os.rename(part_name(name, identity), _checked(name), src_dir_fd=directory, dst_dir_fd=directory)
-
-
-def make_link(directory: int, name: str, target: str, stat: Stat) -> None:
-    """Put a symbolic link at ``name``, in place of whatever is there but a directory."""
+def make_link(directory: int, name: str, target: str, stat: Stat) -> list[str]:
+    """Put a symbolic link at ``name``, in place of whatever is there but a directory; return what could not be set."""
+    if "\0" in target:
+        raise PathError(errno.EINVAL, name, "the target of the symbolic link holds a NUL")
     part = part_name(_checked(name), b"link")
     with suppress(FileNotFoundError):
         os.unlink(part, dir_fd=directory)
     os.symlink(os.fsencode(target), part, dir_fd=directory)
     try:
-        os.utime(part, ns=_times(stat), dir_fd=directory, follow_symlinks=False)
+        unset = _attempt("time", partial(os.utime, part, ns=_times(stat), dir_fd=directory, follow_symlinks=False))
         os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:  # an interrupt leaves no half link either
         with suppress(OSError):
             os.unlink(part, dir_fd=directory)
         raise
+    return unset
 
 
 def link_target(directory: int, name: str) -> str:
@@ -140,26 +167,36 @@ def link_target(directory: int, name: str) -> str:
     return os.readlink(_checked(name), dir_fd=directory)
 
 
-def set_metadata_at(directory: int, name: str, stat: Stat) -> None:
-    """Give a regular file or directory that is there its attributes, mode and time."""
+def set_metadata_at(directory: int, name: str, stat: Stat) -> list[str]:
+    """Give a regular file or directory that is there its attributes, mode and time; return what could not be set."""
     descriptor = os.open(_checked(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
-        set_metadata(descriptor, stat)
+        return set_metadata(descriptor, stat)
     finally:
         os.close(descriptor)
 
 
-def set_metadata(descriptor: int, stat: Stat) -> None:
-    """Set attributes of the user's name space, permission bits and times; never set-id bits, never another owner."""
+def set_metadata(descriptor: int, stat: Stat) -> list[str]:
+    """Set attributes of the user's name space, permission bits and times; return what could not be set, and why.
+
+    Never set-id bits, never another owner. Where a file system has no attributes, none are missed.
+    """
+    unset: list[str] = []
     for name, value in stat.present_attributes.items():
         if name.startswith(ATTRIBUTE_PREFIX) and "\0" not in name:
-            try:
-                os.setxattr(descriptor, name.encode(errors="surrogateescape"), value)
-            except OSError as error:
-                if error.errno not in _NO_ATTRIBUTES_HERE:
-                    raise
-    os.fchmod(descriptor, stat.mode & _KEPT_MODE)
-    os.utime(descriptor, ns=_times(stat))
+            key = name.encode(errors="surrogateescape")
+            unset += _attempt(f"attribute {name!r}", partial(os.setxattr, descriptor, key, value))
+    unset += _attempt("mode", partial(os.fchmod, descriptor, stat.mode & _KEPT_MODE))
+    return unset + _attempt("time", partial(os.utime, descriptor, ns=_times(stat)))
+
+
+def _attempt(what: str, action: Callable[[], None]) -> list[str]:
+    try:
+        action()
+    except OSError as error:
+        if error.errno not in _NO_ATTRIBUTES_HERE:
+            return [f"{what}: {error.strerror}"]
+    return []
 
 
 def digest_at(directory: int, name: str) -> bytes:

@@ -1,5 +1,6 @@
 """Copying a drive into a folder, and never anywhere else."""
 
+import errno
 import os
 import stat as st
 from pathlib import Path
@@ -27,6 +28,10 @@ def target(tmp_path: Path) -> Path:
 
 def tree(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def links(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_symlink()]
 
 
 def make_directory(path: Path) -> None:
@@ -87,6 +92,80 @@ async def test_an_interrupted_export_goes_on_where_it_was(target: Path) -> None:
     result = await export(own.drive.snapshot(), target)
     assert result.byte_count <= len(BIG) - (4 << 20) + 5
     assert (target / "big").read_bytes() == BIG
+
+
+async def test_what_a_power_cut_left_of_a_part_is_not_believed(target: Path) -> None:
+    own = await sample()
+    entry = await own.drive.snapshot().stat("big")
+    identity = own.drive.key + entry.seq.to_bytes(8, "big") + len(BIG).to_bytes(8, "big")
+    make_directory(target)
+    (target / folder.part_name("big", identity)).write_bytes(bytes(len(BIG)))
+    await export(own.drive.snapshot(), target)
+    assert (target / "big").read_bytes() == BIG
+
+
+async def test_a_file_gets_its_name_after_its_bytes_are_on_the_disk(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = await sample()
+    await own.writer.put_file("a/b/empty")
+    on_disk: dict[int, int] = {}
+    named: list[str] = []
+    fdatasync, rename = os.fdatasync, os.rename
+
+    def note_sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        on_disk[status.st_ino] = status.st_size
+        fdatasync(descriptor)
+
+    def note_rename(source: str, name: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        status = os.stat(source, dir_fd=src_dir_fd, follow_symlinks=False)
+        if st.S_ISREG(status.st_mode):
+            assert on_disk[status.st_ino] == status.st_size
+            named.append(name)
+        rename(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "fdatasync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    await export(own.drive.snapshot(), target)
+    assert sorted(named) == ["big", "c.txt", "empty"]
+
+
+@pytest.mark.parametrize(("call", "what"), [("setxattr", "attribute 'user.x'"), ("fchmod", "mode"), ("utime", "time")])
+async def test_what_cannot_be_set_is_told_and_costs_no_content(
+    target: Path, monkeypatch: pytest.MonkeyPatch, call: str, what: str
+) -> None:
+    own = await new_drive()
+    await own.writer.put_file("small", b"hello", attributes={"user.x": b"y"})
+    await own.writer.put_file("big", BIG, attributes={"user.x": b"y"})
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, call, refuse)
+    result = await export(own.drive.snapshot(), target)
+    assert ((target / "small").read_bytes(), (target / "big").read_bytes()) == (b"hello", BIG)
+    told = {skipped.path: skipped.reason for skipped in result.skipped}
+    assert told == dict.fromkeys(("small", "big"), f"only its {what}: Operation not permitted")
+    assert result.files == 2
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "ftruncate"])
+async def test_a_file_whose_bytes_may_not_be_on_the_disk_does_not_get_its_name(
+    target: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    own = await new_drive()
+    await own.writer.put_file("f", b"new")
+    make_directory(target)
+    (target / "f").write_bytes(b"before")
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="Input/output"):
+        await export(own.drive.snapshot(), target)
+    assert (target / "f").read_bytes() == b"before"
 
 
 async def block_of(own: OwnDrive, path: str) -> int:
@@ -219,6 +298,51 @@ async def test_mounted_drives_are_exported_and_a_loop_is_told(target: Path) -> N
     assert [skipped.path for skipped in result.skipped] == ["self"]
 
 
+class TestFollowedLinks:
+    """What a link leads to inside the drive is copied in its place."""
+
+    async def export(self, own: OwnDrive, target: Path, path: str = "") -> list[str]:
+        """Export, and return the paths of what was left out."""
+        result = await export(own.drive.snapshot(), target, path=path, follow_links=True)
+        assert not links(target)
+        return [skipped.path for skipped in result.skipped]
+
+    async def test_a_file_and_a_directory(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.put_file("dir/file", b"x")
+        await own.writer.symlink("to-dir", "dir")
+        await own.writer.symlink("dir/rooted", "/dir/file")
+        assert await self.export(own, target) == []
+        assert tree(target) == ["dir", "dir/file", "dir/rooted", "to-dir", "to-dir/file", "to-dir/rooted"]
+        assert (target / "to-dir/rooted").read_bytes() == b"x"
+
+    async def test_one_that_leads_nowhere_or_out_is_told(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.symlink("out", "/../../etc/passwd")
+        await own.writer.symlink("absent", "nothing")
+        await own.writer.symlink("loop", "loop")
+        assert sorted(await self.export(own, target)) == ["absent", "loop", "out"]
+        assert tree(target) == []
+
+    async def test_one_that_leads_to_a_directory_it_is_in_is_told(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.symlink("a/up", "..")
+        await own.writer.symlink("a/self", ".")
+        await own.writer.symlink("a/b/round", "../../c")
+        await own.writer.symlink("c/round", "../a/b")
+        told = await self.export(own, target)
+        assert sorted(told) == ["a/b/round", "a/self", "a/up", "c/round"]
+        assert tree(target) == ["a", "a/b", "a/b/round", "c", "c/round"]
+
+    async def test_a_path_may_lead_through_one(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.put_file("dir/file", b"x")
+        await own.writer.symlink("way", "dir")
+        await own.writer.symlink("dir/other", "file")
+        assert await self.export(own, target, "way/other") == []
+        assert (target / "other").read_bytes() == b"x"
+
+
 class TestHostileDrives:
     """Nothing outside of the target is ever written."""
 
@@ -278,6 +402,21 @@ class TestHostileDrives:
         await own.writer.put_file("f", b"x")
         await export(own.drive.snapshot(), target)
         assert (victim.read_bytes(), (target / "f").read_bytes()) == (b"untouched", b"x")
+
+    async def test_a_link_with_a_target_that_no_link_can_have_is_told(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.symlink("nul", "a\0b")
+        await own.writer.symlink("empty", "")
+        await own.writer.symlink("fine", "x")
+        result = await export(own.drive.snapshot(), target)
+        assert (tree(target), sorted(one.path for one in result.skipped)) == (["fine"], ["empty", "nul"])
+
+    async def test_a_file_with_the_name_of_another_ones_part_is_told(self, target: Path) -> None:
+        own = await new_drive()
+        await own.writer.put_file("f", b"x")
+        await own.writer.put_file(folder.part_name("f", b""), b"evil")
+        result = await export(own.drive.snapshot(), target)
+        assert (tree(target), len(result.skipped)) == (["f"], 1)
 
     async def test_set_id_bits_and_devices_are_not_taken(self, target: Path) -> None:
         own = await new_drive()
