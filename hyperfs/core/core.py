@@ -6,7 +6,7 @@ is durable: a crash never takes back what somebody else has seen.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
     BlockNotAvailable,
+    Closed,
     ConflictingLength,
     Fork,
     InvalidKey,
@@ -58,6 +59,7 @@ from hyperfs.tree_node import TreeNode
 log = logging.getLogger(__name__)
 
 _THREAD_BYTES = 256 * 1024
+_AUDITED_AT_ONCE = 256
 
 
 class Core(LocalReader):
@@ -100,7 +102,6 @@ class Core(LocalReader):
         self.synced_first: Core | None = None
         """What `sync_after` was called with."""
         self._write_lock = trio.Lock()
-        self._closed = False
 
     @classmethod
     async def open(
@@ -190,7 +191,10 @@ class Core(LocalReader):
         return self._files.secret_key
 
     async def adopt(self, secret_key: bytes) -> None:
-        """Make a reader's core writable: keep its secret key, on disk before this returns. Raises `InvalidKey`."""
+        """Make a reader's core writable: keep its secret key, on disk before this returns. Raises `InvalidKey`.
+
+        Cancelled, the core is what it was, or writable from its next opening on.
+        """
         if secret_key[len(self.key) :] != self.key:
             raise InvalidKey(f"that is not the secret key of core {short(self.key)}")
         if not self.writable:
@@ -271,7 +275,8 @@ class Core(LocalReader):
         """Append ``blocks`` under one signature and return the index of the first.
 
         Raises `NotWritable`, `WriterBehind`, `WriterForked`, `ConflictingLength` when the length is not
-        ``expected_length``, ValueError for a block over 8 MiB, OSError when the disk is full; then nothing is appended.
+        ``expected_length``, ValueError for a block over 8 MiB, `Closed`, OSError when the disk is full; then nothing is
+        appended. Nor is it when this is cancelled.
         """
         secret_key = self._files.secret_key
         if secret_key is None:
@@ -279,6 +284,8 @@ class Core(LocalReader):
         sizes = list(map(len, blocks))
         if max(sizes, default=0) > MAX_BLOCK_BYTES:
             raise ValueError(f"a block of {max(sizes)} bytes, where {MAX_BLOCK_BYTES} are allowed")
+        if self._durability.overdue:
+            await self.sync()
         await self._take_write_lock()
         try:
             self.fork_guard.check()
@@ -301,8 +308,6 @@ class Core(LocalReader):
             self._take_over(growth, signature, total)
         finally:
             self._write_lock.release()
-        if self._durability.overdue:
-            await self.sync()
         return start
 
     async def _take(self, intake: Intake, item: Received) -> None:
@@ -440,19 +445,30 @@ class Core(LocalReader):
         """Read everything here again; clear, and return, the blocks that do not match the tree.
 
         Raises `DamagedStore` when the tree does not match itself, which only fetching the core again puts right.
+        Cancelled, it has cleared those that it had found.
         """
         await self.sync()
         await trio.to_thread.run_sync(check_tree, self._files, self.length)
         bad: list[int] = []
         for blocks in self.present(0, self.length):
-            for first in range(blocks.start, blocks.stop, 256):
-                part = range(first, min(first + 256, blocks.stop))
-                placed = await run_with_reads(self._placed_leaves, part)
-                bad += sorted(set(part) - {leaf.tree_index // 2 for leaf, _ in placed})
-                bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
+            for first in range(blocks.start, blocks.stop, _AUDITED_AT_ONCE):
+                bad += await self._audit(range(first, min(first + _AUDITED_AT_ONCE, blocks.stop)))
+        await self.sync()
+        return bad
+
+    async def _audit(self, blocks: range) -> list[int]:
+        """Clear, and return, those of ``blocks`` that are here and do not match the tree."""
+        while True:
+            generation = self._bitfield.generation
+            here = [index for index in blocks if self._bitfield.get(index)]
+            placed = await run_with_reads(self._placed_leaves, here)
+            bad = sorted(set(here) - {leaf.tree_index // 2 for leaf, _ in placed})
+            bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
+            # A block that was cleared while it was read, and perhaps fetched again, was not seen as it is.
+            if self._bitfield.generation == generation:
+                break
         for index in bad:
             self._forget(index)
-        await self.sync()
         return sorted(bad)
 
     def allocated(self) -> int:
@@ -460,20 +476,26 @@ class Core(LocalReader):
         return self._files.data.file.allocated()
 
     async def close(self) -> None:
-        """Sync and close; a second time does nothing. Other methods must not be called any more."""
+        """Sync and close; a second time does nothing. Cancelled, it still does.
+
+        Who waits for blocks or a head gets `Closed`, and so does who asks for anything later. Raises OSError when what
+        was written could not be made durable; the core is closed then as well.
+        """
         if self._closed:
             return
-        async with self._write_lock:
-            if self._closed:
-                return
-            try:
-                await self.sync()
-            finally:
-                self._closed = True
-                self.close_without_sync()
+        self._end_waits()
+        self.fork_guard.close()
+        with trio.CancelScope(shield=True):
+            async with self._write_lock:
+                try:
+                    await self.sync()
+                finally:
+                    self.close_without_sync()
 
     def close_without_sync(self) -> None:
         """Close the files as they are, as the end of this process would."""
+        self._end_waits()
+        self.fork_guard.close()
         self._files.close()
         if self._record is not None:
             self._record.close()
@@ -481,10 +503,14 @@ class Core(LocalReader):
             self._map.close()
 
     async def _take_write_lock(self) -> None:
+        """Raises `Closed`."""
         try:
             self._write_lock.acquire_nowait()  # without a turn of the scheduler when nobody else has it
         except trio.WouldBlock:
             await self._write_lock.acquire()
+        if self._closed:
+            self._write_lock.release()
+            raise Closed(f"core {short(self.key)} is closed")
 
     def _trusts(self, tree_index: int) -> bool:
         return self._bitfield.has_node(tree_index)
@@ -497,7 +523,7 @@ class Core(LocalReader):
         first, _ = self._offsets.of(blocks.start)
         return first, sum(self._offsets.of(blocks.stop - 1))
 
-    def _placed_leaves(self, blocks: range) -> list[tuple[TreeNode, int]]:
+    def _placed_leaves(self, blocks: Iterable[int]) -> list[tuple[TreeNode, int]]:
         """Return (leaf, byte offset) for those of ``blocks`` of which the tree has both."""
         placed = []
         for index in blocks:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import trio
 
-from hyperfs.errors import DamagedStore, WriterBehind, WriterForked, short
+from hyperfs.errors import Closed, DamagedStore, WriterBehind, WriterForked, short
 from hyperfs.storage.disk import replace_file
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class ForkGuard:
         self._path = path
         self._signed_length = signed_length
         self._news = trio.Event()
+        self._closed = False
         self.fork = fork
         """The other history that the core's key has signed, if one was ever met."""
         self.awaited = range(0)
@@ -88,9 +89,16 @@ class ForkGuard:
             )
 
     async def caught_up(self) -> None:
-        """Return once nothing is known to be missing."""
+        """Return once nothing is known to be missing. Raises `Closed` when the core is closed before that."""
         while self.behind is not None:
+            if self._closed:
+                raise Closed(f"core {short(self._core.key)} is closed")
             await self._news.wait()
+
+    def close(self) -> None:
+        """End every `caught_up`: nothing comes any more."""
+        self._closed = True
+        self.notify()
 
     def await_blocks(self, blocks: range) -> None:
         """Note that a longer head was taken over, and that it added ``blocks``."""

@@ -4,7 +4,8 @@ The rule: bits are checked, bytes are read, then generation and bits are checked
 of the source instead. So a reader never returns the zeros of a block that was cleared under it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVarTuple
 
 import trio
 
@@ -14,11 +15,12 @@ from hyperfs.core.offsets import BlockBits, Offsets
 from hyperfs.core.proofs import MAX_LENGTH
 from hyperfs.core.reader import Hint, Priority, Run, Source
 from hyperfs.core.sleep import TreeFile
-from hyperfs.errors import BlockNotAvailable, DamagedStore, InvalidRun, short
+from hyperfs.errors import BlockNotAvailable, Closed, DamagedStore, InvalidRun, short
 
 _MAX_RUNS = 4096
 _MAX_READ_BYTES = 1 << 20
 _MAX_ROUNDS = 64
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class LocalReader:
@@ -49,9 +51,16 @@ class LocalReader:
         self._offsets = Offsets(tree, bits, self._trusts)
         self._longer = trio.Event()
         self._whole_runs: dict[Run, int] = {}
+        self._closed = False
+        self._waits: set[trio.CancelScope] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {short(self.key)} length={self.length}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether this was closed: nothing can be read any more."""
+        return self._closed
 
     def has(self, start: int, end: int) -> bool:
         """See `CoreReader.has`."""
@@ -63,8 +72,6 @@ class LocalReader:
 
     def get_local(self, index: int) -> bytes | None:
         """See `CoreReader.get_local`."""
-        if not self._bits.get(index):
-            return None
         try:
             return self._get_now(index)
         except WouldWait:
@@ -75,12 +82,14 @@ class LocalReader:
         if index < 0:
             raise BlockNotAvailable(f"core {short(self.key)} has no block {index}")
         for _ in range(_MAX_ROUNDS):
+            generation = self._bits.generation
             if self._bits.get(index):
                 try:
                     block = self._get_now(index)
                 except WouldWait:
                     block = await run_with_reads(self._get_now, index)
-                if block is not None:
+                # What was read in a thread may have been read before the block went away, and came again.
+                if block is not None and self._bits.generation == generation:
                     return block
             else:
                 await self._ask([range(index, index + 1)], priority, hint)
@@ -97,12 +106,12 @@ class LocalReader:
     async def update(self) -> None:
         """See `CoreReader.update`."""
         if self.source is not None:
-            await self.source.update(self)
+            await self._until_closed(self.source.update, self)
 
     async def wait_longer(self, length: int) -> None:
         """See `CoreReader.wait_longer`."""
         while self.length <= length:
-            await self._longer.wait()
+            await self._until_closed(self._longer.wait)
 
     async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
         """See `CoreReader.read`."""
@@ -174,7 +183,7 @@ class LocalReader:
             blocks, _start = await run_with_reads(self._locate, byte_offset)
             if self.source is None:
                 break
-            await self.source.seek(self, byte_offset, blocks, priority)
+            await self._until_closed(self.source.seek, self, byte_offset, blocks, priority)
         raise BlockNotAvailable(f"core {short(self.key)}: nobody tells which block holds byte {byte_offset}")
 
     def _extend(self, length: int, byte_length: int) -> None:
@@ -184,11 +193,13 @@ class LocalReader:
         woken.set()
 
     def _get_now(self, index: int) -> bytes | None:
-        """Return a block whose bit is set, or None when it went away. Raises `WouldWait`."""
+        """Return a block, or None when it is not here, or may have gone meanwhile. Raises `WouldWait`."""
         generation = self._bits.generation
+        if not self._bits.get(index):
+            return None
         start, size = self._offsets.of(index)
         data = self._data.read(start, size) if size else b""
-        if self._bits.generation != generation and not self._bits.get(index):
+        if self._bits.generation != generation:
             return None
         if len(data) != size:
             raise DamagedStore(f"{self._data.name} ends before byte {start + size}, the end of block {index}")
@@ -202,7 +213,24 @@ class LocalReader:
                     f"block {first} of core {short(self.key)} was pruned from this store, where it was made"
                 )
             raise BlockNotAvailable(f"block {first} of core {short(self.key)} is not here, and there is nobody to ask")
-        await self.source.fetch(self, ranges, priority, hint)
+        await self._until_closed(self.source.fetch, self, ranges, priority, hint)
+
+    async def _until_closed(self, wait: Callable[[*_Arguments], Awaitable[None]], *arguments: *_Arguments) -> None:
+        """Wait for what others do; raise `Closed` as soon as this is closed, which nobody can tell them."""
+        if not self._closed:
+            with trio.CancelScope() as scope:
+                self._waits.add(scope)
+                try:
+                    return await wait(*arguments)
+                finally:
+                    self._waits.discard(scope)
+        raise Closed(f"core {short(self.key)} is closed")
+
+    def _end_waits(self) -> None:
+        """Have everybody who waits for something to come, now or later, raise `Closed`."""
+        self._closed = True
+        for scope in self._waits:
+            scope.cancel()
 
     async def _ready(self, run: Run, start: int, size: int, priority: Priority) -> bool:
         """Bring the blocks that hold ``size`` bytes at ``start``; tell whether all are here, and in place."""
@@ -283,7 +311,7 @@ class LocalReader:
         if self.source is None:
             await self._ask([range(low, high)], priority, None)
         else:
-            await self.source.seek(self, byte_offset, range(low, high), priority)
+            await self._until_closed(self.source.seek, self, byte_offset, range(low, high), priority)
         return None
 
     def _guess(self, run: Run, block: int, low: int, high: int, byte_offset: int, end: int) -> range:

@@ -42,7 +42,7 @@ class CoreReader(Protocol):
     """A core as a reader has it, whoever owns its files.
 
     ``key`` and ``discovery_key`` are 32 bytes each. ``length`` (blocks) and ``byte_length`` are those of the newest
-    verified head; they only grow while a core is open.
+    verified head; they only grow while a core is open. Once it is closed, what reads or waits raises `Closed`.
     """
 
     @property

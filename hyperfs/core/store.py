@@ -190,6 +190,8 @@ class Store:
             self._wake = trio.Event()
             taken, self._dirty = self._dirty, set()
             for core in taken:
+                if core.closed:
+                    continue
                 try:
                     await core.sync()
                 except OSError as error:

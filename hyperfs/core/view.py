@@ -76,7 +76,8 @@ class CoreView(LocalReader):
             self.length, self.byte_length = length, byte_length
 
     def close(self) -> None:
-        """Close the files and the map; nothing is here from now on."""
+        """Close the files and the map; nothing is here from now on, and who waits for something gets `Closed`."""
+        self._end_waits()
         self._map.close()
         self._tree.file.close()
         self._data.file.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Source
-from hyperfs.core.store import Store
+from hyperfs.core.store import Store, run_store
 from hyperfs.drive.committer import LocalCommitter
 from hyperfs.drive.create import create_drive
 from hyperfs.drive.drive import Drive
@@ -84,10 +84,8 @@ async def open_store(path: str | os.PathLike[str], *, source: Source | None = No
     """Open the store in directory ``path``, made if need be, for as long as the block lasts.
 
     ``source`` brings blocks that are not here; without one, what is missing raises `BlockNotAvailable`. Everything
-    written is on disk when the block is left. Raises `StoreLocked` when another process has the store.
+    written is on disk when the block is left, also by an error or a cancellation, and soon after it was written as
+    long as it lasts. Raises `StoreLocked` when another process has the store.
     """
-    store = await Store.open(Path(path), source=source)
-    try:
+    async with run_store(Path(path), source=source) as store:
         yield OpenStore(store)
-    finally:
-        await store.close()

@@ -5,12 +5,15 @@ import os
 import random
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from hyperfs.errors import StoreLocked
-from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory
+from hyperfs.errors import Closed, StoreLocked
+from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory, RandomAccessFile
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -150,3 +153,55 @@ def test_a_hole_frees_space(tmp_path: Path) -> None:
     file.punch_hole(0, 1 << 20)
     assert file.allocated() < before
     file.close()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda file: file.read_nowait(0, 1),
+        lambda file: file.read(0, 1),
+        lambda file: file.write(0, b"x"),
+        lambda file: file.write_all(0, [b"x"]),
+        lambda file: file.size(),
+        lambda file: file.truncate(0),
+        lambda file: file.punch_hole(0, 1),
+        lambda file: file.allocated(),
+        lambda file: file.sync(),
+    ],
+    ids=["read_nowait", "read", "write", "write_all", "size", "truncate", "punch_hole", "allocated", "sync"],
+)
+def test_a_closed_file_says_so(directory: Directory, use: Callable[[RandomAccessFile], object]) -> None:
+    file = directory.open("a", create=True)
+    file.write(0, b"x")
+    file.close()
+    file.close()
+    with pytest.raises(Closed, match="closed"):
+        use(file)
+
+
+def test_a_file_closed_under_a_thread_that_reads_stays_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    file.write(0, b"mine")
+    reading, go_on = threading.Event(), threading.Event()
+    plain = os.pread
+
+    def slow(descriptor: int, size: int, offset: int) -> bytes:
+        reading.set()
+        go_on.wait()
+        return plain(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(file.read, 0, 4)
+        reading.wait()
+        file.close()
+        (tmp_path / "b").write_bytes(b"another's")
+        with (tmp_path / "b").open("rb"):
+            go_on.set()
+            assert found.result() == b"mine"
+    assert not any(os.readlink(link).endswith("/a") for link in descriptors())
+
+
+def descriptors() -> list[Path]:
+    """The links to what this process has open, but for the one that lists them."""
+    return [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
