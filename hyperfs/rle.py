@@ -1,7 +1,8 @@
 """The run-length encoding of bitfields on the wire.
 
 Runs of equal whole bytes are varint(bytes << 2 | bit << 1 | 1), others varint(bytes << 1) and the bytes; trailing zero
-bytes are left out. See docs/formats.md, "The wire". The rule: decoding never makes more than it was allowed to.
+bytes are left out. See docs/formats.md, "The wire". Neither direction takes more work than the bitfield has bytes: a
+token that stands for nothing, which no encoder writes, is refused.
 """
 
 import re
@@ -10,15 +11,21 @@ from hyperfs import varint
 from hyperfs.errors import EncodingError
 
 _RUN = re.compile(rb"\x00+|\xff+")
+_LONG_RUN = re.compile(rb"\x00{32,}|\xff{32,}")
+_MANY_CHANGES = 8192
 _ALIGNMENT = 4
 
 
 def encode(bits: bytes) -> bytes:
-    """Return ``bits`` (high bit first) encoded, with a run only where that is strictly shorter than raw bytes."""
+    """Return ``bits`` (high bit first) encoded, with a run only where that is strictly shorter than raw bytes.
+
+    Of bits that hardly ever repeat a byte only long runs are encoded as such: looking at each of the others would take
+    more time than it saves bytes.
+    """
     bits = bits.rstrip(b"\x00")
     encoded = bytearray()
     taken = 0
-    for run in _RUN.finditer(bits):
+    for run in (_LONG_RUN if _changes(bits) > _MANY_CHANGES else _RUN).finditer(bits):
         start, end = run.span()
         # Runs that cannot pay for themselves are most of a random bitfield: skip them before the arithmetic.
         if end - start < 2 and start != taken:
@@ -42,23 +49,33 @@ def encode(bits: bytes) -> bytes:
 def decode(data: bytes, *, limit: int) -> bytes:
     """Return the bits, zero-padded to a multiple of 4 bytes, as the reference does.
 
-    Raises `EncodingError` when ``data`` is cut short, or would become longer than ``limit`` bytes.
+    Raises `EncodingError` when ``data`` is cut short, has an empty run, or would become longer than ``limit`` bytes.
     """
-    parts = []
-    size = 0
+    decoded = bytearray()
     offset = 0
-    while offset < len(data):
-        token, offset = varint.decode(data, offset)
+    end = len(data)
+    while offset < end:
+        token = data[offset]
+        offset += 1
+        if token >= 0x80:
+            token, offset = varint.decode(data, offset - 1)
         count = token >> 2 if token & 1 else token >> 1
-        size += count
-        if size > limit:
-            raise EncodingError(f"a bitfield of {size} bytes or more, where {limit} were asked for")
+        if len(decoded) + count > limit:
+            raise EncodingError(f"a bitfield of {len(decoded) + count} bytes or more, where {limit} were asked for")
+        if not count:
+            raise EncodingError(f"a bitfield has a run of no bytes at byte {offset}")
         if token & 1:
-            parts.append((b"\xff" if token & 2 else b"\x00") * count)
+            decoded += (b"\xff" if token & 2 else b"\x00") * count
             continue
-        if offset + count > len(data):
-            raise EncodingError(f"a bitfield's raw bytes are cut short at byte {len(data)}")
-        parts.append(data[offset : offset + count])
+        if offset + count > end:
+            raise EncodingError(f"a bitfield's raw bytes are cut short at byte {end}")
+        decoded += data[offset : offset + count]
         offset += count
-    parts.append(bytes(-size % _ALIGNMENT))
-    return b"".join(parts)
+    decoded += bytes(-len(decoded) % _ALIGNMENT)
+    return bytes(decoded)
+
+
+def _changes(bits: bytes) -> int:
+    """Return about how many bytes of ``bits`` differ from the one before."""
+    number = int.from_bytes(bits, "big")
+    return len(bits) - (number ^ (number >> 8)).to_bytes(len(bits), "big").count(0)

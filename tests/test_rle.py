@@ -46,3 +46,16 @@ def test_a_bitfield_over_the_limit_is_refused() -> None:
 def test_raw_bytes_cut_short_are_refused() -> None:
     with pytest.raises(EncodingError, match="cut short"):
         rle.decode(b"\x08ab", limit=100)
+
+
+def test_a_run_of_nothing_is_refused_at_once() -> None:
+    with pytest.raises(EncodingError, match="run of no bytes at byte 1"):
+        rle.decode(b"\x01" * (8 << 20), limit=1 << 17)
+
+
+@pytest.mark.parametrize("pattern", [b"\x00\x00\xff\xff", b"\x00\xff", b"\x00\x00\x01", bytes(range(256))])
+def test_bits_that_hardly_ever_repeat_are_encoded_in_few_runs(pattern: bytes) -> None:
+    bits = b"\xff" * 100 + pattern * ((1 << 16) // len(pattern)) + b"\xff" * 1000
+    encoded = rle.encode(bits)
+    assert len(encoded) < 1 << 17
+    assert rle.decode(encoded, limit=len(bits) + 4).rstrip(b"\x00") == bits
