@@ -19,6 +19,7 @@ from hyperfs.crypto import key_pair
 from hyperfs.replication.replicator import Replicator
 from hyperfs.storage import DiskDirectory
 from hyperfs.swarm.swarm import Swarm
+from hyperfs.trie import HypertrieExtension
 
 
 def _say(message: dict[str, Any]) -> None:
@@ -55,7 +56,7 @@ async def get(*, directory: str, count: int) -> None:
 async def serve(*, directory: str) -> None:
     """Serve a core until stdin ends; prints ``{"port", "key"}`` once it listens."""
     core = await Core.open(DiskDirectory(Path(directory)))
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:
         listening = await Swarm(replicator, nursery).listen("127.0.0.1", 0)
@@ -67,7 +68,7 @@ async def serve(*, directory: str) -> None:
 
 async def fetch(*, directory: str, key: str, port: int, count: int) -> None:
     """Fetch a whole core of ``count`` blocks from a peer."""
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     core = await Core.open(DiskDirectory(Path(directory)), key=bytes.fromhex(key), source=replicator)
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:

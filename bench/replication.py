@@ -23,6 +23,7 @@ from hyperfs.crypto import key_pair
 from hyperfs.replication.replicator import Replicator
 from hyperfs.storage import DiskDirectory
 from hyperfs.swarm.swarm import Swarm
+from hyperfs.trie import HypertrieExtension
 
 SMALL_BLOCKS = 100_000
 SMALL_BYTES = 64
@@ -43,7 +44,7 @@ async def make(directory: Path, count: int, size: int) -> None:
 async def serve(directory: Path) -> None:
     """Serve a core until stdin ends."""
     core = await Core.open(DiskDirectory(directory))
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:
         listening = await Swarm(replicator, nursery).listen("127.0.0.1", 0)
@@ -55,7 +56,7 @@ async def serve(directory: Path) -> None:
 
 async def fetch(directory: Path, key: bytes, port: int, count: int) -> float:
     """Return the seconds that fetching ``count`` blocks took."""
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     core = await Core.open(DiskDirectory(directory), key=key, source=replicator)
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:

@@ -24,6 +24,7 @@ from hyperfs.daemon.process import Announcement, write_announcement
 from hyperfs.daemon.session import Handlers, Session
 from hyperfs.daemon.state import read_state
 from hyperfs.replication import Replicator
+from hyperfs.trie import HypertrieExtension
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
         StoreLocked: another process has the store.
         DamagedStore, DaemonError, OSError.
     """
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     places.maps.mkdir(mode=0o700, exist_ok=True)
     store = await Store.open(places.store, maps=places.maps, source=replicator)
     try:

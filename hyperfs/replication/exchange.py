@@ -98,7 +98,7 @@ class Exchange:
         self.refill_all()
         return demand
 
-    def bring(self, ranges: Sequence[range], priority: Priority) -> None:
+    def prefetch(self, ranges: Sequence[range], priority: Priority) -> None:
         """Want ``ranges`` without anybody waiting: the demand ends once it is met, or when there are too many such."""
         self._unattended.append(self.demand(ranges, priority))
         if len(self._unattended) > MAX_UNATTENDED:

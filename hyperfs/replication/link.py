@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -38,12 +38,12 @@ from hyperfs.protocol.events import (
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
-from hyperfs.replication.extensions import EXTENSION, TrieQuestions
+from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.meter import Meter
+from hyperfs.replication.pace import Pace
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
-from hyperfs.trie.cache import NodeCache
 
 if TYPE_CHECKING:
     from hyperfs.core.reader import Hint
@@ -69,8 +69,12 @@ class LinkHost(Protocol):
     """What a link needs of the `Replicator`."""
 
     @property
-    def node_cache(self) -> NodeCache:
-        """Where tries' nodes are kept that peers' questions lead to."""
+    def extensions(self) -> Sequence[Extension]:
+        """The extensions that are spoken with peers that know them too."""
+
+    @property
+    def pace(self) -> Pace:
+        """What all connections keep to together."""
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -101,7 +105,8 @@ class Link:
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
-        self._questions = TrieQuestions(host.node_cache)
+        self._pace = host.pace
+        self._extensions = Extensions(host.extensions, host.pace)
         self._storing = Storing(self.downloads)
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
@@ -116,9 +121,9 @@ class Link:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    self._questions.nursery = nursery
                     nursery.start_soon(self._guard, self._write)
                     nursery.start_soon(self._watch)
+                    nursery.start_soon(self._extensions.work)
                     nursery.start_soon(self._storing.hash)
                     nursery.start_soon(self._guard, self._storing.store)
                     await self._guard(self._read)
@@ -171,7 +176,7 @@ class Link:
 
     def send_hint(self, peer: Peer, hint: Hint) -> None:
         """Send a hint to a peer on this link, if it understands it."""
-        if hint.extension == EXTENSION and peer.is_open and self._questions.ask(peer, hint.payload):
+        if peer.is_open and self._extensions.ask(peer, hint):
             self.wake()
 
     def status(self) -> PeerStatus:
@@ -195,7 +200,7 @@ class Link:
         )
 
     def _open(self, exchange: Exchange) -> Peer | None:
-        channel = self._protocol.open_channel(exchange.core.key, extensions=(EXTENSION,))
+        channel = self._protocol.open_channel(exchange.core.key, extensions=self._extensions.names)
         if channel is None:
             return None
         peer = Peer(self, channel, exchange)
@@ -301,8 +306,8 @@ class Link:
                 self._on_status(event)
             case ExtensionReceived():
                 peer = self._peers.get(event.channel)
-                if peer is not None and event.name == EXTENSION and peer.exchange.uploading:
-                    self._questions.receive(peer, event.payload)
+                if peer is not None and peer.exchange.uploading:
+                    self._extensions.receive(peer, event.name, event.payload)
             case HandshakeDone():
                 self._on_handshake(event)
             case ChannelRequested():

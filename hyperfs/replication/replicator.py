@@ -7,7 +7,7 @@ stream one link (`hyperfs.replication.link`) that carries it; this module only j
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -16,9 +16,10 @@ from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.bans import Bans
 from hyperfs.replication.exchange import Exchange
+from hyperfs.replication.extensions import Extension
 from hyperfs.replication.link import Link
+from hyperfs.replication.pace import Pace
 from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, ReplicationStatus
-from hyperfs.trie.cache import NodeCache
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -29,19 +30,25 @@ logger = logging.getLogger(__name__)
 HINTED_PEERS: Final = 3
 """How many peers a hint goes to: their answers overlap, and the same block is asked of only one."""
 
-NODE_CACHE_BYTES: Final = 4 << 20
-
 
 class Replicator:
     """Shares cores over any number of connections; the `Source` of those cores.
 
     ``static_key`` is this process's X25519 secret key (32 bytes; random by default), by whose public key peers know us.
     ``alone_timeout_seconds``: when no peer had a core for this long, fetches of it fail at once instead of waiting.
+    ``extensions`` are spoken with peers that know them too.
     """
 
-    def __init__(self, *, static_key: bytes | None = None, alone_timeout_seconds: float = 20.0) -> None:
+    def __init__(
+        self,
+        *,
+        static_key: bytes | None = None,
+        alone_timeout_seconds: float = 20.0,
+        extensions: Iterable[Extension] = (),
+    ) -> None:
         self.alone_timeout_seconds = alone_timeout_seconds
-        self.node_cache = NodeCache(NODE_CACHE_BYTES)
+        self.extensions = tuple(extensions)
+        self.pace = Pace()
         self.on_wanted: Callable[[], None] | None = None
         """Called when somebody asks, or begins to wait, for blocks of a core that no peer is there for."""
         self._key = NoiseKeyPair.generate() if static_key is None else NoiseKeyPair.of_secret(static_key)

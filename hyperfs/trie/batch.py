@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from hyperfs.errors import EncodingError, NotWritable
 from hyperfs.trie.cache import NodeCache
 from hyperfs.trie.loader import Loader, MissingNodes
@@ -100,7 +98,7 @@ async def encode_batch(trie: "Trie", operations: Iterable[Operation]) -> list[by
     for operation in operations:
         await batch.apply(operation)
         if time.perf_counter() >= slice_end:
-            await trio.lowlevel.checkpoint()
+            await batch.rest()
             slice_end = time.perf_counter() + SLICE_SECONDS
     return batch.blocks
 
@@ -115,6 +113,9 @@ class _Batch:
     def blocks(self) -> list[bytes]:
         """The blocks so far."""
         return self._loader.blocks
+
+    async def rest(self) -> None:
+        await self._loader.rest()
 
     async def apply(self, operation: Operation) -> None:
         while True:

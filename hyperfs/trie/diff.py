@@ -1,6 +1,6 @@
 """What changed between two versions of a trie.
 
-The rule: what both versions share is never walked, and nothing is walked twice.
+What both versions share is never walked, and nothing is walked twice.
 
 Both tries are walked side by side, on one stack of pairs of places; a pair that is the same node on both sides is
 dropped, with all that is below it. Where the digits, or at the end of a part the parts, of two nodes differ, the pair
@@ -10,8 +10,6 @@ is split. Order: by digits 4, 3, 2, 1, 0, as in the reference.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-
-import trio
 
 from hyperfs.trie.iterator import Link, LinkCheck
 from hyperfs.trie.links import DIGITS, bucket_at, check, damaged, seek
@@ -46,6 +44,7 @@ class DiffIterator:
         self._heads = (newer_head, older_head)
         self._path = path
         self._verify = LinkCheck()
+        self._tops: list[Node | None] = []
         self._stack: list[tuple[int, Target, Target]] | None = None
         self._buffer: list[Change] = []
         self._batch = _FIRST_BATCH
@@ -66,12 +65,17 @@ class DiffIterator:
     async def next_batch(self, limit: int) -> list[Change]:
         """Return the next changes, at most ``limit`` and at least one, or none at the end. Lets other tasks run."""
         if self._batch > _FIRST_BATCH:
-            await trio.lowlevel.checkpoint()
+            await self._loader.rest()
         while True:
             try:
                 return self.advance(limit)
             except MissingNodes as missing:
-                seqs = list(dict.fromkeys([*missing.seqs, *self._ahead()]))
+                needed = missing
+            if self._loader.allowance <= 0:
+                await self._loader.resume(needed)
+                continue
+            await self._loader.rest()
+            seqs = list(dict.fromkeys([*needed.seqs, *self._ahead()]))
             if self._stack is not None:
                 self._loader.unpin()
             await self._loader.fetch(seqs)
@@ -80,9 +84,11 @@ class DiffIterator:
     def advance(self, limit: int) -> list[Change]:
         """Return the next changes that can be told from what is here, at most ``limit``, or none at the end.
 
-        Raises `MissingNodes` when the very next one cannot, and `DamagedTrie`; both leave the place as it is.
+        Raises `MissingNodes` when the very next one cannot, or the loader's allowance is used up, and `DamagedTrie`;
+        both leave the place as it is.
         """
         stack = self._open()
+        loader = self._loader
         found: list[Change] = []
         while stack and len(found) < limit:
             position, newer_target, older_target = stack[-1]
@@ -91,6 +97,9 @@ class DiffIterator:
                 continue
             try:
                 newer, older = self._resolve([newer_target, older_target])
+                loader.allowance -= sum([node.cost for node in (newer, older) if node is not None])
+                if loader.allowance < 0:
+                    raise MissingNodes((_seq(newer_target) or _seq(older_target),))
                 change, pairs = self._step(position, newer, older)
             except MissingNodes:
                 if found:
@@ -104,7 +113,9 @@ class DiffIterator:
 
     def _open(self) -> list[tuple[int, Target, Target]]:
         if self._stack is None:
-            newer, older = (find_prefix(self._loader, head, self._path) for head in self._heads)
+            while len(self._tops) < len(self._heads):
+                self._tops.append(find_prefix(self._loader, self._heads[len(self._tops)], self._path))
+            newer, older = self._tops
             self._stack = [(self._path.length - 1, newer, older)]
         return self._stack
 
@@ -178,7 +189,7 @@ class DiffIterator:
                 continue
             links = (target for target in (newer, older) if isinstance(target, Link))
             missing.extend(link.seq for link in links if self._loader.find(link.seq) is None)
-            if len(missing) >= self._readahead:
+            if len(missing) >= self._readahead or self._loader.allowance <= 0:
                 break
         return missing
 

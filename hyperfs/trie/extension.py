@@ -1,14 +1,15 @@
 """The `hypertrie` channel extension, which saves round trips: questions, and both ends of answering them.
 
-The rule: whatever a peer sends costs a bounded amount of memory and work, and is only ever taken for a list of blocks
-that might be worth downloading.
+Whatever a peer sends costs a bounded amount of memory and work, and is only ever taken for a list of blocks that might
+be worth downloading.
 
 The asker tells what it is about to look up; the other side answers with the blocks that the lookup will read; the asker
 downloads those at once. Format: docs/formats.md, "The trie".
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
@@ -27,12 +28,13 @@ NAME = "hypertrie"
 BLOCKS_PER_ANSWER = 128
 BLOCKS_PER_QUESTION = 2176
 """At most this many blocks come from one question, in answers of `BLOCKS_PER_ANSWER`."""
-QUESTIONS_AT_ONCE = 32
-"""A peer works on so many questions at a time and drops the rest; keeping to it is the caller's part."""
+CACHE_BYTES = 4 << 20
+"""Nodes that are kept decoded to answer questions."""
 MAX_MESSAGE_BYTES = 128 * 1024
 """Longer messages are no honest ones: the longest key and checkpoint, or answer, are well below."""
 _MAX_CHECKPOINT_ENTRIES = 4096
 _VISITS_PER_QUESTION = 2 * BLOCKS_PER_QUESTION
+_QUESTION_ALLOWANCE = 1000
 
 _RECURSIVE = 1
 _REVERSE = 2
@@ -63,6 +65,27 @@ class Answer:
     """Blocks worth downloading, as a peer says: at most `BLOCKS_PER_QUESTION`, and not checked further."""
 
     blocks: tuple[int, ...]
+
+
+class HypertrieExtension:
+    """The extension as a `hyperfs.replication.Replicator` is given it; see `hyperfs.replication.extensions`."""
+
+    name = NAME
+    blocks_per_question = BLOCKS_PER_QUESTION
+
+    def __init__(self) -> None:
+        self._cache = NodeCache(CACHE_BYTES)
+
+    def receive(self, core: CoreReader, payload: bytes) -> tuple[list[int], list[Iterator[bytes | None]]]:
+        """Return the blocks that a peer's message says are worth downloading, and the work on each of its questions."""
+        blocks: list[int] = []
+        questions: list[Iterator[bytes | None]] = []
+        for message in parse(payload):
+            if isinstance(message, Answer):
+                blocks += message.blocks
+            else:
+                questions.append(answer(core, message, self._cache))
+        return blocks, questions
 
 
 def get_question(head: int, key: str) -> Hint | None:
@@ -106,19 +129,17 @@ def parse(payload: bytes) -> list[GetQuestion | IteratorQuestion | Answer]:
     return parsed
 
 
-def wanted(core: CoreReader, answer: Answer) -> list[int]:
-    """Return the blocks of ``answer`` that are to be downloaded: within the core, not here yet, each once, in order."""
-    length = core.length
-    return [block for block in dict.fromkeys(answer.blocks) if block < length and not core.has(block, block + 1)]
-
-
-def answer(core: CoreReader, question: GetQuestion | IteratorQuestion, cache: NodeCache) -> Iterator[bytes]:
+def answer(core: CoreReader, question: GetQuestion | IteratorQuestion, cache: NodeCache) -> Iterator[bytes | None]:
     """Yield the messages that answer ``question`` with blocks that are here, ending at the first that is not.
 
-    Between two messages little work is done, so that the caller may let others run.
+    Between two results about a millisecond's work is done, so that the caller may let others run; None stands for such
+    a piece of work that has not led to a message.
     """
     batch: list[int] = []
     for block in blocks_of(core, question, cache):
+        if block is None:
+            yield None
+            continue
         batch.append(block)
         if len(batch) == BLOCKS_PER_ANSWER:
             yield encode_answer(batch)
@@ -133,8 +154,8 @@ def encode_answer(blocks: list[int]) -> bytes:
     return messages_pb2.Extension(cache=cache).SerializeToString()
 
 
-def blocks_of(core: CoreReader, question: GetQuestion | IteratorQuestion, cache: NodeCache) -> Iterator[int]:
-    """Yield the blocks that ``question`` reads, each once, at most `BLOCKS_PER_QUESTION`; see `answer`."""
+def blocks_of(core: CoreReader, question: GetQuestion | IteratorQuestion, cache: NodeCache) -> Iterator[int | None]:
+    """Yield the blocks that ``question`` reads, each once, at most `BLOCKS_PER_QUESTION`, and None as `answer` does."""
     newest = core.length - 1
     head = question.head
     if isinstance(question, IteratorQuestion) and not question.key:
@@ -143,20 +164,44 @@ def blocks_of(core: CoreReader, question: GetQuestion | IteratorQuestion, cache:
         return
     loader = _Recorder(core, cache)
     try:
+        path = Path.of(question.key, cache.hashing, hidden=_hidden(question))
+        yield None
         if isinstance(question, GetQuestion):
-            find(loader, head, Path.of(question.key, cache.hashing))
+            walk: Callable[[], object] = partial(find, loader, head, path)
         else:
-            iterator = _iterator(loader, question, head, cache)
-            while iterator.advance(BLOCKS_PER_ANSWER):
-                yield from loader.take()
-    except (MissingNodes, DamagedTrie, EncodingError, _Exhausted):
+            walk = partial(_iterator(loader, question, head, path).advance, BLOCKS_PER_ANSWER)
+            yield None
+        yield from _carried_out(loader, walk, to_its_end=isinstance(question, IteratorQuestion))
+    except (DamagedTrie, EncodingError, _Exhausted):
         pass
     yield from loader.take()
 
 
-def _iterator(loader: "_Recorder", question: IteratorQuestion, head: int, cache: NodeCache) -> NodeIterator:
+def _carried_out(loader: "_Recorder", walk: Callable[[], object], *, to_its_end: bool) -> Iterator[int | None]:
+    """Yield what ``walk`` reads, with rests, until it is done, or cannot go on with what is here."""
+    before = None
+    while True:
+        loader.allowance = _QUESTION_ALLOWANCE
+        try:
+            found = walk()
+        except MissingNodes as missing:
+            # What is here and needs more than one allowance is no honest node.
+            if loader.allowance > 0 or missing.seqs == before:
+                return
+            before = missing.seqs
+        else:
+            if not (to_its_end and found):
+                return
+        yield from loader.take()
+        yield None
+
+
+def _hidden(question: GetQuestion | IteratorQuestion) -> bool:
+    return isinstance(question, IteratorQuestion) and bool(question.flags & _HIDDEN)
+
+
+def _iterator(loader: "_Recorder", question: IteratorQuestion, head: int, path: Path) -> NodeIterator:
     flags = question.flags
-    path = Path.of(question.key, cache.hashing, hidden=bool(flags & _HIDDEN))
     walk = Walk(recursive=bool(flags & _RECURSIVE), reverse=bool(flags & _REVERSE), gt=bool(flags & _GT))
     iterator = NodeIterator(loader, head, path, walk)
     if question.checkpoint is not None:

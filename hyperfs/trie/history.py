@@ -1,16 +1,13 @@
 """The nodes of a trie in the order in which they were written.
 
-The rule: what is missing is fetched in runs that grow, as the history is really read.
+What is missing is fetched in runs that grow, as the history is really read.
 """
-
-import trio
 
 from hyperfs.trie.loader import Loader
 from hyperfs.trie.node import Node
 
 _FIRST_RUN = 16
 _LONGEST_RUN = 1024
-_NODES_PER_SLICE = 256
 
 
 class HistoryIterator:
@@ -29,13 +26,14 @@ class HistoryIterator:
         if self._next >= len(self._seqs):
             raise StopAsyncIteration
         seq = self._seqs[self._next]
+        if self._loader.allowance <= 0:
+            await self._loader.rest()
         node = self._loader.find(seq)
         if node is None:
             self._loader.unpin()
             await self._loader.fetch(self._seqs[self._next : self._next + self._run])
             self._run = min(2 * self._run, _LONGEST_RUN)
             node = self._loader.node(seq)
-        elif not self._next % _NODES_PER_SLICE:
-            await trio.lowlevel.checkpoint()
+        self._loader.allowance -= 1
         self._next += 1
         return node

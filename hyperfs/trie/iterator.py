@@ -1,7 +1,7 @@
 """Walking a trie, in the order of its digits.
 
-The rule: a node comes once. Every link that is followed goes to an older node that shares all digits and parts before
-the link and has the digit of its slot, so the states of a walk are a tree, however hostile the nodes are.
+A node comes once: every link that is followed goes to an older node that shares all digits and parts before the link
+and has the digit of its slot, so the states of a walk are a tree, however hostile the nodes are.
 
 A walk is a stack of places, the next one last: a node and the digit position from which its own links count, or the
 link by which it will be reached. A place is a node's alone as soon as it has no bucket at or after its position.
@@ -10,8 +10,6 @@ Where a node is missing, all that the walk is going to need and can know of are 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import trio
 
 from hyperfs.core.reader import Hint
 from hyperfs.errors import DamagedTrie
@@ -146,7 +144,7 @@ class NodeIterator:
     async def next_batch(self, limit: int) -> list[Node]:
         """Return the next nodes, at most ``limit`` and at least one, or none at the end. Lets other tasks run."""
         if self._stack and (self._yielded or self._fetches):
-            await trio.lowlevel.checkpoint()
+            await self._loader.rest()
         while True:
             try:
                 nodes = self.advance(limit)
@@ -154,7 +152,10 @@ class NodeIterator:
                 return nodes
             except MissingNodes as missing:
                 needed = missing
-            await self._fetch(needed)
+            if self._loader.allowance > 0:
+                await self._fetch(needed)
+            else:
+                await self._loader.resume(needed)
 
     def resume(self, entries: Stack) -> None:
         """Go on from a stack that another iteration had."""
@@ -169,11 +170,13 @@ class NodeIterator:
     def advance(self, limit: int) -> list[Node]:
         """Return the next nodes that are here, at most ``limit``, or none at the end.
 
-        Raises `MissingNodes` when the very next one is not here, and `DamagedTrie`; both leave the place as it is.
+        Raises `MissingNodes` when the very next one is not here, or the loader's allowance is used up, and
+        `DamagedTrie`; both leave the place as it is.
         """
         stack = self._open()
-        cached = self._loader.cached
-        find = self._loader.find
+        loader = self._loader
+        cached = loader.cached
+        find = loader.find
         found: list[Node] = []
         while stack and len(found) < limit:
             position, node, seq, parent, digit = stack[-1]
@@ -188,6 +191,11 @@ class NodeIterator:
                     continue
                 if parent is not None:
                     self._verify(parent, node, position - 1, digit)
+            loader.allowance -= node.cost
+            if loader.allowance < 0:
+                if found:
+                    break
+                raise MissingNodes((seq,))
             # Most nodes have no bucket from here on: then they are leaves, and the first word says so.
             index = _seek(node, position, self._end) if node.words[0] > position else -1
             if index < 0:
@@ -275,6 +283,7 @@ class NodeIterator:
 
     async def _fetch(self, missing: MissingNodes) -> None:
         hint = self._hint()
+        await self._loader.rest()
         seqs = list(dict.fromkeys([*missing.seqs, *self._plan()]))
         self._hint_credit -= len(seqs)
         # A folder is listed to its end, as a rule; a walk of all that is below it may stop at any time.
@@ -297,7 +306,7 @@ class NodeIterator:
         work = list(self._stack or ())
         missing: list[int] = []
         for _ in range(_VISITS_PER_NODE_AHEAD * self._readahead):
-            if not work or len(missing) >= self._readahead:
+            if not work or len(missing) >= self._readahead or self._loader.allowance <= 0:
                 break
             position, node, seq, _, _ = work.pop()
             try:
@@ -305,6 +314,7 @@ class NodeIterator:
                 if node is None:
                     missing.append(seq)
                     continue
+                self._loader.allowance -= node.cost
                 index = _seek(node, position, self._end)
                 if index >= 0:
                     work += self._places(node, index)

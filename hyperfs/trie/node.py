@@ -1,6 +1,6 @@
 """One node of a trie, and its bytes.
 
-The rule: a node that is decoded holds the links exactly as they were written; each walk checks those it follows.
+A node that is decoded holds the links exactly as they were written; each walk checks those it follows.
 
 The links stay in the form that the block has them in, ``words``: the number of positions, then for each position with
 anything in it the position, the bit mask of its slots, and a sequence number for each. Format: docs/formats.md, "The
@@ -13,11 +13,21 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from hyperfs.errors import DamagedTrie
+from hyperfs import varint
+from hyperfs.errors import DamagedTrie, EncodingError
 from hyperfs.trie import messages_pb2, paths
 
 HIDDEN_FLAG = 1
 USER_FLAGS_SHIFT = 8
+
+_LARGE_BLOCK_BYTES = 16 << 10
+_MAX_FIELDS = 64
+_LINKS_FIELD = 3
+_WORDS_PER_PART = 32 * 7 + 33
+"""Words that a writer makes for one part at most: 32 buckets of five slots, one of 31 where the part ends."""
+MAX_WORDS = 1 << 16
+"""Words of any node: 32 for each part of the deepest path."""
+_CONTINUED = bytes(range(0x80, 0x100))
 
 _NodeMessage = messages_pb2.Node
 _NO_LINKS = array("I", (0,))
@@ -42,6 +52,8 @@ class Node:
     """How many parts the key has."""
     words: Sequence[int] = field(repr=False)
     """The links, as the module describes."""
+    cost: int = field(default=1, repr=False)
+    """About how many microseconds it takes to look into it."""
 
     @property
     def parts(self) -> list[str]:
@@ -61,8 +73,11 @@ class Node:
 def decode(block: bytes, seq: int, hashing: paths.Hashing) -> Node:
     """Return the node in ``block``, number ``seq``; raise `DamagedTrie` when it is none.
 
-    The sequence number that the block states is not read: a node is where it is.
+    The sequence number that the block states is not read: a node is where it is. What is too large to be a node is
+    refused before it is parsed.
     """
+    if len(block) > _LARGE_BLOCK_BYTES:
+        _check_size(block, seq)
     try:
         message = _NodeMessage.FromString(block)
     except DecodeError as error:
@@ -74,18 +89,53 @@ def decode(block: bytes, seq: int, hashing: paths.Hashing) -> Node:
     key = raw_key.decode("utf-8", "replace")
     if key[:1] == "/":
         key = key[1:]
-    digits, count = hashing.digits(key)
+    try:
+        digits, count = hashing.digits(key)
+    except EncodingError as error:
+        raise DamagedTrie(f"block {seq} is no trie node: {error}") from error
     words: Sequence[int] = message.trieBuffer[:]
+    if len(words) > _most_words(count):
+        raise DamagedTrie(f"the node in block {seq} has {len(words)} words of links, more than its key has places for")
     try:
         words = array("I", words) if words else _NO_LINKS
     except OverflowError:
         words = array("Q", words)
     flags = message.flags
     hidden = flags & HIDDEN_FLAG
-    value = message.valueBuffer
+    value: bytes | None = message.valueBuffer
     if not value and not message.HasField("valueBuffer"):
-        return Node(key, None, seq, flags >> USER_FLAGS_SHIFT, hidden == 1, digits | hidden, count, words)
-    return Node(key, value, seq, flags >> USER_FLAGS_SHIFT, hidden == 1, digits | hidden, count, words)
+        value = None
+    cost = 1 + (len(words) >> 4) + (count >> 3)
+    return Node(key, value, seq, flags >> USER_FLAGS_SHIFT, hidden == 1, digits | hidden, count, words, cost)
+
+
+def _most_words(count: int) -> int:
+    return min(MAX_WORDS, 64 + _WORDS_PER_PART * (count + 1))
+
+
+def _check_size(block: bytes, seq: int) -> None:
+    """Raise `DamagedTrie` for a large block with more links or more fields than a node has."""
+    offset = 0
+    fields = words = 0
+    try:
+        while offset < len(block) and fields <= _MAX_FIELDS and words <= MAX_WORDS:
+            fields += 1
+            tag, offset = varint.decode(block, offset)
+            size, begin = varint.decode(block, offset)
+            if tag & 7 == 2:
+                offset = begin + size
+                if tag >> 3 == _LINKS_FIELD:
+                    words += len(block[begin:offset].translate(None, _CONTINUED))
+            elif tag & 7 == 0:
+                offset = begin
+            else:
+                break
+        else:
+            if fields <= _MAX_FIELDS and words <= MAX_WORDS:
+                return
+    except EncodingError as error:
+        raise DamagedTrie(f"block {seq} is not a trie node") from error
+    raise DamagedTrie(f"block {seq}, of {len(block)} bytes, is no trie node: it has more links or fields than any")
 
 
 def encode(node: Node) -> bytes:

@@ -1,6 +1,6 @@
 """Keys as paths of digits: how a trie tells two keys apart.
 
-The rule: nothing here reads a node; what two paths have in common is one exclusive-or of two integers.
+Nothing here reads a node; what two paths have in common is one exclusive-or of two integers.
 
 A key's parts are hashed (SipHash-2-4, 8 bytes each, joined). Digit 0 of the path says whether the entry is hidden, then
 come four digits for each byte, two bits each from the low bits up, then digits 4 without end. Read as a little-endian
@@ -20,11 +20,15 @@ from hyperfs.errors import EncodingError
 DIGITS_PER_PART = 32
 PAST_END = 4
 MAX_KEY_BYTES = 65_535
-"""Longer keys are refused, so that a hostile one costs no more to hash than an honest block does to fetch."""
+MAX_PARTS = 2048
+"""Longer and deeper keys are refused, so that a hostile one costs no more to hash than an honest block does to fetch.
+No path that Linux can be told has more parts."""
 
 _ZERO_KEY = bytes(16)
 _HASH_MASK = (1 << 64) - 1  # intdigest() is signed
 _REMEMBERED_DIRECTORIES = 4096
+_REMEMBERED_BYTES = 256
+"""Longer folders' digits are made anew each time: what is remembered takes 6 MiB at most."""
 
 PartHash = Callable[[bytes], int]
 
@@ -63,13 +67,19 @@ class Hashing:
         self._directory = lru_cache(_REMEMBERED_DIRECTORIES)(self._digits_of_directory)
 
     def digits(self, key: str) -> tuple[int, int]:
-        """Return ``(digits of the visible path, number of parts)`` of a normalized key."""
+        """Return ``(digits of the visible path, number of parts)`` of a normalized key.
+
+        Raises `EncodingError` for one of more than `MAX_PARTS` parts.
+        """
+        if key.count("/") >= MAX_PARTS:
+            raise EncodingError(f"a key of more than {MAX_PARTS} parts: {key[:40]!r}…")
         directory, slash, name = key.rpartition("/")
         if not slash:
             return (self._hash_part(name.encode()) << 2, 1) if name else (0, 0)
         if not name or not directory:
             return self._digits_of_parts(split(key))
-        digits, count = self._directory(directory)
+        hashed = self._directory if len(directory) <= _REMEMBERED_BYTES else self._digits_of_directory
+        digits, count = hashed(directory)
         return digits | self._hash_part(name.encode()) << (64 * count + 2), count + 1
 
     def _digits_of_directory(self, directory: str) -> tuple[int, int]:
@@ -77,10 +87,8 @@ class Hashing:
         return self._digits_of_parts(split(directory + "/"))
 
     def _digits_of_parts(self, parts: list[str]) -> tuple[int, int]:
-        digits = 0
-        for position, part in enumerate(parts):
-            digits |= self._hash_part(part.encode()) << (64 * position + 2)
-        return digits, len(parts)
+        hashes = b"".join([self._hash_part(part.encode()).to_bytes(8, "little") for part in parts])
+        return int.from_bytes(hashes, "little") << 2, len(parts)
 
 
 @dataclass(slots=True, eq=False)

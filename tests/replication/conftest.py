@@ -7,13 +7,14 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.replication import Replicator
+from hyperfs.trie import HypertrieExtension
 from tests.support.peers import nursery_to_cancel, reader
 
 
 @pytest.fixture
 def replicator() -> Replicator:
     """The reader's replicator."""
-    return Replicator()
+    return Replicator(extensions=[HypertrieExtension()])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.reader import Hint, Priority
 from hyperfs.protocol.events import DataReceived, ExtensionReceived, OptionsReceived, RequestReceived
 from hyperfs.replication import Replicator
-from hyperfs.trie import Put, Trie, encode_batch
+from hyperfs.trie import HypertrieExtension, Put, Trie, encode_batch
 from hyperfs.trie import extension as trie_extension
 from hyperfs.trie.cache import NodeCache
 from hyperfs.trie.header import Header
@@ -58,7 +58,7 @@ async def test_a_question_is_answered_with_the_blocks_of_the_lookup(nursery: tri
 
 
 async def test_an_answer_to_no_question_is_ignored(nursery: trio.Nursery) -> None:
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     await reader(replicator)
     peer = scripted(nursery, replicator)
     channel = await peer.open(extensions=("hypertrie",))

@@ -14,6 +14,7 @@ from hyperfs.drive.writer import DriveWriter
 from hyperfs.replication.replicator import Replicator
 from hyperfs.replication.status import Follow
 from hyperfs.swarm.swarm import Swarm
+from hyperfs.trie import HypertrieExtension
 
 
 class OurPeer:
@@ -54,7 +55,7 @@ class OurPeer:
 @asynccontextmanager
 async def our_peer(path: Path) -> AsyncIterator[OurPeer]:
     """Open the store at ``path`` and share what is opened in it."""
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     async with hyperfs.open_store(path, source=replicator) as store, trio.open_nursery() as nursery:
         nursery.start_soon(store.store.flush_forever)
         yield OurPeer(store, replicator, Swarm(replicator, nursery))

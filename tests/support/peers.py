@@ -19,6 +19,7 @@ from hyperfs.protocol.events import ChannelOpened, Event, HandshakeDone, Request
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication import Ending, Follow, Replicator
 from hyperfs.storage import MemoryDirectory
+from hyperfs.trie import HypertrieExtension
 
 from .clocks import settled
 
@@ -49,7 +50,7 @@ async def reader(replicator: Replicator, *, follow: Follow = Follow.NOTHING) -> 
 
 def serving(core: Core) -> Replicator:
     """Return a replicator that shares ``core``."""
-    replicator = Replicator()
+    replicator = Replicator(extensions=[HypertrieExtension()])
     replicator.add_core(core, follow=Follow.NOTHING)
     return replicator
 
