@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hyperfs.drive.importer import run_import as run_import
     from hyperfs.drive.library import OpenStore as OpenStore
     from hyperfs.drive.library import open_store as open_store
+    from hyperfs.drive.links import follow as follow
     from hyperfs.drive.snapshot import OpenFile as OpenFile
     from hyperfs.drive.snapshot import Snapshot as Snapshot
     from hyperfs.drive.stat import Stat as Stat
@@ -46,6 +47,7 @@ _NAMES_OF = {
     "hyperfs.drive.exporter": ("ExportResult", "export"),
     "hyperfs.drive.importer": ("Compare", "ImportPlan", "ImportResult", "Progress", "plan_import", "run_import"),
     "hyperfs.drive.library": ("OpenStore", "open_store"),
+    "hyperfs.drive.links": ("follow",),
     "hyperfs.drive.snapshot": ("OpenFile", "Snapshot"),
     "hyperfs.drive.stat": ("Stat",),
     "hyperfs.drive.usage": ("Usage", "usage"),

@@ -12,6 +12,7 @@ from hyperfs.cli.common import (
     Common,
     common_options,
     examples,
+    follow_option,
     path_in_drive,
     run_with_daemon,
 )
@@ -45,38 +46,60 @@ _READ_BYTES = 1024 * 1024
 )
 @click.option("-l", "--long", is_flag=True, help="Show mode, size and time, too.")
 @click.option("-R", "--recursive", is_flag=True, help="Go into directories, and into drives mounted inside.")
+@follow_option("Show what symbolic links lead to inside the drive, and go into that.")
 @click.option("--raw", is_flag=True, help="Show names, too, that no folder can hold, written as in Python.")
 @click.option("-b", "--bytes", "exact", is_flag=True, help="Print sizes in bytes.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("path", metavar="[PATH]", default="")
-def ls(common: Common, address: "DriveAddress", path: str, long: bool, recursive: bool, raw: bool, exact: bool) -> None:
+def ls(
+    common: Common,
+    address: "DriveAddress",
+    path: str,
+    long: bool,
+    recursive: bool,
+    follow_links: bool,
+    raw: bool,
+    exact: bool,
+) -> int:
     """List what is in a drive: one name a line, sorted."""
 
-    async def run(client: "DaemonClient") -> None:
-        from hyperfs.cli.drives import open_snapshot
+    async def run(client: "DaemonClient") -> int:
+        from hyperfs.cli.drives import entry_at, open_snapshot
+        from hyperfs.drive.names import join
 
         snapshot = await open_snapshot(client, common, address)
-        start = await snapshot.stat(path_in_drive(address, path))
+        where = path_in_drive(address, path)
+        start = await entry_at(snapshot, where, follow_links=follow_links)
         if not start.is_directory:
-            show(start, start.path)
-            return
-        waiting = [start.path]
+            show(start, where, where)
+            return 0
+        status = 0
+        waiting: list[tuple[str, str, tuple[str, ...]]] = [(start.path, "", ())]
         while waiting:
-            directory = waiting.pop()
-            entries = [entry async for entry in snapshot.list(directory, raw=raw)]
-            entries.sort(key=lambda entry: entry.name)
-            for entry in entries:
-                prefix = start.path + "/" if start.path else ""
-                show(entry, entry.path.removeprefix(prefix) if recursive else entry.name)
-            if recursive:
-                waiting += [entry.path for entry in reversed(entries) if await _can_be_entered(snapshot, entry)]
+            directory, called, above = waiting.pop()
+            above = (*above, directory)
+            entries = sorted([entry async for entry in snapshot.list(directory, raw=raw)], key=lambda entry: entry.name)
+            below = []
+            for listed in entries:
+                name = join(called, listed.name) if recursive else listed.name
+                entry = listed
+                if follow_links and listed.is_link:
+                    target = await _followed(snapshot, listed)
+                    status = 1 if target is None else status
+                    entry = target or listed
+                show(entry, join(where, name), name)
+                if recursive and entry.path not in above and await _can_be_entered(snapshot, entry):
+                    below.append((entry.path, name, above if follow_links else ()))
+            waiting += reversed(below)
+        return status
 
-    def show(entry: "Entry", name: str) -> None:
+    def show(entry: "Entry", path: str, name: str) -> None:
         stat = _stat_or_none(entry)
         text = repr(name) if raw and not name.isprintable() else shown(name)
         if common.json:
-            print_json_line({"path": entry.path, "name": entry.name, **(_stat_fields(stat) if stat else {})})
+            fields = _stat_fields(stat) if stat else {}
+            print_json_line({"path": path, "name": path.rpartition("/")[2], **fields})
         elif not long:
             click.echo(text)
         elif stat is None:
@@ -87,24 +110,25 @@ def ls(common: Common, address: "DriveAddress", path: str, long: bool, recursive
             mounted = f"  [drive {entry.mount.key.hex()[:8]}]" if entry.mount else ""
             click.echo(f"{mode_text(stat.mode)} {size:>9}  {time_text(stat.mtime)}  {text}{link}{mounted}")
 
-    run_with_daemon(common, run)
+    return run_with_daemon(common, run)
 
 
 @click.command(epilog=examples("hyperfs cat KEY notes.txt", "hyperfs cat KEY+v1 notes.txt | diff - notes.txt"))
+@follow_option("Follow symbolic links inside the drive.")
 @common_options(json=False)
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("paths", metavar="PATH...", nargs=-1)
-def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...]) -> None:
+def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...], follow_links: bool) -> None:
     """Print files of a drive, one after another."""
     if not paths and not address.path:
         raise click.UsageError("name the files to print")
 
     async def run(client: "DaemonClient") -> None:
-        from hyperfs.cli.drives import open_snapshot
+        from hyperfs.cli.drives import entry_at, open_snapshot
 
         snapshot = await open_snapshot(client, common, address)
         for path in paths or ("",):
-            entry = await snapshot.stat(path_in_drive(address, path))
+            entry = await entry_at(snapshot, path_in_drive(address, path), follow_links=follow_links)
             file = await snapshot.open(entry)
             position = 0
             while position < file.size:
@@ -118,17 +142,18 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...]) -> None
 
 
 @click.command(epilog=examples("hyperfs stat KEY photos/film.mkv", "hyperfs stat --json KEY+12 photos"))
+@follow_option("Follow symbolic links inside the drive, the path's last one too.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("path", metavar="[PATH]", default="")
-def stat(common: Common, address: "DriveAddress", path: str) -> None:
+def stat(common: Common, address: "DriveAddress", path: str, follow_links: bool) -> None:
     """Show everything that a drive says about one path; of a symbolic link, the link's own."""
 
     async def run(client: "DaemonClient") -> None:
-        from hyperfs.cli.drives import open_snapshot
+        from hyperfs.cli.drives import entry_at, open_snapshot
 
         snapshot = await open_snapshot(client, common, address)
-        entry = await snapshot.stat(path_in_drive(address, path))
+        entry = await entry_at(snapshot, path_in_drive(address, path), follow_links=follow_links)
         stat = entry.stat
         here = None
         if stat.is_file and stat.blocks:
@@ -280,6 +305,18 @@ def check(common: Common, address: "DriveAddress") -> int:
         return 1 if metadata.bad or content.bad else 0
 
     return run_with_daemon(common, run)
+
+
+async def _followed(snapshot: "Snapshot", link: "Entry") -> "Entry | None":
+    """Return what a link leads to; tell it, and return None, when it leads nowhere."""
+    from hyperfs.drive.links import follow
+    from hyperfs.errors import PathError
+
+    try:
+        return await follow(snapshot, link.path)
+    except PathError as error:
+        click.echo(f"hyperfs: {shown(link.path)}: the symbolic link leads nowhere: {error}", err=True)
+        return None
 
 
 async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:

@@ -198,6 +198,11 @@ def _with_options(wrapper: Callable[..., Any], function: Function, *, json: bool
     return decorated  # type: ignore[no-any-return]  # click's decorators keep what they decorate
 
 
+def follow_option(help: str) -> Callable[[Function], Function]:
+    """Give a command ``-L``, its argument ``follow_links``."""
+    return click.option("-L", "--dereference", "follow_links", is_flag=True, help=help)
+
+
 def path_in_drive(address: "DriveAddress", path: str) -> str:
     """Return the path in the drive that two arguments name together: one behind the key, and one of its own."""
     from hyperfs.drive.names import join, normalise

@@ -15,6 +15,7 @@ from hyperfs.errors import BlockNotAvailable, NotWritable, UnknownVersion, Usage
 
 if TYPE_CHECKING:
     from hyperfs.cli.common import Common
+    from hyperfs.drive.entry import Entry
     from hyperfs.drive.snapshot import Snapshot
     from hyperfs.keys import DriveAddress
 
@@ -62,6 +63,13 @@ async def open_to_write(client: DaemonClient, common: "Common", address: "DriveA
 async def open_snapshot(client: DaemonClient, common: "Common", address: "DriveAddress") -> "Snapshot":
     """Return one version of the drive that ``address`` names. Raises as `open_drive`."""
     return (await open_drive(client, common, address)).snapshot()
+
+
+async def entry_at(snapshot: "Snapshot", path: str, *, follow_links: bool) -> "Entry":
+    """Return the entry at ``path``, or what it leads to. Raises `PathError`."""
+    from hyperfs.drive.links import follow
+
+    return await (follow(snapshot, path) if follow_links else snapshot.stat(path))
 
 
 async def refuse_other_drive(snapshot: "Snapshot", path: str) -> None:

@@ -11,6 +11,7 @@ from hyperfs.cli.common import (
     Common,
     common_options,
     examples,
+    follow_option,
     path_in_drive,
     run_with_daemon,
 )
@@ -127,11 +128,12 @@ def import_command(
         "hyperfs export KEY ./2019 photos/2019     one directory of it",
     )
 )
+@follow_option("Copy what symbolic links lead to inside the drive in their place.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("target", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("path", metavar="[PATH]", default="")
-def export(common: Common, address: "DriveAddress", target: Path, path: str) -> int:
+def export(common: Common, address: "DriveAddress", target: Path, path: str, follow_links: bool) -> int:
     """Copy a drive, or what it holds at PATH, into the folder DIR, which is made when it is missing.
 
     Nothing outside DIR is touched, whatever the drive holds; files that are there and equal are left alone. What no
@@ -145,7 +147,9 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str) -> 
         snapshot = await open_snapshot(client, common, address)
         with transfer_progress("exporting", wanted=not common.json) as on_progress:
             where = path_in_drive(address, path)
-            result = await export_drive(snapshot, target, path=where, on_progress=on_progress)
+            result = await export_drive(
+                snapshot, target, path=where, follow_links=follow_links, on_progress=on_progress
+            )
         _tell_skipped(result.skipped)
         if common.json:
             print_json(

@@ -79,6 +79,51 @@ def test_ls_as_json_is_one_object_a_line(shared: Hyperfs, key: str) -> None:
     assert found["link"]["target"] == "a/b"
 
 
+@pytest.fixture(scope="module")
+def linked(shared: Hyperfs) -> str:
+    """A drive with links: to a file and a folder, from the root, in a circle, out of it and to nothing."""
+    folder = shared.store.parent / "linked"
+    (folder / "dir").mkdir(parents=True)
+    (folder / "dir/file").write_text("inside\n")
+    links = {"to-dir": "dir", "dir/rooted": "/dir/file", "dir/up": "..", "out": "../../../etc/passwd", "none": "/gone"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    return shared.imported(folder)
+
+
+def test_ls_follows_links_inside_the_drive_when_asked(shared: Hyperfs, linked: str) -> None:
+    done = shared.run("ls", "-RL", linked)
+    listed = ["dir", "none", "out", "to-dir", "dir/file", "dir/rooted", "dir/up", "to-dir/file", "to-dir/rooted"]
+    assert done.stdout.decode().splitlines() == [*listed, "to-dir/up"]
+    assert done.returncode == 1
+    assert done.stderr.decode().count("leads nowhere") == 2
+
+
+def test_ls_of_what_a_link_leads_to_shows_that(shared: Hyperfs, linked: str) -> None:
+    assert shared("ls", "-L", linked, "to-dir/rooted").splitlines() == ["to-dir/rooted"]
+    (fields,) = map(json.loads, shared("ls", "-L", "--json", linked, "to-dir/rooted").splitlines())
+    assert (fields["kind"], fields["path"], fields["name"]) == ("file", "to-dir/rooted", "rooted")
+
+
+def test_cat_follows_links_inside_the_drive_when_asked(shared: Hyperfs, linked: str) -> None:
+    assert shared("cat", "-L", linked, "to-dir/rooted") == "inside\n"
+    assert "not a regular file" in shared.fails("cat", linked, "dir/rooted")
+    assert "leads out of the drive" in shared.fails("cat", "-L", linked, "out")
+
+
+def test_stat_of_a_link_is_the_links_own_unless_it_is_followed(shared: Hyperfs, linked: str) -> None:
+    assert shared.json("stat", linked, "dir/rooted")["kind"] == "link"
+    followed = shared.json("stat", "-L", linked, "dir/rooted")
+    assert (followed["kind"], followed["path"], followed["size"]) == ("file", "dir/file", 7)
+
+
+def test_export_puts_what_links_lead_to_in_their_place_when_asked(shared: Hyperfs, linked: str, tmp_path: Path) -> None:
+    done = shared.run("export", "-L", linked, tmp_path / "copy")
+    assert done.returncode == 1
+    assert not [path for path in (tmp_path / "copy").rglob("*") if path.is_symlink()]
+    assert (tmp_path / "copy/to-dir/rooted").read_text() == "inside\n"
+
+
 def test_cat_prints_the_very_bytes(shared: Hyperfs, key: str, source: Path) -> None:
     done = shared.run("cat", key, "big.bin", "a/b/hello.txt")
     assert done.stdout == (source / "big.bin").read_bytes() + b"hello\n"
