@@ -6,14 +6,17 @@ path is gone or no longer a file, it stays with the last version that there was.
 """
 
 import logging
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 import trio
 
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import BlockNotAvailable, HyperfsError, short
 from hyperfs.mount.readahead import Readahead
+from hyperfs.mount.staging.extents import Readable
 from hyperfs.mount.waiting import TimedOut, Waits
+
+__all__ = ["STAGED_CONTENT", "Handle", "OpenFiles", "Readable"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +26,28 @@ AGAIN_SECONDS = 1.0
 """How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
 
 
+STAGED_CONTENT = 1
+"""Which content a handle reads that is being written to: the kernel's pages of the file stay those of what it reads."""
+
+
 class Handle:
-    """One open of a file. ``number`` is its inode, ``file`` what reads its bytes, ``name`` its path for the log."""
+    """One open of a file. ``number`` is its inode, ``name`` its path for the log.
 
-    __slots__ = ("ahead", "blocks_here", "complete", "file", "in_vain", "name", "number", "readahead")
+    ``file`` is what reads its bytes, as far as they are in the drive; ``content`` tells which bytes they were when it
+    was opened, as `InodeTable` keeps it.
+    """
 
-    def __init__(self, number: int, file: OpenFile, name: str) -> None:
+    __slots__ = ("ahead", "blocks_here", "complete", "content", "file", "in_vain", "name", "number", "readahead")
+
+    def __init__(self, number: int, file: OpenFile | None, name: str, content: int) -> None:
         self.number = number
         self.name = name
-        self.readahead = Readahead()
+        self.content = content
+        self.readahead: Readahead | None = None
         self.ahead: trio.CancelScope | None = None
         self.adopt(file)
 
-    def adopt(self, file: OpenFile) -> None:
+    def adopt(self, file: OpenFile | None) -> None:
         """Go on with another version of the file."""
         self.file = file
         self.complete = False
@@ -53,7 +65,8 @@ class Handle:
 
     def demote(self) -> None:
         """Fetch nothing more ahead until the reader reads on."""
-        self.readahead.demote()
+        if self.readahead is not None:
+            self.readahead.demote()
         if self.ahead is not None:
             self.ahead.cancel()
 
@@ -74,22 +87,26 @@ class OpenFiles:
         """Raises KeyError for a handle that is not open."""
         return self._handles[handle]
 
-    def open(self, number: int, file: OpenFile, name: str) -> int:
-        """Return a new handle on a file."""
-        handle = self._next
+    def add(self, handle: Handle) -> int:
+        """Take in a handle that was opened, and return its number."""
+        number = self._next
         self._next += 1
-        opened = self._handles[handle] = Handle(number, file, name)
-        self._by_number.setdefault(number, []).append(opened)
-        return handle
+        self._handles[number] = handle
+        self._by_number.setdefault(handle.number, []).append(handle)
+        return number
 
-    def release(self, handle: int) -> None:
-        """Close a handle."""
-        closed = self._handles.pop(handle)
+    def release(self, number: int) -> Handle:
+        """Close a handle, and return it."""
+        closed = self._handles.pop(number)
         closed.demote()
         others = self._by_number[closed.number]
         others.remove(closed)
         if not others:
             del self._by_number[closed.number]
+        return closed
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(self._handles.values())
 
     def is_open(self, number: int) -> bool:
         """Tell whether an inode has open handles."""
@@ -99,18 +116,18 @@ class OpenFiles:
         """Yield the open handles of an inode."""
         yield from self._by_number.get(number, ())
 
-    def blocks_in_use(self, key: bytes, *, without: Container[int] = ()) -> Iterator[range]:
-        """Yield the blocks of core ``key`` that open files lie in, but for the inodes ``without``."""
-        for handle in self._handles.values():
-            if handle.file.core.key == key and handle.number not in without:
-                yield handle.file.run.blocks
+    async def read(self, handle: Handle, source: Readable, position: int, size: int) -> bytes:
+        """Return ``size`` bytes of ``source`` from ``position``, fewer only at the end of the file.
 
-    async def read(self, handle: Handle, position: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``position``, fewer only at the end of the file.
-
-        Raises `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
+        What is in the drive is fetched ahead for ``handle``, and waited for as long as blocks keep coming. Raises
+        `BlockNotAvailable` once none of the missing blocks has come for the time limit, and logs which.
         """
-        file = handle.file
+        if not isinstance(source, OpenFile):
+            with self._waits.limit(self._timeout_seconds, handle.name, busy=handle.number):
+                return await source.read(position, size)
+        file = source
+        if handle.file is not file:
+            handle.adopt(file)
         if position >= file.size:
             return b""
         size = min(size, file.size - position)
@@ -121,7 +138,7 @@ class OpenFiles:
             blocks = file.run.blocks
             handle.blocks_here = file.core.count(blocks.start, blocks.stop)
             handle.complete = handle.blocks_here == len(blocks)
-            self._read_ahead(handle, position, size)
+            self._read_ahead(handle, file, position, size)
         blocks_here = -1
         seconds = handle.patience(position, self._timeout_seconds)
         while True:
@@ -142,16 +159,17 @@ class OpenFiles:
                 )
                 raise
 
-    def _read_ahead(self, handle: Handle, position: int, size: int) -> None:
-        planned = handle.readahead.plan(position, size, handle.file.size)
+    def _read_ahead(self, handle: Handle, file: OpenFile, position: int, size: int) -> None:
+        if handle.readahead is None:
+            handle.readahead = Readahead()
+        planned = handle.readahead.plan(position, size, file.size)
         if planned is None or handle.complete or self._readaheads >= MAX_READAHEADS:
             return
         self._readaheads += 1
-        self._nursery.start_soon(self._fetch_ahead, handle, *planned)
+        self._nursery.start_soon(self._fetch_ahead, handle, file, *planned)
 
-    async def _fetch_ahead(self, handle: Handle, position: int, size: int) -> None:
+    async def _fetch_ahead(self, handle: Handle, file: OpenFile, position: int, size: int) -> None:
         scope = handle.ahead = trio.CancelScope()
-        file = handle.file
         try:
             with scope:
                 await file.core.ahead(file.run, position, size)

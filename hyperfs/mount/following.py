@@ -5,7 +5,7 @@ one assignment; only then is the kernel told, of exactly what differs.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import trio
@@ -15,7 +15,7 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import HyperfsError
-from hyperfs.mount.attributes import content_of, kind_of
+from hyperfs.mount.attributes import content_of
 from hyperfs.mount.files import OpenFiles
 from hyperfs.mount.inodes import NO_CONTENT, ROOT, InodeTable
 from hyperfs.mount.invalidate import Invalidator
@@ -32,20 +32,34 @@ _SLICE = 256
 
 
 class Head(Protocol):
-    """Whoever holds the version that is shown."""
+    """A view that shows a version of a drive."""
 
-    snapshot: Snapshot
+    @property
+    def inodes(self) -> InodeTable:
+        """The inodes that the kernel knows."""
+        ...
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is shown; of a workspace, the one below what is staged."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when no version of our own is just being made."""
+        ...
+
+    async def switch(self, snapshot: Snapshot) -> Snapshot:
+        """Show another version, if it is newer; return the one that was shown before, else ``snapshot`` itself."""
+        ...
 
 
 class Follower:
     """Moves ``head`` from version to version of ``drive``, open files with it."""
 
-    def __init__(
-        self, drive: Drive, head: Head, inodes: InodeTable, files: OpenFiles, waits: Waits, invalidator: Invalidator
-    ) -> None:
+    def __init__(self, drive: Drive, head: Head, files: OpenFiles, waits: Waits, invalidator: Invalidator) -> None:
         self._drive = drive
         self._head = head
-        self._inodes = inodes
+        self._inodes = head.inodes
         self._files = files
         self._waits = waits
         self._invalidator = invalidator
@@ -63,17 +77,28 @@ class Follower:
                 logger.info("version %d cannot be shown yet: %s", snapshot.version, error)
                 await trio.sleep(RETRY_SECONDS)
                 snapshot = self._drive.snapshot()
+            else:
+                return
 
     async def switch(self, snapshot: Snapshot) -> None:
         """Show ``snapshot`` from now on and tell the kernel what it changes.
 
         Raises `BlockNotAvailable` before anything was done, when what differs cannot be read.
         """
-        found = changes(snapshot, self._head.snapshot)
+        await self._head.settled()
+        expected = self._head.snapshot
+        if snapshot.version < expected.version:
+            return
+        found = changes(snapshot, expected)
         gathered = await _gather(found, MAX_GATHERED)
         logger.debug("version %d: %d changes", snapshot.version, len(gathered))
-        self._head.snapshot = snapshot
+        older = await self._head.switch(snapshot)
+        if older is snapshot:
+            return
         try:
+            if older is not expected:  # a commit of our own came between
+                found = changes(snapshot, older)
+                gathered = await _gather(found, MAX_GATHERED)
             while gathered:
                 await self._tell(snapshot, gathered)
                 gathered = await _gather(found, _SLICE)
@@ -124,7 +149,7 @@ class Follower:
             if number in self._inodes and number != ROOT:
                 self._invalidator.add_name(self._inodes[number].parent, self._inodes[number].name)
             return
-        if kind_of(stat.mode) != inode.kind and number != ROOT:
+        if stat.mode >> 12 & 0o17 != inode.kind and number != ROOT:
             self._invalidator.add_name(inode.parent, inode.name)
             return
         if inode.content not in (NO_CONTENT, content_of(entry, stat)):
@@ -149,37 +174,3 @@ async def _gather(found: AsyncIterator[Change], limit: int) -> list[Change]:
         if len(gathered) % _SLICE == 0:
             await trio.lowlevel.checkpoint()  # what is here comes without yielding
     return gathered
-
-
-class WorkspaceFollower(Follower):
-    """Moves a writable mount's workspace to versions that others made; its own commits it has moved to already."""
-
-    def __init__(
-        self,
-        drive: Drive,
-        head: Head,
-        inodes: InodeTable,
-        files: OpenFiles,
-        waits: Waits,
-        invalidator: Invalidator,
-        rebase: Callable[[Snapshot], Awaitable[Snapshot]],
-    ) -> None:
-        """``rebase`` moves the workspace and returns the version that it lay over before."""
-        super().__init__(drive, head, inodes, files, waits, invalidator)
-        self._rebase = rebase
-
-    async def _follow(self, snapshot: Snapshot) -> None:
-        try:
-            await self.switch(snapshot)
-        except HyperfsError as error:
-            logger.info("version %d cannot be shown yet: %s", snapshot.version, error)
-            await trio.sleep(RETRY_SECONDS)
-
-    async def switch(self, snapshot: Snapshot) -> None:
-        """Show ``snapshot`` below what is staged, and tell the kernel of what others changed in it."""
-        older = await self._rebase(snapshot)
-        if older is snapshot:
-            return
-        found = changes(snapshot, older)
-        while gathered := await _gather(found, _SLICE):
-            await self._tell(snapshot, gathered)

@@ -1,130 +1,102 @@
-"""What the kernel asks of a mounted drive, and the answers: a read-only file system over a drive's snapshots.
+"""What the kernel asks, put to a `View`, and the answers: the binding to pyfuse3, and nothing else.
 
-The rules: an operation takes the head's snapshot once and uses it from start to end; what it answers from a snapshot
-that is the head no longer, the kernel may not keep. Whatever changes the drive is answered with EROFS, in one place
-(`refused`), which is where a writable mount takes over.
+The rules: what a view can answer at once is answered at once; the rest is awaited under a time limit, and what may have
+changed meanwhile the kernel may not keep. What is once for all views is here: handles, directories, the kernel's pages.
 """
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import stat as st
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pyfuse3
 import trio
 
 from hyperfs.drive import names
-from hyperfs.drive.drive import Drive
-from hyperfs.drive.entry import Entry
-from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.drive.usage import content_end
-from hyperfs.errors import PathError
 from hyperfs.mount import pages
-from hyperfs.mount.attributes import LIVE_SECONDS, Presenter, content_of, kind_of, lasting_seconds
-from hyperfs.mount.directories import Listing, OpenDirectory
+from hyperfs.mount.attributes import USER
+from hyperfs.mount.directories import OpenDirectory
 from hyperfs.mount.edge import answers_errors
-from hyperfs.mount.files import OpenFiles
-from hyperfs.mount.inodes import NO_CONTENT, InodeTable
+from hyperfs.mount.files import STAGED_CONTENT, Handle, OpenFiles
+from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.options import MountOptions
-from hyperfs.mount.waiting import NOBODY, Waits
+from hyperfs.mount.presenter import Presenter
+from hyperfs.mount.staging.nodes import Renaming
+from hyperfs.mount.view import Answer, View
+from hyperfs.mount.waiting import NOBODY, Limit, Waits
 
-_BLOCK_BYTES = 4096
-_MOST_BLOCKS = (1 << 63) // _BLOCK_BYTES
-_MAX_RECENT = 64
-_USER = "user."
-FOREIGN_NAMESPACES = ("security.", "system.", "trusted.", "hyperfs.")
-
-
-async def refused(*_: Any) -> Any:
-    """Answer a change: the file system is read-only."""
-    raise pyfuse3.FUSEError(errno.EROFS)
+_RENAME_FLAGS = {0: Renaming.REPLACE, 1: Renaming.NO_REPLACE, 2: Renaming.EXCHANGE}
+_MADE_KINDS = st.S_IFREG, st.S_IFIFO, st.S_IFSOCK
 
 
-_REFUSED: Any = refused
-
-
-class DriveOperations(pyfuse3.Operations):
-    """The operations of one mount. ``snapshot`` is the head; `Follower` moves it."""
+class Operations(pyfuse3.Operations):
+    """The operations of one mount."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, drive: Drive, options: MountOptions, nursery: trio.Nursery) -> None:
+    def __init__(self, view: View, options: MountOptions, nursery: trio.Nursery) -> None:
         super().__init__()
-        self.drive = drive
-        self.snapshot: Snapshot = drive.snapshot()
-        self.inodes = InodeTable(drive.key)
+        self.view = view
         self.waits = Waits()
         self.files = OpenFiles(nursery, self.waits, options.timeout_seconds)
         self._presenter = Presenter(options)
         self._directories: dict[int, OpenDirectory] = {}
         self._next_directory = 1
         self._lookup_seconds = min(options.lookup_timeout_seconds, options.timeout_seconds)
-        self._recent: dict[bytes, Entry] = {}
-        self._recent_of = self.snapshot
 
     def blocks_in_use(self, key: bytes) -> Iterator[range]:
-        """Yield the blocks of core ``key`` that open files lie in, also those that the drive has no more."""
-        return self.files.blocks_in_use(key)
+        """Yield the blocks of core ``key`` that must stay: of open files, and of what is not committed."""
+        yield from self.view.blocks_in_use(key, self.files)
+
+    # Looking
 
     @answers_errors
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Find a name; that it is absent is an answer too, which the kernel remembers."""
         if len(name) > names.MAX_NAME_BYTES:
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
-        parent = self._path(parent_inode)
-        path = parent + b"/" + name if parent else name
-        snapshot = self.snapshot
-        try:
-            if b"\\" in name:
-                raise PathError(errno.ENOENT, repr(path), "no drive holds such a name")
-            entry = await self._stat(snapshot, path, busy=parent_inode)
-        except PathError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return self._presenter.absent(LIVE_SECONDS if snapshot is self.snapshot else 0)
-        stat = entry.stat
-        seconds = self._seconds(entry, snapshot)
-        number = self.inodes.remember(parent_inode, name, kind_of(stat.mode))
-        return self._presenter.of_stat(number, stat, seconds)
+        answer = self.view.lookup_now(parent_inode, name)
+        if answer is None:
+            answer = await self._wait("looking up", parent_inode, lambda: self.view.lookup(parent_inode, name))
+        return self._presenter.of(answer)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Take back lookups."""
         for number, lookups in inode_list:
-            self.inodes.forget(number, lookups)
+            self.view.inodes.forget(number, lookups)
 
     @answers_errors
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """Return an inode's attributes; ESTALE for one whose path is gone."""
-        snapshot = self.snapshot
-        entry = await self._stat(snapshot, self._path(inode), busy=inode)
-        return self._presenter.of_stat(inode, entry.stat, self._seconds(entry, snapshot))
+        """Return an inode's attributes; ESTALE for one that is gone."""
+        answer = self.view.attributes_now(inode)
+        if answer is None:
+            answer = await self._wait("attributes", inode, lambda: self.view.attributes(inode))
+        return self._presenter.of(answer)
 
     @answers_errors
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        """Return a symbolic link's target."""
-        entry = await self._stat(self.snapshot, self._path(inode), busy=inode)
-        stat = entry.stat
-        if not stat.is_link or stat.linkname is None:
-            raise pyfuse3.FUSEError(errno.EINVAL)
-        return stat.linkname.encode(errors="surrogateescape")
+        """Return where a symbolic link leads."""
+        with self._limit("link", inode):
+            target = await self.view.link_target(inode)
+        return target.encode(errors="surrogateescape")
 
     @answers_errors
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Return a handle on a directory; its listing waits for the first read."""
-        return self._open_directory(inode, self._path(inode))
+        handle = self._next_directory
+        self._next_directory += 1
+        self._directories[handle] = OpenDirectory(inode)
+        return handle
 
     @answers_errors
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """Answer entries from offset ``start_id``, with their attributes."""
         directory = self._directories[fh]
-        listing = directory.listing
-        if listing is None or start_id == 0:
-            path = directory.path.decode()
-            with self.waits.limit(self._lookup_seconds, path or "/", busy=directory.number) as limit:
-                listing = await Listing.read(self.snapshot, path, self._presenter, on_entry=limit.progressed)
-            directory.listing = listing
-        directory.reply(start_id, token, self.inodes, self._presenter, current=listing.snapshot is self.snapshot)
+        if directory.rows is None or start_id == 0:
+            with self._limit("directory", directory.number) as limit:
+                await directory.read(self.view, limit.progressed)
+        directory.reply(start_id, token, self.view, self._presenter)
 
     @answers_errors
     async def releasedir(self, fh: int) -> None:
@@ -132,57 +104,14 @@ class DriveOperations(pyfuse3.Operations):
         del self._directories[fh]
 
     @answers_errors
-    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """Open a file at its newest version; the kernel keeps its pages when they are of that version."""
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
-            raise pyfuse3.FUSEError(errno.EROFS)
-        snapshot = self.snapshot
-        path = self._path(inode)
-        entry = await self._stat(snapshot, path, busy=inode)
-        stat = entry.stat
-        file = snapshot.open_now(entry, stat)
-        if file is None:
-            with self.waits.limit(self._lookup_seconds, entry.path, busy=inode):
-                file = await snapshot.open(entry)
-        content = content_of(entry, stat)
-        keep = self.inodes[inode].content == content or self._give_pages(inode, file)
-        self.inodes.set_content(inode, content)
-        return pyfuse3.FileInfo(fh=self.files.open(inode, file, entry.path), keep_cache=keep)
-
-    @answers_errors
-    async def read(self, fh: int, off: int, size: int) -> bytes:
-        """Return bytes of an open file."""
-        return await self.files.read(self.files[fh], off, size)
-
-    @answers_errors
-    async def flush(self, fh: int) -> None:
-        """Note that a descriptor was closed, or its program killed: perhaps nobody reads on."""
-        self.files[fh].demote()
-
-    @answers_errors
-    async def release(self, fh: int) -> None:
-        """Close a file."""
-        self.files.release(fh)
-
-    async def fsync(self, fh: int, datasync: bool) -> None:
-        """Nothing here is ever dirty."""
-
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Nothing here is ever dirty."""
-
-    @answers_errors
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        """Tell of a file system that is full: as large as the drive's content, with nothing free.
-
-        As long as no content was read, nothing is known of it but what the newest files say.
-        """
-        with self.waits.limit(self._lookup_seconds, "statfs", busy=NOBODY):
-            content = await self.drive.content()
-        size = max(content.byte_length, content_end(self.snapshot))
+        """Tell how much room there is."""
+        with self._limit("statfs", NOBODY):
+            space = await self.view.space()
         answer = pyfuse3.StatvfsData()
-        answer.f_bsize = answer.f_frsize = _BLOCK_BYTES
-        answer.f_blocks = min(-(-size // _BLOCK_BYTES), _MOST_BLOCKS)
-        answer.f_files = self.snapshot.version
+        answer.f_bsize, answer.f_frsize = space.block_bytes, space.fragment_bytes
+        answer.f_blocks, answer.f_bfree, answer.f_bavail = space.blocks, space.free, space.available
+        answer.f_files, answer.f_ffree, answer.f_favail = space.files, space.files_free, space.files_available
         answer.f_namemax = names.MAX_NAME_BYTES
         return answer
 
@@ -193,10 +122,11 @@ class DriveOperations(pyfuse3.Operations):
     @answers_errors
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """Return an extended attribute. Other namespaces than user's are answered from memory: there are none."""
-        text = name.decode(errors="surrogateescape")
-        if not text.startswith(_USER):
+        if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
-        value = (await self._attributes(inode)).get(text)
+        with self._limit("attributes", inode):
+            there = await self.view.user_attributes(inode)
+        value = there.get(name.decode(errors="surrogateescape"))
         if value is None:
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value
@@ -204,64 +134,221 @@ class DriveOperations(pyfuse3.Operations):
     @answers_errors
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """Return the names of the extended attributes."""
-        return [name.encode(errors="surrogateescape") for name in await self._attributes(inode)]
+        with self._limit("attributes", inode):
+            there = await self.view.user_attributes(inode)
+        return [name.encode(errors="surrogateescape") for name in there]
 
-    create = mknod = mkdir = symlink = link = rename = unlink = rmdir = _REFUSED
-    setattr = write = setxattr = removexattr = _REFUSED
+    # Open files
 
-    def _give_pages(self, inode: int, file: OpenFile) -> bool:
+    @answers_errors
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """Open a file; the kernel keeps its pages when they are of what is opened."""
+        writing = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
+        truncating = bool(flags & os.O_TRUNC)
+        handle = None if truncating else self.view.open_now(inode, writing=writing)
+        if handle is None:
+            with self._limit("opening", inode):
+                handle = await self.view.open(inode, writing=writing, truncating=truncating, keeps_set_id=not ctx.uid)
+        known = self.view.inodes[inode].content
+        if known == NO_CONTENT:
+            keep = not writing and self._give_pages(handle)
+        else:
+            keep = known == handle.content or handle.content == STAGED_CONTENT
+        return self._opened(handle, keep=keep)
+
+    @answers_errors
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Make a file and open it."""
+        answer = await self._make(parent_inode, name, st.S_IFREG | st.S_IMODE(mode), ctx)
+        handle = self.view.made(answer, name.decode(errors="surrogateescape"))
+        return self._opened(handle, keep=True), self._presenter.of(answer)
+
+    @answers_errors
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """Return bytes of an open file, staged ones included."""
+        handle = self.files[fh]
+        source = self.view.source_now(handle)
+        if source is None:
+            with self._limit("opening", handle.number):
+                source = await self.view.source(handle)
+        return await self.files.read(handle, source, off, size)
+
+    @answers_errors
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Write to an open file."""
+        await self.view.write(self.files[fh], off, buf)
+        return len(buf)
+
+    @answers_errors
+    async def flush(self, fh: int) -> None:
+        """Note that a descriptor was closed, or its program killed: perhaps nobody reads on."""
+        handle = self.files[fh]
+        handle.demote()
+        await self.view.flushed(handle)
+
+    @answers_errors
+    async def release(self, fh: int) -> None:
+        """Close a file."""
+        await self.view.released(self.files.release(fh))
+
+    @answers_errors
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """Make a file durable. It is not committed by that: a database's syncs would append it each time."""
+        await self.view.sync(self.files[fh].number)
+
+    @answers_errors
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Make all that is staged durable."""
+        await self.view.sync(None)
+
+    # Changing
+
+    @answers_errors
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+        return self._presenter.of(await self._make(parent_inode, name, st.S_IFDIR | st.S_IMODE(mode), ctx))
+
+    @answers_errors
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a file, FIFO or socket. EPERM for a device: the format keeps no number for it."""
+        if st.S_IFMT(mode) not in _MADE_KINDS:
+            raise pyfuse3.FUSEError(errno.EPERM)
+        return self._presenter.of(await self._make(parent_inode, name, mode, ctx))
+
+    @answers_errors
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Make a symbolic link."""
+        linkname = target.decode(errors="surrogateescape")
+        return self._presenter.of(await self._make(parent_inode, name, st.S_IFLNK | 0o777, ctx, linkname))
+
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Refuse a hard link, as link(2) says of a file system that has none; tools then copy."""
+        raise pyfuse3.FUSEError(errno.EPERM)
+
+    @answers_errors
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove anything but a directory."""
+        text = _text(name)
+        if self.view.unlink_now(parent_inode, text) is None:
+            with self._limit("unlinking", parent_inode):
+                await self.view.unlink(parent_inode, text)
+
+    @answers_errors
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove an empty directory."""
+        text = _text(name)
+        if self.view.remove_directory_now(parent_inode, text) is None:
+            with self._limit("removing", parent_inode) as limit:
+                await self.view.remove_directory(parent_inode, text, limit.progressed)
+
+    @answers_errors
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """Rename anything, as the flags say. EINVAL for those that make a whiteout."""
+        how = _RENAME_FLAGS.get(flags)
+        if how is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        where = parent_inode_old, _text(name_old), parent_inode_new, _text(name_new), how
+        if self.view.rename_now(*where) is None:
+            with self._limit("renaming", parent_inode_old):
+                await self.view.rename(*where)
+
+    @answers_errors
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Change attributes. A drive keeps no time of access: it is shown for as long as the mount remembers it."""
+        wanted = (
+            inode,
+            attr.st_mode if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+            attr.st_size if fields.update_size else None,
+        )
+        answer = self.view.set_attributes_now(*wanted)
+        if answer is None:
+            with self._limit("attributes", inode):
+                answer = await self.view.set_attributes(*wanted)
+        if fields.update_atime:
+            self._presenter.accessed(inode, attr.st_atime_ns)
+        return self._presenter.of(answer)
+
+    @answers_errors
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Set an extended attribute of the user's. EOPNOTSUPP for other namespaces."""
+        await self._set_user_attribute(inode, name, value)
+
+    @answers_errors
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """Remove an extended attribute."""
+        await self._set_user_attribute(inode, name, None)
+
+    # Inside
+
+    def _limit(self, what: str, number: int) -> Limit:
+        return self.waits.limit(self._lookup_seconds, what, busy=number)
+
+    async def _wait(self, what: str, number: int, look: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Await an answer. It may have been found before something was changed that the kernel was told of."""
+        before = self.view.generation
+        with self._limit(what, number):
+            answer = await look()
+        return answer if self.view.generation == before else answer._replace(seconds=0.0)
+
+    async def _make(
+        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, linkname: str | None = None
+    ) -> Answer:
+        text = _text(name)
+        answer = self.view.make_now(parent, text, mode, ctx.uid, ctx.gid, linkname)
+        if answer is None:
+            with self._limit("making", parent):
+                answer = await self.view.make(parent, text, mode, ctx.uid, ctx.gid, linkname)
+        return answer
+
+    def _opened(self, handle: Handle, *, keep: bool) -> pyfuse3.FileInfo:
+        self.view.inodes.set_content(handle.number, handle.content)
+        return pyfuse3.FileInfo(fh=self.files.add(handle), keep_cache=keep)
+
+    def _give_pages(self, handle: Handle) -> bool:
         """Give the kernel the bytes of a small file that it has none of and nobody has open; tell if it did."""
-        is_new = self.inodes[inode].content == NO_CONTENT and not self.files.is_open(inode)
-        return is_new and pages.give(inode, file)
+        if handle.file is None or handle.content == STAGED_CONTENT or self.files.is_open(handle.number):
+            return False
+        return pages.give(handle.number, handle.file)
 
-    def _open_directory(self, inode: int, path: bytes) -> int:
-        handle = self._next_directory
-        self._next_directory += 1
-        self._directories[handle] = OpenDirectory(inode, path)
-        return handle
-
-    async def _attributes(self, inode: int) -> dict[str, bytes]:
-        """Return the attributes by their name in the file system; one without a namespace is the user's."""
-        entry = await self._stat(self.snapshot, self._path(inode), busy=inode)
-        return presented(entry.stat.present_attributes)
-
-    async def _stat(self, snapshot: Snapshot, path: bytes, *, busy: int) -> Entry:
-        """Return the entry at ``path``; a lookup is mostly followed by an open, so the last ones are kept."""
-        if snapshot is not self._recent_of:
-            self._recent_of = snapshot
-            self._recent.clear()
-        recent = self._recent.get(path)
-        if recent is not None and recent.core_size is None:
-            return recent
-        try:
-            text = path.decode()
-        except UnicodeDecodeError:
-            raise PathError(errno.ENOENT, repr(path), "names are UTF-8") from None
-        entry = snapshot.stat_now(text)
-        if entry is None:
-            with self.waits.limit(self._lookup_seconds, text or "/", busy=busy):
-                entry = await snapshot.stat(text)
-        if snapshot is self._recent_of:
-            if len(self._recent) >= _MAX_RECENT:
-                self._recent.clear()
-            self._recent[path] = entry
-        return entry
-
-    def _path(self, inode: int) -> bytes:
-        try:
-            return self.inodes.path(inode)
-        except KeyError:
-            raise pyfuse3.FUSEError(errno.ESTALE) from None
-
-    def _seconds(self, entry: Entry, snapshot: Snapshot) -> float:
-        """Return for how long the kernel may keep what is answered of an entry."""
-        return lasting_seconds(entry) if snapshot is self.snapshot else 0.0
+    async def _set_user_attribute(self, inode: int, name: bytes, value: bytes | None) -> None:
+        text = name.decode(errors="surrogateescape")
+        if not text.startswith(USER):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        if text == USER:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        with self._limit("attributes", inode):
+            await self.view.set_user_attribute(inode, text, value)
 
 
-def presented(attributes: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return a drive's extended attributes by their name in the file system; one without a namespace is the user's."""
-    return {
-        name if name.startswith(_USER) else _USER + name: value
-        for name, value in attributes.items()
-        if name and not name.startswith(FOREIGN_NAMESPACES) and "\0" not in name
-    }
+def _text(name: bytes) -> str:
+    if len(name) > names.MAX_NAME_BYTES:
+        raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+    return name.decode(errors="surrogateescape")

@@ -17,10 +17,11 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
-from hyperfs.mount.following import Follower, WorkspaceFollower
+from hyperfs.mount.following import Follower, Head
 from hyperfs.mount.invalidate import Invalidator
-from hyperfs.mount.operations import DriveOperations
+from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.snapshot_view import SnapshotView
 from hyperfs.mount.writing import Staged, Writing
 
 __all__ = ["Ending", "Writing", "run_mount"]
@@ -88,10 +89,9 @@ async def _serve(
     on_ready: Callable[[BlocksInUse], None] | None,
 ) -> Ending:
     async with open_work() as nursery:
-        if staged is None:
-            operations = DriveOperations(drive, options, nursery)
-        else:
-            operations = staged.operations(options, nursery)
+        view = SnapshotView(drive) if staged is None else staged.view
+        operations = Operations(view, options, nursery)
+        if staged is not None:
             nursery.start_soon(staged.flusher.run)
         session = _Session(operations, path)
         session.mount(_fuse_options(drive, options, is_writable=staged is not None))
@@ -100,7 +100,7 @@ async def _serve(
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
-            nursery.start_soon(session.follower(drive, staged).run)
+            nursery.start_soon(session.follower(drive, view).run)
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
@@ -119,7 +119,7 @@ async def _serve(
 class _Session:
     """Owns pyfuse3's session, of which there is one in a process. ``stopping`` is set when it should end, or has."""
 
-    def __init__(self, operations: DriveOperations, path: str) -> None:
+    def __init__(self, operations: Operations, path: str) -> None:
         self.stopping = trio.Event()
         self.ending = Ending.UNMOUNTED
         self.invalidator = Invalidator(operations.waits)
@@ -166,14 +166,9 @@ class _Session:
         await self.stopping.wait()
         scope.cancel()
 
-    def follower(self, drive: Drive, staged: Staged | None) -> Follower:
-        """Return what follows ``drive`` for this mount."""
-        shown = self._operations
-        if staged is not None:
-            return WorkspaceFollower(
-                drive, shown, shown.inodes, shown.files, shown.waits, self.invalidator, staged.maker.rebase
-            )
-        return Follower(drive, shown, shown.inodes, shown.files, shown.waits, self.invalidator)
+    def follower(self, drive: Drive, head: Head) -> Follower:
+        """Return what follows ``drive`` for this mount, of which ``head`` is the view."""
+        return Follower(drive, head, self._operations.files, self._operations.waits, self.invalidator)
 
     async def end(self) -> None:
         """Unmount, whatever is still going on: fail what waits, stop telling the kernel, then take the mount away."""

@@ -1,4 +1,4 @@
-"""What makes a mount writable: a workspace, what commits it, and the operations over it, put together.
+"""What makes a mount writable: a workspace, what commits it, and the view of it, put together.
 
 The rule: before the folder can be used everything that an earlier process staged is staged again, and after it was
 unmounted everything is committed, or stays for the next process.
@@ -9,19 +9,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import trio
-
 from hyperfs.drive.committer import Committer
 from hyperfs.drive.drive import Drive
-from hyperfs.drive.stat import Stat
 from hyperfs.errors import HyperfsError, short
-from hyperfs.mount.options import MountOptions
-from hyperfs.mount.staging.committing import CommitMaker
 from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS, Flusher
 from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
 from hyperfs.mount.staging.recovery import recover
 from hyperfs.mount.staging.workspace import Workspace
-from hyperfs.mount.writable import WritableOperations
+from hyperfs.mount.workspace_view import WorkspaceView
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +38,10 @@ class Staged:
 
     def __init__(self, drive: Drive, workspace: Workspace, writing: Writing) -> None:
         self.workspace = workspace
-        self.maker = CommitMaker(workspace, drive, writing.committer, self._committed)
-        self.flusher = Flusher(self.maker, interval_seconds=writing.flush_seconds)
+        self.view = WorkspaceView(drive, workspace, writing.committer)
+        self.flusher = Flusher(self.view.maker, interval_seconds=writing.flush_seconds)
         self._drive = drive
         self._closed = False
-        self._operations: WritableOperations | None = None
 
     @classmethod
     async def open(cls, drive: Drive, writing: Writing) -> "Staged":
@@ -62,11 +56,6 @@ class Staged:
             logger.info("drive %s: %d changes of an earlier mount are staged again", short(drive.key), count)
         return cls(drive, workspace, writing)
 
-    def operations(self, options: MountOptions, nursery: trio.Nursery) -> WritableOperations:
-        """Return the operations that FUSE calls."""
-        self._operations = WritableOperations(self._drive, options, nursery, self.workspace)
-        return self._operations
-
     async def close(self) -> None:
         """Commit what is staged, once; what cannot be committed now stays staged."""
         if self._closed:
@@ -80,7 +69,3 @@ class Staged:
             )
         finally:
             self.workspace.close()
-
-    def _committed(self, number: int, stat: Stat) -> None:
-        if self._operations is not None:
-            self._operations.committed(number, stat)

@@ -182,12 +182,15 @@ BLOCK_LOOKUPS = """
 import trio
 state["event"] = trio.Event()
 state["blocked"] = 0
-stat = operations._stat
-async def blocking(snapshot, path, *, busy):
-    if path.startswith(b"away/"):
+view = operations.view
+lookup, lookup_now = view.lookup, view.lookup_now
+def is_away(parent):
+    return view.inodes.path(parent) == b"away"
+async def blocking(parent, name):
+    if is_away(parent):
         state["blocked"] += 1
-        with operations.waits.limit(operations._lookup_seconds, "lookup", busy=busy):
-            await state["event"].wait()
-    return await stat(snapshot, path, busy=busy)
-operations._stat = blocking
+        await state["event"].wait()
+    return await lookup(parent, name)
+view.lookup = blocking
+view.lookup_now = lambda parent, name: None if is_away(parent) else lookup_now(parent, name)
 """

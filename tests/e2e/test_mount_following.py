@@ -179,7 +179,7 @@ def test_a_checkout_stays_what_it_is(tmp_path: Path) -> None:
         assert (mounted.path / "log").read_bytes() == b"one\n"
         mounted.run("await own.writer.delete('folder/a')")
         assert sorted(os.listdir(mounted.path / "folder")) == ["a", "b"]
-        assert mounted.run("return operations.snapshot.version") == 5
+        assert mounted.run("return operations.view.snapshot.version") == 5
 
 
 def test_a_live_drive_inside_a_checkout_is_followed(tmp_path: Path) -> None:
@@ -199,11 +199,15 @@ await own.writer.mount("inner", inner.drive.key)
 
 COUNT_QUESTIONS = """
 asked = state["asked"] = []
-stat = operations._stat
-def noting(snapshot, path, **more):
-    asked.append(path.decode())
-    return stat(snapshot, path, **more)
-operations._stat = noting
+view = operations.view
+lookup, attributes = view.lookup_now, view.attributes_now
+def noting_lookup(parent, name):
+    asked.append(b"/".join(filter(None, (view.inodes.path(parent), name))).decode())
+    return lookup(parent, name)
+def noting_attributes(number):
+    asked.append(view.inodes.path(number).decode())
+    return attributes(number)
+view.lookup_now, view.attributes_now = noting_lookup, noting_attributes
 """
 
 APPEND_WITHOUT_BLOCKS = """

@@ -99,9 +99,9 @@ own.content.take_away(*range(3000))
 
 def test_an_unexpected_failure_is_an_error_and_not_the_end(tmp_path: Path) -> None:
     with Mounted(tmp_path / "drive", prepare=PREPARE) as mounted:
-        mounted.run("operations._stat = None")
+        mounted.run("operations.view.lookup_now = None")
         with pytest.raises(OSError, match="Input/output error"):
             (mounted.path / "folder/file").stat()
         assert comes_true(lambda: any("failed unexpectedly" in line for line in mounted.log))
-        mounted.run("del operations._stat")
+        mounted.run("del operations.view.lookup_now")
         assert (mounted.path / "folder/file").read_bytes() == b"content"

@@ -255,5 +255,5 @@ def test_nothing_can_be_changed(drive: Path, change: str) -> None:
 def test_no_inode_is_lost_or_kept_too_long(mounted: Mounted) -> None:
     os.listdir(mounted.path / "big")
     Path("/proc/sys/vm/drop_caches").write_text("2")
-    assert mounted.run("return len(operations.inodes)") < 20_000
+    assert mounted.run("return len(operations.view.inodes)") < 20_000
     assert (mounted.path / "a/b/c.txt").read_bytes() == b"hello world\n"

@@ -10,7 +10,7 @@ import trio.testing
 
 from hyperfs.core.reader import Priority, Run
 from hyperfs.drive.snapshot import OpenFile
-from hyperfs.mount.files import AGAIN_SECONDS, OpenFiles
+from hyperfs.mount.files import AGAIN_SECONDS, Handle, OpenFiles
 from hyperfs.mount.waiting import TimedOut, Waits
 from tests.support.memory_core import MemoryCore
 
@@ -56,13 +56,19 @@ async def opened(core: SlowCore) -> AsyncIterator[tuple[OpenFiles, int]]:
         files = OpenFiles(nursery, Waits(), TIMEOUT_SECONDS)
         run = Run(range(len(core.blocks)), 0, len(core.blocks) * BLOCK_BYTES)
         nursery.start_soon(core.bring)
-        yield files, files.open(5, OpenFile(core, run), "folder/film")
+        yield files, files.add(Handle(5, OpenFile(core, run), "folder/film", 7))
         nursery.cancel_scope.cancel()
+
+
+async def read(files: OpenFiles, handle: int, position: int, size: int) -> bytes:
+    opened = files[handle]
+    assert opened.file is not None
+    return await files.read(opened, opened.file, position, size)
 
 
 async def test_a_read_goes_on_while_blocks_keep_coming(autojump_clock: None) -> None:
     async with opened(SlowCore(5, seconds=15, come=5)) as (files, handle):
-        assert len(await files.read(files[handle], 0, 5000)) == 5000
+        assert len(await read(files, handle, 0, 5000)) == 5000
     assert trio.current_time() > 3 * TIMEOUT_SECONDS
 
 
@@ -70,7 +76,7 @@ async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: 
     start = trio.current_time()
     async with opened(SlowCore(5, seconds=1, come=2)) as (files, handle):
         with pytest.raises(TimedOut), caplog.at_level(logging.WARNING):
-            await files.read(files[handle], 0, 5000)
+            await read(files, handle, 0, 5000)
     assert trio.current_time() - start <= 2 * TIMEOUT_SECONDS + 2
     assert "folder/film" in caplog.text
     assert "block 2 of core 00000000" in caplog.text
@@ -79,21 +85,21 @@ async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: 
 async def test_what_was_just_waited_for_in_vain_is_not_waited_for_as_long_again(autojump_clock: None) -> None:
     async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
         with pytest.raises(TimedOut):
-            await files.read(files[handle], 0, 5000)
+            await read(files, handle, 0, 5000)
         start = trio.current_time()
         with pytest.raises(TimedOut):
-            await files.read(files[handle], 1000, 1000)
+            await read(files, handle, 1000, 1000)
         assert trio.current_time() - start <= AGAIN_SECONDS
 
 
 async def test_a_later_try_waits_its_full_time(autojump_clock: None) -> None:
     async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
         with pytest.raises(TimedOut):
-            await files.read(files[handle], 0, 5000)
+            await read(files, handle, 0, 5000)
         await trio.sleep(AGAIN_SECONDS)
         start = trio.current_time()
         with pytest.raises(TimedOut):
-            await files.read(files[handle], 0, 5000)
+            await read(files, handle, 0, 5000)
         assert trio.current_time() - start >= TIMEOUT_SECONDS
 
 
@@ -103,7 +109,7 @@ async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
         core.blocks[:100] = [bytes(BLOCK_BYTES)] * 100
         for position in (0, 128 * 1024):
             with trio.move_on_after(1):
-                await files.read(files[handle], position, 128 * 1024)
+                await read(files, handle, position, 128 * 1024)
         assert core.ahead_of == [(256 * 1024, 128 * 1024)]
         files[handle].demote()
         await trio.testing.wait_all_tasks_blocked()
@@ -112,7 +118,7 @@ async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
 
 async def test_the_end_of_a_file_is_read_without_waiting(autojump_clock: None) -> None:
     async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
-        assert await files.read(files[handle], 2000, 100) == b""
+        assert await read(files, handle, 2000, 100) == b""
 
 
 async def test_a_released_handle_is_gone(autojump_clock: None) -> None:

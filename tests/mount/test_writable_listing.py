@@ -11,12 +11,17 @@ import trio
 from trio.testing import MockClock
 
 from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
-from hyperfs.mount.writable import WritableOperations
+from hyperfs.mount.workspace_view import WorkspaceView
 from tests.support.workspaces import Paths
 
 CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0)
 LIMIT_SECONDS = 5.0
+
+
+def view_of(paths: Paths) -> WorkspaceView:
+    return WorkspaceView(paths.own.drive, paths.workspace, paths.own.committer)
 
 
 async def test_a_listing_may_take_longer_than_the_limit_as_long_as_it_goes_on(
@@ -38,7 +43,7 @@ async def test_a_listing_may_take_longer_than_the_limit_as_long_as_it_goes_on(
     monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, *_: replied.append(name) or True)
     async with trio.open_nursery() as nursery:
         options = MountOptions(lookup_timeout_seconds=LIMIT_SECONDS)
-        operations = WritableOperations(paths.own.drive, options, nursery, paths.workspace)
+        operations = Operations(view_of(paths), options, nursery)
         handle = await operations.opendir(ROOT, CONTEXT)
         token: Any = None
         await operations.readdir(handle, 0, token)
@@ -71,7 +76,7 @@ async def test_who_removes_a_folder_hears_that_it_is_being_looked_through(tmp_pa
 class Kernel:
     """Reads a folder as the kernel does, and keeps what it is told of each name, and for how long."""
 
-    def __init__(self, operations: WritableOperations, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, operations: Operations, monkeypatch: pytest.MonkeyPatch) -> None:
         self.known: dict[bytes, float] = {}
         self._operations = operations
         self._room = 0
@@ -106,7 +111,7 @@ async def test_what_went_while_its_folder_was_read_is_not_told_of(
     if was == "committed":
         await paths.commit()
     async with trio.open_nursery() as nursery:
-        operations = WritableOperations(paths.own.drive, MountOptions(), nursery, paths.workspace)
+        operations = Operations(view_of(paths), MountOptions(), nursery)
         kernel = Kernel(operations, monkeypatch)
         folder = await paths.number("d")
         paths.workspace.inodes.looked_up(folder)

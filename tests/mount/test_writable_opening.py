@@ -7,11 +7,16 @@ import pyfuse3
 import pytest
 import trio
 
+from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
-from hyperfs.mount.writable import WritableOperations
+from hyperfs.mount.workspace_view import WorkspaceView
 from tests.support.workspaces import Paths
 
 REGULAR = 0o10
+
+
+def view_of(paths: Paths) -> WorkspaceView:
+    return WorkspaceView(paths.own.drive, paths.workspace, paths.own.committer)
 
 
 async def test_a_file_that_a_listing_told_of_is_not_taken_up(
@@ -24,8 +29,8 @@ async def test_a_file_that_a_listing_told_of_is_not_taken_up(
     await paths.commit()
     paths.workspace.tree.sweep()
     await paths.workspace.tree.snapshot.stat("f")
-    operations = WritableOperations(paths.own.drive, MountOptions(), nursery, paths.workspace)
-    number = operations.inodes.remember(pyfuse3.ROOT_INODE, b"f", REGULAR)
+    operations = Operations(view_of(paths), MountOptions(), nursery)
+    number = operations.view.inodes.remember(pyfuse3.ROOT_INODE, b"f", REGULAR)
     await operations.open(number, os.O_RDONLY, pyfuse3.RequestContext())
     assert number not in paths.workspace.tree.nodes
     assert given == [(number, b"hello")]

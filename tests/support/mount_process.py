@@ -17,7 +17,7 @@ import trio
 from hyperfs.core.reader import Hint, Priority, Run
 from hyperfs.drive.drive import Drive
 from hyperfs.mount import session
-from hyperfs.mount.operations import DriveOperations
+from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
 
 from .drives import new_drive
@@ -81,12 +81,12 @@ async def main(mountpoint: str, options: dict[str, Any], prepare: str, version: 
         await run(prepare, state)
     drive = await Drive.open(cores, own.drive.key, version=version)
 
-    class Shown(DriveOperations):
+    class Shown(Operations):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             state["operations"] = self
 
-    session.DriveOperations = Shown  # type: ignore[misc]  # so that tests can look into the mount
+    session.Operations = Shown  # type: ignore[misc]  # so that tests can look into the mount
 
     async with trio.open_nursery() as nursery:
 

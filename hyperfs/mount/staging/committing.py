@@ -74,6 +74,11 @@ class CommitMaker:
                     await self._rebase(self._drive.snapshot())
             raise ConflictingLength("others commit to this drive all the time")
 
+    async def wait_idle(self) -> None:
+        """Return when no commit is being made."""
+        async with self._lock:
+            pass
+
     async def rebase(self, snapshot: Snapshot) -> Snapshot:
         """Lie over a newer version, which somebody else committed; return the one before.
 

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from hyperfs.drive.stat import Stat
-from hyperfs.mount.attributes import Presenter
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.presenter import Presenter
+from hyperfs.mount.staging.nodes import attributes_of
+from hyperfs.mount.view import Answer
 
 FILE = Stat(st.S_IFREG | 0o640, 1000, 1001, size=1025, mtime=1_234_567_890_123, ctime=1_234_567_890_456)
 
 
 def shown(stat: Stat, **options: int) -> Any:
-    return Presenter(MountOptions(**options)).of_stat(42, stat, 1.0)  # type: ignore[arg-type]  # ids only
+    presenter = Presenter(MountOptions(**options))  # type: ignore[arg-type]  # ids only
+    return presenter.of(Answer(42, attributes_of(stat), 1.0))
 
 
 def test_what_the_drive_says_is_shown() -> None:
