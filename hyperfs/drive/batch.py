@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hyperfs import varint
 from hyperfs.drive import names
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
+from hyperfs.drive.overlay import Overlay
 from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
 from hyperfs.drive.stat import (
     DEFAULT_DIRECTORY_MODE,
@@ -61,7 +62,7 @@ class Batch:
         self.operations: list[Operation] = []
         self._committer = committer
         self._clock = clock
-        self._changed: dict[str, Stat | None] = {}
+        self._changed = Overlay(snapshot)
         self._mounts: dict[str, MountTarget | None] = {}
         self._spelling: dict[str, str] = {}
 
@@ -138,7 +139,7 @@ class Batch:
         present = await self._existing(path)
         if await self._target(path) is not None:
             raise PathError(errno.EBUSY, path, "a drive is mounted there; unmount it")
-        if present.is_directory and await self._has_children(path):
+        if present.is_directory and await self._changed.has_any_below(path):
             raise PathError(errno.ENOTEMPTY, path, "the directory is not empty")
         if path not in self._changed:
             node = await self.snapshot.trie.get(path)
@@ -167,17 +168,16 @@ class Batch:
             raise PathError(errno.EINVAL, old, f"it cannot go inside itself, to {new!r}")
         await self._make_way(new, is_directory=present.is_directory)
         now = self._clock()
-        moved: list[tuple[str, str, Stat]] = []
-        for below, stat in (await self._nodes_from(old)).items():
-            target = new + below[len(old) :]
-            moved.append((below, target, replace(stat, ctime=now) if below == old else stat))
+        moved = await self._nodes_from(old)
+        if old in moved:
+            moved[old] = replace(moved[old], ctime=now)
         mounted = await self._mounted_from(old)
-        for below, target, stat in moved:
+        for below, stat in moved.items():
             if below not in mounted:
-                self._put(target, stat)
+                self._put(new + below[len(old) :], stat)
         for below, drive in mounted.items():
-            self._mount(new + below[len(old) :], drive, next((s for b, _, s in moved if b == below), None))
-        self._delete_all(old, [below for below, _, _ in moved])
+            self._mount(new + below[len(old) :], drive, moved.get(below))
+        self._delete_all(old, moved)
         for below in mounted:
             self._unmount(below)
 
@@ -264,17 +264,17 @@ class Batch:
             stat = self._changed[path]
             if stat is not None:
                 return stat
-            return Stat(DEFAULT_DIRECTORY_MODE) if await self._has_children(path) else None
+            return Stat(DEFAULT_DIRECTORY_MODE) if await self._changed.has_any_below(path) else None
         try:
             entry = await self.snapshot.stat(path)
         except PathError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
         else:
-            if not entry.implied or await self._has_children(path):
+            if not entry.implied or await self._changed.has_any_below(path):
                 return entry.stat
             return None
-        return Stat(DEFAULT_DIRECTORY_MODE) if self._has_new_children(path) else None
+        return Stat(DEFAULT_DIRECTORY_MODE) if self._changed.has_new_below(path) else None
 
     async def _existing(self, path: str) -> Stat:
         present = await self.find(path)
@@ -316,17 +316,6 @@ class Batch:
             return self._mounts[path]
         return (await self.snapshot.mounts()).targets.get(path)
 
-    def _has_new_children(self, path: str) -> bool:
-        return any(stat is not None and below.startswith(f"{path}/") for below, stat in self._changed.items())
-
-    async def _has_children(self, path: str) -> bool:
-        if self._has_new_children(path):
-            return True
-        async for node in self.snapshot.trie.iterate(path, gt=True):
-            if self._changed.get(names.normalise(node.key), True) is not None:
-                return True
-        return False
-
     async def _nodes_from(self, path: str) -> dict[str, Stat]:
         """Return the Stat of every node at and below ``path`` as this batch leaves it."""
         found: dict[str, Stat] = {}
@@ -334,12 +323,11 @@ class Batch:
             path_of_node = names.normalise(node.key)
             self._spelling[path_of_node] = node.key
             found[path_of_node] = decode_stat(node.value)
-        for below, stat in self._changed.items():
-            if below == path or below.startswith(f"{path}/"):
-                if stat is None:
-                    found.pop(below, None)
-                else:
-                    found[below] = stat
+        for below, stat in self._changed.at_and_below(path):
+            if stat is None:
+                found.pop(below, None)
+            else:
+                found[below] = stat
         return found
 
     async def _mounted_from(self, path: str) -> dict[str, MountTarget]:
@@ -351,13 +339,13 @@ class Batch:
         }
 
     def _put(self, path: str, stat: Stat) -> None:
-        self._changed[path] = stat
+        self._changed.set(path, stat)
         self._spelling[path] = path
         flags = MOUNT_FLAG if stat.mount is not None and not stat.mount.is_core else 0
         self.operations.append(Put(path, encode_stat(stat), flags=flags))
 
     def _delete(self, path: str) -> None:
-        self._changed[path] = None
+        self._changed.set(path, None)
         self.operations.append(Delete(self._spelling.pop(path, path)))
 
     def _delete_all(self, path: str, nodes: Collection[str]) -> None:
@@ -367,7 +355,7 @@ class Batch:
                 self._delete(below)
             return
         for below in nodes:
-            self._changed[below] = None
+            self._changed.set(below, None)
             self._spelling.pop(below, None)
         self.operations.append(DeleteTree(path))
 
