@@ -1,46 +1,66 @@
 """Which blocks of a core a peer says it has.
 
-The one rule: what a peer can make us keep is bounded. Pages of 8192 bits hold what is mixed, a mark what is whole, and
-a few long runs stand for themselves; announcements past these bounds are ignored, so the peer is merely asked less.
+What a peer can make us keep is bounded, and so is what each thing it says can make us do. Pages of 8192 bits hold what
+is mixed, a mark what is whole, and a few long runs stand for themselves; announcements past these bounds are ignored,
+so the peer is merely asked less. The pages of all cores that are shared with one peer come out of one `PageBudget`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import Final
 
-from bitarray import bitarray
+from hyperfs.core import bits
+from hyperfs.core.proofs import MAX_LENGTH
 
 PAGE_BITS: Final = 8192
 MAX_PAGES: Final = 16384
-"""Pages kept for one peer and core: 134 million blocks, at most 16 MiB."""
+"""Pages kept for one connection: 134 million blocks."""
 MAX_MIXED_PAGES: Final = 4096
 """Of these, pages that are neither empty nor whole: at most 4 MiB."""
 LONG_RUN: Final = 64 * PAGE_BITS
 MAX_LONG_RUNS: Final = 64
 
+_PAGE_BYTES: Final = PAGE_BITS // 8
+_WHOLE: Final = b"\xff" * _PAGE_BYTES
+_EMPTY: Final = bytes(_PAGE_BYTES)
+
+
+class PageBudget:
+    """How many pages the cores of one connection have left together."""
+
+    __slots__ = ("mixed", "pages")
+
+    def __init__(self) -> None:
+        self.pages = MAX_PAGES
+        self.mixed = MAX_MIXED_PAGES
+
 
 class Availability:
     """The blocks that a peer has announced, and the length of the core that it claims."""
 
-    __slots__ = ("_mixed", "_pages", "_runs", "claimed_length")
+    __slots__ = ("_budget", "_numbers", "_pages", "_runs", "claimed_length")
 
-    def __init__(self) -> None:
-        self._pages: dict[int, bitarray | None] = {}
-        self._mixed = 0
+    def __init__(self, budget: PageBudget | None = None) -> None:
+        self._budget = budget or PageBudget()
+        # the numbers of the pages, ascending; no page is empty, and None stands for a whole one
+        self._numbers: list[int] = []
+        self._pages: dict[int, bytearray | None] = {}
         self._runs: list[tuple[int, int]] = []
         self.claimed_length = 0
         """The highest block announced + 1: a claim, no more."""
 
     def add(self, start: int, end: int) -> None:
-        """Note that blocks [start, end) are there."""
+        """Note that blocks [start, end) are there. Blocks that no core can have are left out."""
+        end = min(end, MAX_LENGTH)
         if end <= start:
             return
         self.claimed_length = max(self.claimed_length, end)
         if end - start > LONG_RUN:
             self._add_run(start, end)
             return
-        for page, low, high in _spans(start, end):
-            self._fill(page, low, high, value=True)
+        for number, low, high in _spans(start, end):
+            self._set(number, low, high)
 
     def remove(self, start: int, end: int) -> None:
         """Note that blocks [start, end) are not there."""
@@ -51,40 +71,32 @@ class Availability:
             if max(end, run_start) < run_end:
                 kept.append((max(end, run_start), run_end))
         self._runs = kept[:MAX_LONG_RUNS]
-        first, last = start // PAGE_BITS, (max(start, end - 1)) // PAGE_BITS
-        pages = [page for page in self._pages if first <= page <= last]
-        for page in pages:
-            base = page * PAGE_BITS
-            self._fill(page, max(0, start - base), min(PAGE_BITS, end - base), value=False)
+        if end > start and self._numbers:
+            self._remove_pages(start, end)
         if start < self.claimed_length <= end:
             self.claimed_length = self._last(start)
 
-    def set_bits(self, start: int, bits: bytes, length: int) -> None:
-        """Replace what is known of [start, start + length), a multiple of 8192 each, by ``bits``, high bit first.
+    def set_bits(self, start: int, bitfield: bytes, length: int) -> None:
+        """Replace what is known of [start, start + length), a multiple of 8192 each, by ``bitfield``, high bit first.
 
-        ``bits`` may be shorter than ``length``: the rest is not there.
+        ``bitfield`` may be shorter than ``length``: the rest is not there.
         """
         self.remove(start, start + length)
-        page_bytes = PAGE_BITS // 8
-        for offset in range(0, min(len(bits), length // 8), page_bytes):
-            chunk = bits[offset : min(offset + page_bytes, length // 8)]
-            if not any(chunk):
-                continue
-            page_bits = bitarray(endian="big")
-            page_bits.frombytes(bytes(chunk))
-            if len(page_bits) < PAGE_BITS:
-                page_bits.extend(bitarray(PAGE_BITS - len(page_bits)))
+        for offset in range(0, min(len(bitfield), length // 8), _PAGE_BYTES):
+            page = bitfield[offset : offset + _PAGE_BYTES].ljust(_PAGE_BYTES, b"\x00")
             base = start + offset * 8
-            if self._put(base // PAGE_BITS, page_bits):
-                self.claimed_length = max(self.claimed_length, base + page_bits.find(1, right=True) + 1)
+            if page != _EMPTY and base < MAX_LENGTH and self._put(base // PAGE_BITS, page):
+                self.claimed_length = max(self.claimed_length, base + _last_set(page, PAGE_BITS) + 1)
+
+    def clear(self) -> None:
+        """Forget everything, and give the pages back."""
+        self.remove(0, MAX_LENGTH)
 
     def has(self, block_index: int) -> bool:
         """Tell whether a block was announced."""
-        page = block_index // PAGE_BITS
-        if page in self._pages:
-            bits = self._pages[page]
-            if bits is None or bits[block_index % PAGE_BITS]:
-                return True
+        page = self._pages.get(block_index // PAGE_BITS, _EMPTY)
+        if page is None or page[(block_index % PAGE_BITS) >> 3] & (128 >> (block_index & 7)):
+            return True
         return any(start <= block_index < end for start, end in self._runs)
 
     def next_run(self, start: int, end: int) -> range | None:
@@ -100,24 +112,19 @@ class Availability:
         return found
 
     def _next_page_run(self, start: int, end: int) -> range | None:
-        if not self._pages:
-            return None
-        page = start // PAGE_BITS
-        last = (end - 1) // PAGE_BITS
-        if last - page > len(self._pages):
-            candidates = sorted(candidate for candidate in self._pages if page <= candidate <= last)
-        else:
-            candidates = [candidate for candidate in range(page, last + 1) if candidate in self._pages]
-        for candidate in candidates:
-            base = candidate * PAGE_BITS
+        at = bisect_left(self._numbers, start // PAGE_BITS)
+        # a page is not empty, so of all behind the first one only the next is looked at
+        for number in self._numbers[at : at + 2]:
+            base = number * PAGE_BITS
             low, high = max(0, start - base), min(PAGE_BITS, end - base)
-            bits = self._pages[candidate]
-            if bits is None:
+            if low >= high:
+                break
+            page = self._pages[number]
+            if page is None:
                 return range(base + low, base + high)
-            first = bits.find(1, low, high)
-            if first >= 0:
-                stop = bits.find(0, first, high)
-                return range(base + first, base + (stop if stop >= 0 else high))
+            first = bits.first_set(page, low, high)
+            if first < high:
+                return range(base + first, base + bits.first_clear(page, first, high))
         return None
 
     def _add_run(self, start: int, end: int) -> None:
@@ -128,61 +135,76 @@ class Availability:
         if len(self._runs) < MAX_LONG_RUNS:
             self._runs.append((start, end))
 
-    def _fill(self, page: int, low: int, high: int, *, value: bool) -> None:
-        known = page in self._pages
-        bits = self._pages.get(page)
-        if known and bits is None and value:
+    def _set(self, number: int, low: int, high: int) -> None:
+        known = self._pages.get(number, _EMPTY)
+        if known is None:
             return
-        if low == 0 and high == PAGE_BITS:
-            self._discard(page)
-            if value:
-                self._put_whole(page)
-            return
-        if bits is None:
-            if not known and (not value or len(self._pages) >= MAX_PAGES):
-                return
-            if self._mixed >= MAX_MIXED_PAGES:
-                self._discard(page)
-                return
-            bits = bitarray(PAGE_BITS, endian="big")
-            bits.setall(known)
-            self._pages[page] = bits
-            self._mixed += 1
-        bits[low:high] = value
-        if value and bits.all():
-            self._pages[page] = None
-            self._mixed -= 1
+        if high - low == PAGE_BITS:
+            self._put(number, _WHOLE)
+        elif isinstance(known, bytearray):
+            bits.set_range(known, low, high)
+            if known == _WHOLE:
+                self._pages[number] = None
+                self._budget.mixed += 1
+        else:
+            page = bytearray(_PAGE_BYTES)
+            bits.set_range(page, low, high)
+            self._put(number, page)
 
-    def _put(self, page: int, bits: bitarray) -> bool:
-        if bits.all():
-            return self._put_whole(page)
-        if len(self._pages) >= MAX_PAGES or self._mixed >= MAX_MIXED_PAGES:
+    def _remove_pages(self, start: int, end: int) -> None:
+        first, last = start // PAGE_BITS, (end - 1) // PAGE_BITS
+        begin, stop = bisect_left(self._numbers, first), bisect_right(self._numbers, last)
+        kept = []
+        for number in self._numbers[begin:stop]:
+            low, high = max(0, start - number * PAGE_BITS), min(PAGE_BITS, end - number * PAGE_BITS)
+            page = self._pages[number]
+            if high - low < PAGE_BITS:
+                if page is None and self._budget.mixed > 0:
+                    page = self._pages[number] = bytearray(_WHOLE)
+                    self._budget.mixed -= 1
+                if page is not None:
+                    bits.clear_range(page, low, high)
+                    if page != _EMPTY:
+                        kept.append(number)
+                        continue
+            del self._pages[number]
+            self._budget.pages += 1
+            self._budget.mixed += page is not None
+        self._numbers[begin:stop] = kept
+
+    def _put(self, number: int, page: bytes | bytearray) -> bool:
+        """Keep a page that is not empty, in place of what was known of it; tell whether there was room."""
+        budget = self._budget
+        is_new = number not in self._pages
+        was_mixed = not is_new and self._pages[number] is not None
+        is_mixed = page != _WHOLE
+        if (is_new and budget.pages <= 0) or (is_mixed and not was_mixed and budget.mixed <= 0):
             return False
-        self._pages[page] = bits
-        self._mixed += 1
+        if is_new:
+            budget.pages -= 1
+            self._numbers.insert(bisect_left(self._numbers, number), number)
+        budget.mixed += was_mixed - is_mixed
+        self._pages[number] = bytearray(page) if is_mixed else None
         return True
-
-    def _put_whole(self, page: int) -> bool:
-        if len(self._pages) >= MAX_PAGES:
-            return False
-        self._pages[page] = None
-        return True
-
-    def _discard(self, page: int) -> None:
-        if page in self._pages and self._pages.pop(page) is not None:
-            self._mixed -= 1
 
     def _last(self, limit: int) -> int:
         """Return the end of what is announced below ``limit``."""
         end = max((min(run_end, limit) for start, run_end in self._runs if start < limit), default=0)
-        for page in sorted((page for page in self._pages if page * PAGE_BITS < limit), reverse=True):
-            base = page * PAGE_BITS
-            bits = self._pages[page]
+        at = bisect_left(self._numbers, -(-limit // PAGE_BITS))
+        for number in reversed(self._numbers[max(0, at - 2) : at]):
+            base = number * PAGE_BITS
+            page = self._pages[number]
             high = min(PAGE_BITS, limit - base)
-            last = high - 1 if bits is None else bits.find(1, 0, high, right=True)
+            last = high - 1 if page is None else _last_set(page, high)
             if last >= 0:
                 return max(end, base + last + 1)
         return end
+
+
+def _last_set(page: bytes | bytearray, end: int) -> int:
+    """Return the last bit of [0, end) that is 1, or -1."""
+    value = int.from_bytes(page[: (end + 7) >> 3], "big") >> (-end & 7)
+    return end - (value & -value).bit_length() if value else -1
 
 
 def _spans(start: int, end: int) -> list[tuple[int, int, int]]:

@@ -13,7 +13,7 @@ import hyperfs
 from hyperfs.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"trio", "numpy", "nacl", "rich", "msgpack", "google.protobuf", "bitarray", "pyfuse3", "siphash24"}
+HEAVY = {"trio", "numpy", "nacl", "rich", "msgpack", "google.protobuf", "pyfuse3", "siphash24"}
 
 
 def commands() -> list[tuple[str, ...]]:

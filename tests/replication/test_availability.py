@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperfs.replication.availability import LONG_RUN, MAX_MIXED_PAGES, MAX_PAGES, PAGE_BITS, Availability
+from hyperfs.core.proofs import MAX_LENGTH
+from hyperfs.replication.availability import LONG_RUN, MAX_MIXED_PAGES, MAX_PAGES, PAGE_BITS, Availability, PageBudget
+from tests.support.steps import steps_of
 
 
 def blocks_of(availability: Availability, end: int) -> set[int]:
@@ -52,12 +54,45 @@ def test_an_empty_bitfield_means_none_of_the_range() -> None:
 def test_an_absurdly_long_run_costs_one_entry() -> None:
     availability = Availability()
     availability.add(3, 1 << 52)
-    assert availability.has(1 << 40)
-    assert availability.next_run(0, 1 << 52) == range(3, 1 << 52)
-    availability.remove(100, 1 << 50)
+    assert availability.has(1 << 30)
+    assert availability.next_run(0, 1 << 52) == range(3, MAX_LENGTH)
+    availability.remove(100, 1 << 31)
     assert not availability.has(100)
     assert availability.has(99)
-    assert availability.has(1 << 51)
+    assert availability.has(MAX_LENGTH - 1)
+
+
+def test_blocks_that_no_core_can_have_are_not_claimed() -> None:
+    availability = Availability()
+    availability.add(MAX_LENGTH, 1 << 52)
+    availability.set_bits(1 << 44, b"\xff" * 1024, PAGE_BITS)
+    assert availability.claimed_length == 0
+    availability.add(1 << 20, 1 << 52)
+    assert availability.claimed_length == MAX_LENGTH
+
+
+def test_taking_back_the_last_of_very_many_pages_looks_at_few() -> None:
+    availability = Availability()
+    for page in range(0, MAX_PAGES, 32):
+        availability.add(page * PAGE_BITS, (page + 32) * PAGE_BITS)
+    end = MAX_PAGES * PAGE_BITS
+    for taken in range(1, 200):
+        steps = steps_of(lambda taken=taken: availability.remove(end - taken, end - taken + 1))
+        assert availability.claimed_length == end - taken
+        assert steps < 1000
+
+
+def test_cores_of_one_connection_share_their_pages() -> None:
+    budget = PageBudget()
+    one, other = Availability(budget), Availability(budget)
+    for page in range(MAX_MIXED_PAGES):
+        one.add(2 * page * PAGE_BITS, 2 * page * PAGE_BITS + 1)
+    other.add(0, 1)
+    assert not other.has(0)
+    one.clear()
+    other.add(0, 1)
+    assert other.has(0)
+    assert (budget.pages, budget.mixed) == (MAX_PAGES - 1, MAX_MIXED_PAGES - 1)
 
 
 def test_mixed_pages_past_the_bound_are_ignored() -> None:
