@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import trio
 
 from hyperfs.drive.snapshot import OpenFile
-from hyperfs.errors import BlockNotAvailable, HyperfsError, short
+from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.mount.readahead import Readahead
 from hyperfs.mount.staging.extents import Readable
 from hyperfs.mount.waiting import TimedOut, Waits
@@ -173,7 +173,7 @@ class OpenFiles:
         try:
             with scope:
                 await file.core.ahead(file.run, position, size)
-        except HyperfsError as error:
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and whoever reads on hears of it himself
             logger.debug("%s: nothing fetched ahead: %s", handle.name, error)
         finally:
             self._readaheads -= 1

@@ -1,11 +1,13 @@
 """Following a live drive: the switch to a new version, and telling the kernel what it changes.
 
 The rule: what differs is known before the switch, so that a version nobody can read yet changes nothing; the switch is
-one assignment; only then is the kernel told, of exactly what differs.
+one assignment; only then is the kernel told, of exactly what differs. What could not be told is told later: no failure
+of ours ends the following, or what the kernel keeps would stay as it is.
 """
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Protocol
 
 import trio
@@ -63,17 +65,20 @@ class Follower:
         self._files = files
         self._waits = waits
         self._invalidator = invalidator
+        self._untold: Snapshot | None = None
+        """From which version on the kernel has still to be told of what differs, if it has."""
 
     async def run(self) -> None:
-        """Follow for ever."""
-        async for snapshot in self._drive.watch():
-            await self._follow(snapshot)
+        """Follow for ever. Cancelled or failed, the next call goes on with what has not been told."""
+        async with aclosing(self._drive.watch()) as versions:
+            async for snapshot in versions:
+                await self._follow(snapshot)
 
     async def _follow(self, snapshot: Snapshot) -> None:
-        while snapshot is not self._head.snapshot:
+        while self._untold is not None or snapshot is not self._head.snapshot:
             try:
                 await self.switch(snapshot)
-            except HyperfsError as error:
+            except (HyperfsError, OSError) as error:
                 logger.info("version %d cannot be shown yet: %s", snapshot.version, error)
                 await trio.sleep(RETRY_SECONDS)
                 snapshot = self._drive.snapshot()
@@ -83,28 +88,41 @@ class Follower:
     async def switch(self, snapshot: Snapshot) -> None:
         """Show ``snapshot`` from now on and tell the kernel what it changes.
 
-        Raises `BlockNotAvailable` before anything was done, when what differs cannot be read.
+        Raises `BlockNotAvailable` and OSError: before anything was done, when what differs cannot be read; else with
+        `snapshot` shown, and with the kernel told of part of it. The next call tells it of all.
         """
         await self._head.settled()
-        expected = self._head.snapshot
-        if snapshot.version < expected.version:
+        shown = self._head.snapshot
+        if snapshot.version < shown.version:
             return
-        found = changes(snapshot, expected)
-        gathered = await _gather(found, MAX_GATHERED)
-        logger.debug("version %d: %d changes", snapshot.version, len(gathered))
-        older = await self._head.switch(snapshot)
-        if older is snapshot:
-            return
+        is_first = self._untold is None
+        base = self._untold or shown
+        async with aclosing(changes(snapshot, base)) as found:
+            gathered = await _gather(found, MAX_GATHERED)
+            logger.debug("version %d: %d changes", snapshot.version, len(gathered))
+            older = await self._head.switch(snapshot)
+            if is_first and older is snapshot:
+                return
+            if not is_first or older is base:
+                self._untold = base
+                await self._tell_all(snapshot, found, gathered, is_first=is_first)
+                self._untold = None
+                return
+        self._untold = older  # a commit of our own came between
+        await self.switch(snapshot)
+
+    async def _tell_all(
+        self, snapshot: Snapshot, found: AsyncIterator[Change], gathered: list[Change], *, is_first: bool
+    ) -> None:
         try:
-            if older is not expected:  # a commit of our own came between
-                found = changes(snapshot, older)
-                gathered = await _gather(found, MAX_GATHERED)
             while gathered:
                 await self._tell(snapshot, gathered)
                 gathered = await _gather(found, _SLICE)
-        except HyperfsError as error:
+        except (HyperfsError, OSError) as error:
             logger.info("what version %d changes cannot be read: %s; looking at all inodes", snapshot.version, error)
-            await self._tell_below(snapshot, ROOT)
+            if is_first:
+                await self._tell_below(snapshot, ROOT)
+            raise
 
     async def _tell(self, snapshot: Snapshot, found: list[Change]) -> None:
         """Tell of names that came or went, which takes no reading; then of what the kernel knows and has changed."""
@@ -145,7 +163,7 @@ class Follower:
             inode = self._inodes[number]
         except KeyError:
             return  # forgotten meanwhile
-        except HyperfsError:
+        except (HyperfsError, OSError):
             if number in self._inodes and number != ROOT:
                 self._invalidator.add_name(self._inodes[number].parent, self._inodes[number].name)
             return

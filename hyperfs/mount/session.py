@@ -17,6 +17,7 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
+from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import Operations
@@ -92,7 +93,7 @@ async def _serve(
         view = SnapshotView(drive) if staged is None else staged.view
         operations = Operations(view, options, nursery)
         if staged is not None:
-            nursery.start_soon(staged.flusher.run)
+            nursery.start_soon(keep_going, staged.flusher.run)
         session = _Session(operations, path)
         session.mount(_fuse_options(drive, options, is_writable=staged is not None))
         nursery.start_soon(session.serve)
@@ -100,7 +101,7 @@ async def _serve(
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
-            nursery.start_soon(session.follower(drive, view).run)
+            nursery.start_soon(keep_going, session.follower(drive, view).run)
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
