@@ -1,5 +1,6 @@
 """``log``, ``diff``, ``tag``: a drive's past."""
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,13 +93,15 @@ def diff(common: Common, address: "DriveAddress", older: str, newer: str | None)
         "hyperfs tag KEY v1              name the newest version v1",
         "hyperfs tag KEY+12 old          name version 12",
         "hyperfs tag KEY --delete v1     take the name away",
+        "hyperfs tag KEY --force v1      let v1 name the newest version from now on",
     )
 )
 @click.option("-d", "--delete", is_flag=True, help="Take the tag away; the version stays.")
+@click.option("-f", "--force", is_flag=True, help="Move the tag, if it names another version.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("name", metavar="[NAME]", required=False)
-def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool) -> None:
+def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool, force: bool) -> None:
     """Give a version of a drive of yours a name, list the names, take one away.
 
     A tag stands for the version wherever a version is meant: KEY+NAME. Setting or deleting one makes a new version.
@@ -115,7 +118,7 @@ def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool)
         from hyperfs.daemon.committer import DaemonCommitter
         from hyperfs.drive.drive import Drive
         from hyperfs.drive.writer import DriveWriter
-        from hyperfs.errors import NotWritable, UnknownVersion, short
+        from hyperfs.errors import NotWritable, PathError, UnknownVersion, short
 
         drive = await open_drive(client, common, address)
         if name is None:
@@ -130,16 +133,30 @@ def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool)
         await client.prepare_to_write(drive.key)
         live = Drive(drive.volume, None)
         writer = DriveWriter(live, DaemonCommitter(client, drive.key))
+        tags = await tags_of(live)
+        before = tags.get(name)
         if delete:
-            if name not in await tags_of(live):
+            if before is None:
                 raise UnknownVersion(f"drive {short(drive.key)} has no tag {name!r}; `hyperfs tag KEY` lists them")
             await writer.delete_tag(name)
             tagged = None
         else:
             tagged = drive.version
-            await writer.tag(name, tagged)
+            if before not in (None, tagged) and not force:
+                raise PathError(
+                    errno.EEXIST,
+                    f"tag {name!r}",
+                    f"it names version {before}: choose another name, or take it from that version with --force, and "
+                    "`prune --keep tags` no longer keeps what only that one shows",
+                )
+            await writer.tag(name, tagged, force=force)
         if common.json:
             print_json({"key": drive.key.hex(), "version": live.metadata.length, "tag": name, "tagged": tagged})
+        elif tagged is None:
+            click.echo(f"{shown(name)} named version {before}")
+        else:
+            moved = f" and no longer {before}" if before not in (None, tagged) else ""
+            click.echo(f"{shown(name)} names version {tagged}{moved}")
 
     run_with_daemon(common, run)
 

@@ -26,7 +26,7 @@ from hyperfs.drive.stat import (
     encode_mount_record,
     encode_stat,
 )
-from hyperfs.errors import PathError, UnknownVersion, short
+from hyperfs.errors import EncodingError, PathError, UnknownVersion, short
 from hyperfs.trie import Delete, DeleteTree, Operation, Put
 
 _BLOCKS_IN_AN_APPEND = 16
@@ -64,6 +64,7 @@ class Batch:
         self._clock = clock
         self._changed = Overlay(snapshot)
         self._mounts: dict[str, MountTarget | None] = {}
+        self._tags: dict[str, int | None] = {}
         self._spelling: dict[str, str] = {}
 
     async def put_file(
@@ -216,20 +217,43 @@ class Batch:
             raise PathError(errno.ENODATA, path, f"it has no attribute {name!r}")
         self._put(path, replace(stat, attributes={**stat.attributes, name: value}, ctime=self._clock()))
 
-    async def tag(self, name: str, version: int | None = None) -> int:
-        """Name a version, the one before this batch when None; return it. Raises `UnknownVersion`."""
+    async def tag(self, name: str, version: int | None = None, *, force: bool = False) -> int:
+        """Name a version, the one before this batch when None; return it. Raises `UnknownVersion`.
+
+        EEXIST when the tag names another version: with ``force`` it is taken from that one.
+        """
         if not names.is_tag(name):
             raise PathError(errno.EINVAL, repr(name), "a tag is a name without slashes that is not a number")
         version = self.snapshot.version if version is None else version
         if not 1 <= version <= self.snapshot.version:
             raise UnknownVersion(f"drive {short(self.snapshot.key)} has no version {version} to tag")
-        self.operations.append(Put(f"{TAGS_PREFIX}/{name}", varint.encode(version), hidden=True))
+        tagged = await self._tagged(name)
+        if tagged is not None and tagged != version and not force:
+            raise PathError(errno.EEXIST, repr(name), f"that tag names version {tagged}, and stays there unless forced")
+        if tagged != version:
+            self._tags[name] = version
+            self.operations.append(Put(f"{TAGS_PREFIX}/{name}", varint.encode(version), hidden=True))
         return version
 
-    async def delete_tag(self, name: str) -> None:
-        """Forget a tag. Raises `UnknownVersion`."""
-        await self.snapshot.tagged_version(name)
+    async def delete_tag(self, name: str) -> int:
+        """Forget a tag; return the version that it named. Raises `UnknownVersion`."""
+        tagged = await self._tagged(name)
+        if tagged is None:
+            raise UnknownVersion(f"drive {short(self.snapshot.key)} has no tag {name!r}")
+        self._tags[name] = None
         self.operations.append(Delete(f"{TAGS_PREFIX}/{name}", hidden=True))
+        return tagged
+
+    async def _tagged(self, name: str) -> int | None:
+        """Return the version that a tag names as this batch leaves it; 0: none, None: there is no such tag."""
+        if name in self._tags:
+            return self._tags[name]
+        try:
+            return await self.snapshot.tagged_version(name)
+        except UnknownVersion:
+            return None
+        except EncodingError:
+            return 0
 
     async def mount(self, path: str, key: bytes, *, version: int | None = None) -> None:
         """Mount another drive at ``path``, live or at ``version``. EEXIST when something is there."""

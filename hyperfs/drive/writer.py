@@ -101,15 +101,15 @@ class DriveWriter:
         async with self.batch() as batch:
             await batch.set_attribute(path, name, value)
 
-    async def tag(self, name: str, version: int | None = None) -> int:
+    async def tag(self, name: str, version: int | None = None, *, force: bool = False) -> int:
         """See `Batch.tag`."""
         async with self.batch() as batch:
-            return await batch.tag(name, version)
+            return await batch.tag(name, version, force=force)
 
-    async def delete_tag(self, name: str) -> None:
+    async def delete_tag(self, name: str) -> int:
         """See `Batch.delete_tag`."""
         async with self.batch() as batch:
-            await batch.delete_tag(name)
+            return await batch.delete_tag(name)
 
     async def mount(self, path: str, key: bytes, *, version: int | None = None) -> None:
         """See `Batch.mount`."""

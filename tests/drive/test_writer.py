@@ -319,6 +319,42 @@ async def test_a_tag_names_a_version_that_is_there() -> None:
     await fails(errno.EINVAL, lambda: own.writer.tag("12"))
 
 
+async def test_a_tag_stays_where_it_is_unless_forced() -> None:
+    own = await new_drive()
+    await own.writer.tag("v1")
+    await own.writer.put_file("f", b"x")
+    await fails(errno.EEXIST, lambda: own.writer.tag("v1"))
+    assert await own.drive.snapshot().tags() == {"v1": 1}
+    assert await own.writer.tag("v1", force=True) == 3
+    assert await own.drive.snapshot().tags() == {"v1": 3}
+
+
+async def test_a_tag_that_names_the_version_already_is_not_written_again() -> None:
+    own = await new_drive()
+    await own.writer.tag("v1", 1)
+    await own.writer.tag("v1", 1)
+    assert own.drive.version == 2
+
+
+async def test_a_tag_stays_where_its_own_batch_put_it() -> None:
+    own = await new_drive()
+    await own.writer.put_file("f", b"x")
+    async with own.writer.batch() as batch:
+        await batch.tag("v1", 1)
+        await fails(errno.EEXIST, lambda: batch.tag("v1", 2))
+        assert await batch.delete_tag("v1") == 1
+        await batch.tag("v1", 2)
+    assert await own.drive.snapshot().tags() == {"v1": 2}
+
+
+async def test_a_tag_whose_record_is_damaged_can_be_moved_and_deleted() -> None:
+    own = await new_drive()
+    await own.commit(*(Put(f"hyperdrive-tags/{name}", b"\xff", hidden=True) for name in ("moved", "deleted")))
+    await own.writer.tag("moved", 1, force=True)
+    await own.writer.delete_tag("deleted")
+    assert await own.drive.snapshot().tags() == {"moved": 1}
+
+
 async def test_a_deleted_tag_is_gone() -> None:
     own = await new_drive()
     await own.writer.tag("v1")

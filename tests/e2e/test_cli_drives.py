@@ -238,6 +238,15 @@ def test_a_tag_can_be_set_listed_and_deleted(shared: Hyperfs, changing: tuple[st
     assert shared("tag", key) == f"late\t{version + 1}\n"
 
 
+def test_a_tag_is_moved_only_by_force_and_says_what_it_names(shared: Hyperfs, changing: tuple[str, Path]) -> None:
+    key, _ = changing
+    version = shared.json("info", key)["version"]
+    assert shared("tag", key, "v1") == f"v1 names version {version}\n"
+    assert f"names version {version}" in shared.fails("tag", key, "v1")
+    assert shared.json("tag", key)["tags"] == {"v1": version}
+    assert shared("tag", "--force", key, "v1") == f"v1 names version {version + 1} and no longer {version}\n"
+
+
 def test_a_new_drive_is_empty(shared: Hyperfs) -> None:
     key = shared("create").strip()
     assert shared("ls", key) == ""
