@@ -87,6 +87,10 @@ class DamagedStore(HyperfsError):
     """Files of a store that cannot be what hyperfs, or the reference, wrote."""
 
 
+class LaterFormat(HyperfsError):
+    """Files of a format that a later version of hyperfs wrote, and this one must not touch."""
+
+
 class StoreLocked(HyperfsError):
     """A store, or a core in it, that another process has open."""
 

@@ -25,6 +25,11 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def reserve_bytes(disk: os.statvfs_result) -> int:
+    """Return how much is kept back on a disk, of which `os.statvfs` said this."""
+    return min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _SHARE_OF_DISK)
+
+
 class Reserve:
     """Owns one preallocated file at ``path``. Where files cannot be preallocated there is no reserve, and no limit."""
 
@@ -64,7 +69,7 @@ class Reserve:
 
     def _make(self) -> None:
         disk = os.statvfs(self._path.parent)
-        size = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // _SHARE_OF_DISK)
+        size = reserve_bytes(disk)
         with suppress(FileNotFoundError):
             if self._path.stat().st_blocks * 512 >= size:
                 self.stands = True

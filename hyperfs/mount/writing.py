@@ -46,12 +46,16 @@ class Staged:
     @classmethod
     async def open(cls, drive: Drive, writing: Writing) -> "Staged":
         """Take up what is staged in the directory. Raises OSError, and what reading the drive raises."""
-        workspace = Workspace(drive.snapshot(), writing.directory)
         newest = (await drive.snapshot().stat("")).stat  # the root has no entry: it is as old as what it holds
+        workspace = Workspace(drive.snapshot(), writing.directory)
         root = workspace.tree.root
         root.mtime = mtime_of(newest) or time.time_ns()
         root.ctime = newest.ctime * MILLISECOND_NS or root.mtime
-        count = await recover(workspace)
+        try:
+            count = await recover(workspace, writing.committer)
+        except BaseException:  # failed or cancelled, everything stays for the next process
+            workspace.close()
+            raise
         if count:
             logger.info("drive %s: %d changes of an earlier mount are staged again", short(drive.key), count)
         return cls(drive, workspace, writing)

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from hyperfs.mount.staging.extents import Content
+from hyperfs.mount.staging.files import SyncedNames
 from hyperfs.mount.staging.segments import Segments
 
 
@@ -24,10 +25,10 @@ class Slow:
 
 
 async def test_what_is_dropped_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
-    segments = Segments(tmp_path)
+    segments = Segments(tmp_path, SyncedNames(tmp_path))
     slow = Slow()
     content = Content(slow, slow.size)
-    content.write(5, b"!", segments)
+    content.lay(await content.put(5, b"!", segments))
     segments.begin_anew()
     found: list[bytes] = []
 
@@ -38,8 +39,8 @@ async def test_what_is_dropped_while_it_is_read_is_read_to_its_end(tmp_path: Pat
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         content.drop()
-        segments.collect()
+        segments.delete(segments.idle())
         slow.ready.set()
     assert found == [b"below!.."]
-    segments.collect()
+    segments.delete(segments.idle())
     assert os.listdir(tmp_path) == []

@@ -125,7 +125,7 @@ async def test_what_an_earlier_process_staged_is_committed(tmp_path: Path, patie
     died = await Paths.open(tmp_path)
     await died.put("f", b"staged")
     paths = Paths(died.own, tmp_path)
-    await recover(paths.workspace)
+    await recover(paths.workspace, paths.own.committer)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Flusher(paths.maker).run)
         await trio.sleep(2)

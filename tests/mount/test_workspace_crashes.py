@@ -17,7 +17,7 @@ import pytest
 from hyperfs.drive.committer import LocalCommitter
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
-from hyperfs.mount.staging import journal, segments
+from hyperfs.mount.staging import files, journal
 from tests.support.crashes import SECTOR_BYTES
 from tests.support.drives import OwnDrive
 from tests.support.memory_core import MemoryCore, MemoryCores
@@ -53,7 +53,7 @@ class Recorder:
     def system(self) -> Any:
         """What stands for the module `os` in the staging."""
         standing = types.SimpleNamespace(**{name: getattr(os, name) for name in dir(os)})
-        standing.pwrite = self.after(os.pwrite)
+        standing.pwritev = self.after(os.pwritev)
         standing.fdatasync = self.sync
         return standing
 
@@ -120,7 +120,7 @@ async def random_step(paths: Paths, chance: random.Random, recorder: Recorder) -
 
 async def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> tuple[Recorder, OwnDrive, list[Tree]]:
     recorder = Recorder(tmp_path / "staging", tmp_path / "copies")
-    monkeypatch.setattr(journal, "_AHEAD_BYTES", 4096)
+    monkeypatch.setattr(journal, "AHEAD_BYTES", 4096)
     paths = await Paths.open(recorder.directory)
     recorder.own = paths.own
     await paths.mkdir("d")
@@ -128,8 +128,8 @@ async def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> 
     await paths.commit()
     chance = random.Random(seed)
     trees = [await paths.tree()]
-    for module in (journal, segments):
-        monkeypatch.setattr(module, "os", recorder.system())
+    monkeypatch.setattr(files, "os", recorder.system())
+    monkeypatch.setattr(files, "write_at", recorder.after(files.write_at))
     for step in range(120):
         recorder.step = step
         await random_step(paths, chance, recorder)
@@ -160,6 +160,7 @@ async def test_after_a_power_failure_what_was_synced_is_there(
 ) -> None:
     recorder, own, trees = await record(tmp_path, monkeypatch, seed)
     chance = random.Random(seed)
+    monkeypatch.setattr(journal, "boot_id", lambda: b"the next boot...")
     for instant in recorder.instants:
         lose_power(instant, chance)
         again = await Paths.open(instant.directory, await cut(own, instant))

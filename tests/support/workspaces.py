@@ -2,6 +2,7 @@
 
 import errno
 import stat as st
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,22 +19,43 @@ from .drives import OwnDrive, new_drive
 NOW_NS = 1_700_000_000_000_000_000
 
 
+@dataclass(slots=True)
+class _Time:
+    ns: int = NOW_NS
+
+
 class Paths:
-    """A workspace and what commits it. Names are looked up from the root each time, as the kernel does."""
+    """A workspace and what commits it. Names are looked up from the root each time, as the kernel does.
+
+    One that is dropped stands for a process that was killed: its descriptors are closed, and nothing else is done.
+    """
 
     def __init__(self, own: OwnDrive, directory: Path) -> None:
         self.own = own
-        self.now = NOW_NS
+        self._time = time = _Time()
         self.at_once = False
         """Whether what can be done without waiting is done so."""
-        self.workspace = Workspace(own.drive.snapshot(), directory, owner=(0, 0), clock=lambda: self.now)
+        self.workspace = Workspace(own.drive.snapshot(), directory, owner=(0, 0), clock=lambda: time.ns)
         self.maker = CommitMaker(self.workspace, own.drive, own.committer)
 
     @classmethod
     async def open(cls, directory: Path, own: OwnDrive | None = None) -> Self:
         paths = cls(own or await new_drive(), directory)
-        await recover(paths.workspace)
+        await recover(paths.workspace, paths.own.committer)
         return paths
+
+    def __del__(self) -> None:
+        if hasattr(self, "workspace"):
+            self.workspace.files.close()
+
+    @property
+    def now(self) -> int:
+        """The time, in ns."""
+        return self._time.ns
+
+    @now.setter
+    def now(self, ns: int) -> None:
+        self._time.ns = ns
 
     async def number(self, path: str) -> int:
         number = ROOT

@@ -182,9 +182,8 @@ class CommitMaker:
             )
             return outcome
         workspace.journal.delete_through(plan.journal)
-        async with workspace.syncing():
-            workspace.is_settling = False
-            workspace.segments.collect()
+        workspace.is_settling = False
+        await workspace.collect()
         return outcome
 
     def _abandon(self, plan: Plan) -> None:

@@ -236,27 +236,37 @@ class Content(_Layer):
         size = max(self.size, end)
         return size - self.size if self.is_dirty else size
 
-    def write(self, position: int, data: bytes | memoryview, segments: Segments) -> None:
-        """Write ``data`` at ``position``. Raises OSError, and then nothing of it may be there."""
+    async def put(self, position: int, data: bytes | memoryview, segments: Segments) -> Extent | None:
+        """Write ``data``, to be read at ``position``; return the extent that `lay` needs for that, None for none.
+
+        Without waiting for anything where the disk takes it at once. Raises OSError. Failed or cancelled, the file is
+        as it was, but where ``data`` was to replace other staged bytes it may have done so in part.
+        """
         end = position + len(data)
-        if not data:
-            return
         there = self.extents.holding(position, end)
-        if there is not None:
-            there.segment.overwrite(there.place + position - there.start, data)
-            if self.to_log is None:
-                self.to_log = []
-            return
+        if there is not None and not there.segment.is_closed_to_writes:
+            place = there.place + position - there.start
+            await segments.overwrite(there.segment, place, data)
+            now = self.extents.holding(position, end)
+            if now is not None and now.segment is there.segment and now.place + position - now.start == place:
+                return None
+            # A commit has what was overwritten, or it was cut off: it has to be somewhere else.
         segment = self._segment
         if segment is None:
             if self.extents.dirty_bytes + len(data) > OWN_SEGMENT_BYTES:
                 segment = self._segment = segments.own()
             else:
                 segment = segments.shared()
-        place = segment.append(data)
-        self.extents.add(Extent(position, end, segment, place))
-        self.size = max(self.size, end)
-        self._note(position, end)
+        return Extent(position, end, segment, await segments.append(segment, data))
+
+    def lay(self, extent: Extent | None) -> None:
+        """Have the file read what `put` wrote."""
+        if extent is not None:
+            self.extents.add(extent)
+            self.size = max(self.size, extent.end)
+            self._note(extent.start, extent.end)
+        elif self.to_log is None:
+            self.to_log = []
 
     def truncate(self, size: int) -> None:
         """Give it another size; what is new reads as zeros."""

@@ -1,156 +1,166 @@
 """What was staged, written down so that the next process can do it again.
 
-The rules: a journal is a file of records, each with its length and checksum; what follows the first that does not check
-was not finished, and is not believed. There is one writer. A new file begins with each commit, and when the commit is
-made the older ones are deleted; until then all of them count, in order. A record is visible to the next process as soon
-as it is written, and durable after `sync`.
+The rules: a journal is a row of files of records (`frames`, `records`), and has one writer. A new file begins with each
+commit, and when the commit is durable the older ones are deleted, the oldest first; until then all of them count, in
+order. A record is visible to the next process as soon as it is written, and durable after `sync`. The files of an
+earlier process are written to no more, and nothing of them counts as durable before a `sync` of this one.
 """
 
-import errno
-import os
-import struct
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgpack
+from hyperfs.core.reserve import is_full
+from hyperfs.core.shared_map import boot_id
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file
+from hyperfs.mount.staging.frames import Contents, Cut, frame, header, parse
 
-_FRAME = struct.Struct("<II")
-_MAX_RECORD = 256 * 1024 * 1024
-_AHEAD_BYTES = 1024 * 1024
+AHEAD_BYTES = 1024 * 1024
 """Space that is taken ahead of need, so that unlinking and truncating work on a full disk, and syncs cost less."""
 _LEAST_AHEAD_BYTES = 64 * 1024
 """What there has to be room for when there is not room for so much."""
-_MAGIC = b"hyperfs journal 1\n"
-
-Body = list[Any]
-"""A record as msgpack keeps it; `records` knows what it says."""
 
 
 class Journal:
-    """Owns the journal files of one drive in one directory."""
+    """Owns the journal files of one drive in one folder, whose names ``names`` makes durable."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, names: SyncedNames, *, number: int = 0) -> None:
+        """Number new files from ``number`` on, at least."""
         self._directory = directory
-        self._fd = -1
+        self._names = names
+        self._files: dict[int, StagedFile] = {}
+        self._current: StagedFile | None = None
         self._end = 0
+        self._spoiled_end = 0
         self._allocated = 0
-        self._synced = True
-        self._names_synced = True
-        self._earlier: list[int] = []
-        self.number = max(self.numbers(), default=0)
+        self._durable_bytes = 0
+        self._cut: Cut | None = None
+        self.number = self._earlier = max([number, *self.numbers()])
 
     @property
     def is_synced(self) -> bool:
         """Whether `sync` would have nothing to do."""
-        return self._synced and self._names_synced and not self._earlier
+        return all(file.is_synced for file in self._files.values())
+
+    @property
+    def files(self) -> list[StagedFile]:
+        """The open files."""
+        return list(self._files.values())
+
+    @property
+    def holds_earlier(self) -> bool:
+        """Whether there are files of an earlier process."""
+        return any(number <= self._earlier for number in self._files)
 
     def numbers(self) -> list[int]:
         """Return the numbers of the files that are there, in order."""
         return sorted(int(path.stem) for path in self._directory.glob("*.journal"))
 
-    def read(self, number: int) -> Iterator[Body]:
-        """Yield the records of one file, up to the first that was not finished."""
-        data = self._path(number).read_bytes()
-        if not data.startswith(_MAGIC):
-            return
-        at = len(_MAGIC)
-        while at + _FRAME.size <= len(data):
-            size, checksum = _FRAME.unpack_from(data, at)
-            at += _FRAME.size
-            body = data[at : at + size]
-            if not 0 < size <= _MAX_RECORD or len(body) != size or zlib.crc32(body) != checksum:
-                return
-            yield msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogateescape")
-            at += size
+    def read(self) -> dict[int, Contents]:
+        """Return what counts in the files of an earlier process, in order. Blocks. Raises OSError and `LaterFormat`."""
+        boot = boot_id()
+        found: dict[int, Contents] = {}
+        was_durable = False
+        cut: Cut | None = None
+        for number in reversed(self.numbers()):
+            file = self._files[number] = StagedFile.open(self._path(number))
+            data = file.read(0, file.size)
+            if cut is not None and number > cut.number:
+                continue
+            if cut is not None and number == cut.number:
+                data = data[: cut.place]
+            contents = found[number] = parse(data, number, boot, was_durable=was_durable)
+            was_durable = was_durable or contents.is_known_durable
+            cut = contents.earlier or cut
+        self._files = dict(sorted(self._files.items()))
+        counting: dict[int, Contents] = {}
+        for number, contents in sorted(found.items()):
+            counting[number] = contents
+            if contents.end is not None:
+                self._cut = Cut(number, contents.end)
+                break
+        return counting
 
     def begin(self) -> int:
-        """Begin the next file; return the number of the one before. Raises OSError."""
+        """Begin the next file; return the number of the one before. Raises OSError, and then nothing has begun."""
         before = self.number
-        path = self._path(before + 1)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = StagedFile.create(self._path(before + 1))
+        start = header(boot_id(), self._cut)
         try:
-            allocated = self._allocate(fd, 0)
-            os.pwrite(fd, _MAGIC, 0)
-        except OSError:
-            os.close(fd)
-            path.unlink()
+            allocated = self._allocate(file, 0)
+            file.write(0, start)
+        except BaseException:  # whatever it was: what is not begun must not be there
+            file.delete()
             raise
-        if self._fd >= 0:
-            self._earlier.append(self._fd)
-        self._fd, self._end, self._allocated = fd, len(_MAGIC), allocated
-        self._synced = self._names_synced = False
+        self._names.changed()
+        self._current = self._files[before + 1] = file
+        self._end, self._spoiled_end, self._allocated, self._durable_bytes = len(start), 0, allocated, 0
         self.number = before + 1
         return before
 
-    def add(self, record: Body) -> None:
+    def add(self, record: bytes) -> None:
         """Write a record. Raises OSError, and then it does not count."""
-        body = msgpack.packb(record, use_bin_type=True, unicode_errors="surrogateescape")
-        frame = _FRAME.pack(len(body), zlib.crc32(body)) + body
-        if self._end + len(frame) + _AHEAD_BYTES // 2 > self._allocated:
+        if self._current is None:
+            self.begin()
+        assert self._current is not None
+        framed = frame(record, number=self.number, place=self._end, durable_bytes=self._durable_bytes)
+        end = self._end + len(framed)
+        if end + AHEAD_BYTES // 2 > self._allocated:
             try:
-                self._allocated = self._allocate(self._fd, self._end + len(frame))
+                self._allocated = self._allocate(self._current, end)
             except OSError as error:
-                if error.errno != errno.ENOSPC or self._end + len(frame) > self._allocated:
+                if not is_full(error) or end > self._allocated:
                     raise
-        if os.pwrite(self._fd, frame, self._end) != len(frame):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._end += len(frame)
-        self._synced = False
+        # What a write that failed left behind the end would be taken for damage.
+        spoiled, self._spoiled_end = self._spoiled_end, max(self._spoiled_end, end)
+        self._current.write(self._end, framed.ljust(spoiled - self._end, b"\0"))
+        self._end, self._spoiled_end = end, 0
 
     def sync(self) -> None:
-        """Make every record durable, and the names of all files in the directory. Blocks."""
-        while self._earlier:
-            os.fdatasync(self._earlier[0])
-            os.close(self._earlier.pop(0))
-        if not self._names_synced:
-            self._names_synced = True
-            directory = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        if not self._synced:
-            self._synced = True
-            try:
-                os.fdatasync(self._fd)
-            except OSError:
-                self._synced = False
-                raise
-
-    def names_changed(self) -> None:
-        """Note that another file was made in the directory, whose name has to last, too."""
-        self._names_synced = False
+        """Make every record durable that was added before the call. Blocks. Raises OSError."""
+        for file in list(self._files.values()):
+            current, end = self._current, self._end
+            file.sync()
+            if file is current and file is self._current:
+                self._durable_bytes = end
 
     def delete_through(self, number: int) -> None:
-        """Delete the files up to ``number``: what they say is in the drive."""
+        """Delete the files up to ``number``: what they say is durable in the drive. Raises OSError.
+
+        Those that could not be deleted are the last of them, and still go before any later one.
+        """
         for there in self.numbers():
             if there <= number:
-                self._path(there).unlink(missing_ok=True)
+                self._delete(there)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._fd < 0:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        self._current = None
+
+    def _delete(self, number: int) -> None:
+        file = self._files.get(number)
+        self._names.changed()
+        if file is None:
+            delete_file(self._path(number))
             return
-        for fd in (*self._earlier, self._fd):
-            os.close(fd)
-        self._earlier.clear()
-        self._fd = -1
+        file.delete()
+        del self._files[number]
+        if file is self._current:
+            self._current = None
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number}.journal"
 
     @staticmethod
-    def _allocate(fd: int, size: int) -> int:
+    def _allocate(file: StagedFile, size: int) -> int:
         """Take space for ``size`` bytes and some more; return for how many."""
-        wanted = size + _AHEAD_BYTES
+        wanted = size + AHEAD_BYTES
         try:
-            os.posix_fallocate(fd, 0, wanted)
+            file.allocate(wanted)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                wanted = size + _LEAST_AHEAD_BYTES
-                os.posix_fallocate(fd, 0, wanted)
-            elif error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            if not is_full(error):
                 raise
+            wanted = size + _LEAST_AHEAD_BYTES
+            file.allocate(wanted)
         return wanted

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hyperfs.mount.staging.workspace import Workspace
 
 _ENTRY_BYTES = 4096
+"""What there has to be room for when something is made."""
 
 
 class Namespace:
@@ -38,6 +39,7 @@ class Namespace:
 
     async def make(self, parent: int, name: str, mode: int, *, uid: int, gid: int, linkname: str | None = None) -> Node:
         """Make a file, directory, link, FIFO or socket."""
+        await self._workspace.ensure_room(_ENTRY_BYTES)
         async with self._workspace.exclusively():
             directory = await self._directory(parent)
             _check_name(name)
@@ -52,7 +54,7 @@ class Namespace:
         if directory is None:
             return None
         _check_name(name)
-        there = self._tree.child_now(parent, name)
+        there = self._tree.child_now(parent, name) if self._workspace.has_room(_ENTRY_BYTES) else None
         return None if there is None else self._make(directory, name, there, Stat(mode, uid, gid, linkname=linkname))
 
     async def unlink(self, parent: int, name: str) -> int:
@@ -171,8 +173,7 @@ class Namespace:
     def _make(self, directory: Node, name: str, there: Found | None, stat: Stat) -> Node:
         if there is not None and not there.is_absent:
             raise PathError(errno.EEXIST, name, "it exists")
-        workspace, parent = self._workspace, directory.number
-        workspace.check_room(_ENTRY_BYTES)
+        parent = directory.number
         if directory.mode & st.S_ISGID:
             is_directory = st.S_ISDIR(stat.mode)
             stat = replace(stat, gid=directory.gid, mode=stat.mode | (st.S_ISGID if is_directory else 0))

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
+import msgpack
+
 from hyperfs.core.reader import Run
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import EncodingError, PathError
@@ -347,19 +349,22 @@ _KINDS: dict[str, type[Record]] = {
 }
 
 
-def encode(record: Record, time: int) -> Fields:
+def encode(record: Record, time: int) -> bytes:
     """Return what a journal keeps of a change that was made at ``time``, in ns."""
-    return [record.kind, time, *record.fields()]
+    body = [record.kind, time, *record.fields()]
+    packed: bytes = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogateescape")
+    return packed
 
 
-def decode(body: object) -> tuple[Record, int]:
+def decode(packed: bytes) -> tuple[Record, int]:
     """Return a change and its time. Raises `EncodingError` for what `encode` never returned."""
     try:
+        body = msgpack.unpackb(packed, strict_map_key=False, unicode_errors="surrogateescape")
         kind, time, *fields = _list(body)
         return _KINDS[_text(kind)].of_fields(fields), _number(time)
     except KeyError as error:
         raise EncodingError(f"a record of kind {error}, which this version of hyperfs does not know") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise EncodingError(f"a record that this version of hyperfs does not understand: {error}") from error
 
 

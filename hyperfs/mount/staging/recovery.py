@@ -1,56 +1,127 @@
 """Doing again what a process had staged when it died.
 
-The rules: records are done in order, as far as they were finished; a commit that stands is not made twice. What one
-record says and the drive does not allow any more, somebody else having changed it, is left out with a line in the log.
+The rules: records are done in order; a commit that stands is not made twice. Nothing is deleted before it is known to
+be durable in the drive. Whatever cannot be read now, of the staging folder or of the drive, refuses the mount, and
+everything stays as it is. What can never be done again is left out: a record that is damaged, one that the drive does
+not allow any more since somebody else changed it, bytes that are gone. Then all that was staged is set aside first, and
+the log says what is missing and where it is kept.
 """
 
 import logging
 
+import trio
+
 from hyperfs.drive.commits import operation_of, stands
+from hyperfs.drive.committer import Committer
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.errors import HyperfsError
+from hyperfs.errors import EncodingError, PathError, short
+from hyperfs.mount.staging.frames import Contents
 from hyperfs.mount.staging.records import CommitSent, Record, decode
 from hyperfs.mount.staging.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+_Records = dict[int, list[tuple[Record, int]]]
+_TOLD = 20
 
-async def recover(workspace: Workspace) -> int:
+
+async def recover(workspace: Workspace, committer: Committer) -> int:
     """Stage what the journals say, over the workspace's snapshot; return how many records were done.
 
-    Begins a journal of its own; the old ones stay until the next commit.
+    The journals stay until the next commit is durable, and are deleted here only if nothing of them is left to be done.
+
+    Raises:
+        LaterFormat: a journal of a later version of hyperfs.
+        OSError: of the disk.
+        HyperfsError: what reading the drive raises. Failed or cancelled, nothing was changed on the disk; the
+            workspace is to be closed.
     """
-    journal = workspace.journal
-    files = {number: [decode(body) for body in journal.read(number)] for number in journal.numbers()}
-    done = await _committed_through(workspace.tree.snapshot, files)
-    journal.delete_through(done)
+    contents = await trio.to_thread.run_sync(workspace.journal.read)
+    problems: list[str] = []
+    journals = _decode(contents, problems)
+    done = await _committed_through(workspace.tree.snapshot, journals)
     count = 0
-    for number, records in files.items():
-        if number <= done:
-            continue
-        for record, time in records:
-            if isinstance(record, CommitSent):
-                continue
-            count += 1
-            with workspace.records.replaying(time):
-                try:
-                    await record.replay(workspace)
-                except (HyperfsError, OSError) as error:
-                    logger.warning("what was staged cannot all be done again: %s", error)
-    journal.begin()
+    for number, records in journals.items():
+        if number > done:
+            count += await _replay(workspace, records, problems)
+    problems += await _revert_lost(workspace)
+    if problems:
+        await _tell(workspace, problems)
     if not count:
-        journal.delete_through(journal.number - 1)
-        workspace.segments.remove_strangers()
+        if journals:
+            await committer.sync()
+        workspace.files.delete_all()
+    workspace.is_recovered = True
     return count
 
 
-async def _committed_through(snapshot: Snapshot, files: dict[int, list[tuple[Record, int]]]) -> int:
+def _decode(contents: dict[int, Contents], problems: list[str]) -> _Records:
+    journals: _Records = {}
+    for number, found in contents.items():
+        if found.end is not None:
+            logger.warning("journal %d ends at byte %d: the power failed before more was durable", number, found.end)
+        problems += [
+            f"journal {number} is damaged: {len(gap)} bytes from byte {gap.start} on cannot be read"
+            for gap in found.damage
+        ]
+        journals[number] = []
+        for record in found.records:
+            try:
+                journals[number].append(decode(record))
+            except EncodingError as error:
+                problems.append(f"journal {number}: {error}")
+    return journals
+
+
+async def _committed_through(snapshot: Snapshot, journals: _Records) -> int:
     """Return the number of the last journal whose commit stands."""
     done = 0
-    for records in files.values():
+    for records in journals.values():
         for record, _ in records:
             if not isinstance(record, CommitSent):
                 continue
             if await stands(snapshot, record.version, operation_of(record.path, record.value)):
                 done = max(done, record.journal)
     return done
+
+
+async def _replay(workspace: Workspace, records: list[tuple[Record, int]], problems: list[str]) -> int:
+    count = 0
+    for record, time in records:
+        if isinstance(record, CommitSent):
+            continue
+        count += 1
+        with workspace.records.replaying(time):
+            try:
+                await record.replay(workspace)
+            except PathError as error:
+                problems.append(f"{type(record).__name__} cannot be done again: {error}")
+    return count
+
+
+async def _revert_lost(workspace: Workspace) -> list[str]:
+    """Have the files be as in the drive whose staged bytes are gone; return what to say of them."""
+    problems = []
+    for node in list(workspace.tree.nodes.values()):
+        extents = node.content.extents if node.content is not None else ()
+        lost = [extent for extent in extents if extent.place + extent.end - extent.start > extent.segment.end]
+        if lost:
+            size = sum(extent.end - extent.start for extent in lost)
+            path = workspace.tree.path(node.number) if node.parent is not None else "an unlinked file"
+            problems.append(f"{path}: {size} bytes that were written to it are gone, so it is as it was before")
+            await workspace.revert_content(node)
+    return problems
+
+
+async def _tell(workspace: Workspace, problems: list[str]) -> None:
+    place = await trio.to_thread.run_sync(workspace.files.set_aside, problems)
+    key = short(workspace.tree.snapshot.key)
+    for problem in problems[:_TOLD]:
+        logger.error("drive %s: %s", key, problem)
+    logger.error(
+        "drive %s: not all that was staged could be staged again (%d problems); it is kept as it was in %s, where "
+        "why.txt says what is missing. Delete that folder when you do not need it",
+        key,
+        len(problems),
+        place,
+    )

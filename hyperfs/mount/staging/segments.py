@@ -4,121 +4,110 @@ The rules: bytes are appended to a segment, so a place in it means one thing for
 segment is deleted when nothing refers to it and the journal that did is gone or on disk. Small files share one segment,
 so that thousands of them need one descriptor; a file that grows past `OWN_SEGMENT_BYTES` gets one of its own, while
 fewer are open than half of what the process may have, so that there is always one left to commit with.
+
+A write that may have to wait for the disk is made in a thread: one that the file system says would wait; where it
+cannot say so, each of `LARGE_BYTES` or more, and each one after one that took `SLOW_SECONDS`, until one is quick again.
 """
 
-import errno
-import os
 import resource
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from hyperfs.errors import DamagedStore
-from hyperfs.storage.disk import write_at
+import trio
+
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file
 
 OWN_SEGMENT_BYTES = 256 * 1024
 """A file with more staged bytes than this writes to a segment of its own."""
 SHARED_SEGMENT_BYTES = 64 * 1024 * 1024
 """A shared segment longer than this is followed by the next one."""
-SPARE_BYTES = 16 * 1024 * 1024
-"""Left free on the store's disk, less on a small disk: what unlinking, truncating and committing need."""
-_SPARE_PART = 50
-_CHECK_BYTES = 4 * 1024 * 1024
+LARGE_BYTES = 64 * 1024
+SLOW_SECONDS = 0.005
+WRITING_THREADS = 8
+"""So many writes wait for the disk at a time; they take no thread from those who read."""
 
 
 class Segment:
-    """One file of staged bytes. ``references`` counts the extents that lie in it."""
+    """One file of staged bytes. ``references`` counts the extents that lie in it, and the writes on the way to it."""
 
-    __slots__ = ("end", "fd", "number", "path", "references", "synced")
+    __slots__ = ("end", "file", "is_closed_to_writes", "number", "references")
 
-    def __init__(self, path: Path, number: int, fd: int, end: int) -> None:
-        self.path = path
+    def __init__(self, number: int, file: StagedFile, end: int) -> None:
         self.number = number
-        self.fd = fd
+        self.file = file
         self.end = end
-        self.synced = True
+        self.is_closed_to_writes = False
+        """Whether what is in it has to stay as it is: it is an earlier process's, and may be set aside."""
         self.references = 0
 
-    def append(self, data: bytes | memoryview) -> int:
-        """Write ``data`` behind what is there and return its place. Raises OSError; then nothing was added."""
-        place = self.end
-        self.overwrite(place, data)
-        self.end = place + len(data)
-        return place
-
-    def overwrite(self, place: int, data: bytes | memoryview) -> None:
-        """Write ``data`` at a place."""
-        try:
-            write_at(self.fd, place, data)
-        finally:
-            self.synced = False  # not before: a sync that begins meanwhile, in its thread, may not cover all of it
-
     def read(self, place: int, size: int) -> bytes:
-        """Return ``size`` bytes. Raises `DamagedStore` when the file has lost them."""
-        data = os.pread(self.fd, size, place)
-        while len(data) < size:
-            more = os.pread(self.fd, size - len(data), place + len(data))
-            if not more:
-                raise DamagedStore(f"{self.path} ends before byte {place + size}, which was written to it")
-            data += more
-        return data
-
-    def sync(self) -> None:
-        """Make what was written durable. Blocks."""
-        if not self.synced:
-            self.synced = True
-            try:
-                os.fdatasync(self.fd)
-            except OSError:
-                self.synced = False
-                raise
+        """Return ``size`` bytes. Raises OSError, and `DamagedStore` when the file has lost them."""
+        return self.file.read(place, size)
 
 
 class Segments:
-    """Owns the segments in one directory."""
+    """Owns the segments in one folder, whose names ``names`` makes durable."""
 
-    def __init__(self, directory: Path, *, most: int | None = None) -> None:
-        """Keep no more than about ``most`` files open."""
+    def __init__(
+        self,
+        directory: Path,
+        names: SyncedNames,
+        *,
+        number: int = 0,
+        most: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Number new files behind ``number``; keep no more than about ``most`` files open."""
         self._directory = directory
-        self._most = most if most is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._names = names
+        self.most = most if most is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._clock = clock
+        self._is_slow = False
+        self._limiter = trio.CapacityLimiter(WRITING_THREADS)
         self._all: dict[int, Segment] = {}
-        self._next = 1
+        self._strange = {int(path.stem) for path in directory.glob("*.data")}
+        self._next = max([number, *self._strange]) + 1
         self._shared: Segment | None = None
-        self._unchecked = _CHECK_BYTES
-        self.made = 0
-        """How many files were made."""
-        for path in directory.glob("*.data"):
-            self._next = max(self._next, int(path.stem) + 1)
+        self.writing_bytes = 0
+        """How many bytes are on the way to the disk."""
 
-    def find(self, number: int) -> Segment | None:
-        """Return a segment of an earlier process; None when it is gone, everything in it having been replaced."""
+    def find(self, number: int) -> Segment:
+        """Return a segment of an earlier process, an empty one that cannot be read when it is gone. Raises OSError.
+
+        What a record says of it was replaced later, unless something still refers to it when all are done again.
+        """
         segment = self._all.get(number)
         if segment is None:
-            path = self._directory / f"{number}.data"
+            path = self._path(number)
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                file = StagedFile.open(path)
+                segment = Segment(number, file, file.size)
             except FileNotFoundError:
-                return None
-            segment = self._all[number] = Segment(path, number, fd, os.fstat(fd).st_size)
+                segment = Segment(number, StagedFile(path, -1), 0)
+            segment.is_closed_to_writes = True
+            self._all[number] = segment
+            self._strange.discard(number)
         return segment
 
     def shared(self) -> Segment:
         """Return the segment that small files write to."""
         segment = self._shared
-        if segment is None or (segment.end >= SHARED_SEGMENT_BYTES and len(self._all) < self._most):
+        if segment is None or (segment.end >= SHARED_SEGMENT_BYTES and len(self._all) < self.most):
             segment = self._shared = self.make()
         return segment
 
     def own(self) -> Segment:
         """Return a segment for one large file: a new one, or the shared one when there are too many."""
-        return self.make() if len(self._all) < self._most else self.shared()
+        return self.make() if len(self._all) < self.most else self.shared()
 
     def make(self) -> Segment:
         """Return a new, empty segment. Raises OSError."""
         number = self._next
-        path = self._directory / f"{number}.data"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = StagedFile.create(self._path(number))
+        self._names.changed()
         self._next += 1
-        self.made += 1
-        segment = self._all[number] = Segment(path, number, fd, 0)
+        segment = self._all[number] = Segment(number, file, 0)
         return segment
 
     def begin_anew(self) -> None:
@@ -126,46 +115,79 @@ class Segments:
         if self._shared is not None and self._shared.end:
             self._shared = None
 
-    def check_room(self, size: int, uncommitted: int) -> None:
-        """Raise ENOSPC unless ``size`` more bytes fit on the disk, and what is ``uncommitted`` can be committed then.
+    async def append(self, segment: Segment, data: bytes | memoryview) -> int:
+        """Write ``data`` behind what is there, and return its place. Raises OSError.
 
-        The disk is asked once for each few megabytes.
+        Failed or cancelled, nothing refers to what may have been written.
         """
-        self._unchecked += size
-        if self._unchecked < _CHECK_BYTES:
-            return
-        disk = os.statvfs(self._directory)
-        free = disk.f_bavail * disk.f_frsize
-        spare = min(SPARE_BYTES, disk.f_blocks * disk.f_frsize // _SPARE_PART)
-        if free < size + uncommitted + spare:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if free > 4 * (uncommitted + size + SPARE_BYTES):
-            self._unchecked = 0
+        place, end = segment.end, segment.end + len(data)
+        segment.end = end
+        self.writing_bytes += len(data)
+        try:
+            await self.overwrite(segment, place, data)
+        except BaseException:
+            if segment.end == end:
+                segment.end = place
+            raise
+        finally:
+            self.writing_bytes -= len(data)
+        return place
 
-    def unsynced(self) -> list[Segment]:
-        """Return the shared segment, and every other one, that has bytes a crash could lose."""
-        return [segment for segment in self._all.values() if not segment.synced]
+    async def overwrite(self, segment: Segment, place: int, data: bytes | memoryview) -> None:
+        """Write ``data`` over what is at a place. Raises OSError. Failed or cancelled, any part of it may be there."""
+        segment.references += 1
+        try:
+            written = self._write_now(segment, place, data)
+            if written < len(data):
+                rest = memoryview(data)[written:]
+                await trio.to_thread.run_sync(self._write, segment, place + written, rest, limiter=self._limiter)
+        finally:
+            segment.references -= 1
 
-    def collect(self) -> None:
-        """Delete the segments that nothing refers to. The journal must not need them any more."""
-        for segment in list(self._all.values()):
-            if not segment.references and segment is not self._shared:
-                self._drop(segment)
+    def unsynced(self) -> list[StagedFile]:
+        """Return the files that have bytes a crash could lose."""
+        return [segment.file for segment in self._all.values() if not segment.file.is_synced]
 
-    def remove_strangers(self) -> None:
-        """Delete the files of earlier processes that no journal referred to."""
-        for path in self._directory.glob("*.data"):
-            if int(path.stem) not in self._all:
-                path.unlink(missing_ok=True)
+    def idle(self) -> list[Segment]:
+        """Return the segments that nothing refers to."""
+        return [segment for segment in self._all.values() if self._is_idle(segment)]
+
+    def delete(self, segments: Iterable[Segment]) -> None:
+        """Delete those of the segments that nothing refers to. No journal must need them any more. Raises OSError."""
+        for segment in segments:
+            if segment.number in self._all and self._is_idle(segment):
+                self._names.changed()
+                segment.file.delete()
+                del self._all[segment.number]
+
+    def delete_strange(self) -> None:
+        """Delete the files of earlier processes that no record spoke of, for no journal is left. Raises OSError."""
+        for number in list(self._strange):
+            self._names.changed()
+            delete_file(self._path(number))
+            self._strange.discard(number)
 
     def close(self) -> None:
         """Close all files."""
         for segment in self._all.values():
-            os.close(segment.fd)
+            segment.file.close()
         self._all.clear()
         self._shared = None
 
-    def _drop(self, segment: Segment) -> None:
-        del self._all[segment.number]
-        os.close(segment.fd)
-        segment.path.unlink(missing_ok=True)
+    def _write_now(self, segment: Segment, place: int, data: bytes | memoryview) -> int:
+        began = self._clock()
+        written = segment.file.write_now(place, data, blindly=len(data) < LARGE_BYTES and not self._is_slow)
+        if written:
+            self._is_slow = self._clock() - began > SLOW_SECONDS
+        return written
+
+    def _write(self, segment: Segment, place: int, data: memoryview) -> None:
+        began = self._clock()
+        segment.file.write(place, data)
+        self._is_slow = self._clock() - began > SLOW_SECONDS
+
+    def _is_idle(self, segment: Segment) -> bool:
+        return not segment.references and segment is not self._shared
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number}.data"

@@ -18,14 +18,13 @@ import trio
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import HyperfsError, PathError, errno_of
 from hyperfs.mount.inodes import ROOT
+from hyperfs.mount.staging.directory import ENTRY_BYTES, StagingDirectory
 from hyperfs.mount.staging.extents import Content, Extent
-from hyperfs.mount.staging.journal import Journal
 from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.mount.staging.recording import Clock, Records
 from hyperfs.mount.staging.records import AttributesSet, UserAttributeSet, Written
-from hyperfs.mount.staging.segments import Segment, Segments
 from hyperfs.mount.staging.tree import Found, Tree
 
 MAX_FILE_BYTES = 1 << 43
@@ -47,22 +46,22 @@ class Workspace:
         clock: Clock = time.time_ns,
     ) -> None:
         """Stage in ``directory``, which is this workspace's alone."""
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()))
-        self.segments = Segments(directory)
-        self.journal = Journal(directory)
+        self.files = StagingDirectory(directory)
+        self.segments = self.files.segments
+        self.journal = self.files.journal
         self.records = Records(self.journal, self.tree, clock)
         self.names = Namespace(self)
         self.uncommitted_bytes = 0
+        self.is_recovered = False
+        """Whether all is staged that the folder held: before that nothing in it is to be deleted."""
         self.is_settling = False
         """Whether there is a commit that stands, and may not be on the disk yet: its segments are still needed."""
         self.refusal: HyperfsError | None = None
         """Why nothing may be changed until a user decides; what is staged stays."""
         self.changed: Callable[[], None] = _nobody
         self._lock = trio.Lock()
-        self._sync_lock = trio.Lock()
-        self._segments_named = 0
 
     @property
     def inodes(self) -> Numbers:
@@ -75,16 +74,15 @@ class Workspace:
         return not (self.tree.displaced or self.tree.dirty.keys() - {ROOT})
 
     def close(self) -> None:
-        """Let go of the files; what is staged stays for the next process."""
-        self.journal.close()
-        if self.is_clean:
-            self.journal.delete_through(self.journal.number)
-            for node in self.tree.nodes.values():
-                if node.content is not None:
-                    node.content.drop()
-            self.segments.begin_anew()
-            self.segments.collect()
-        self.segments.close()
+        """Let go of the files; what is staged, or may not be durable in the drive yet, stays for the next process."""
+        try:
+            if self.is_recovered and self.is_clean and not self.is_settling:
+                for node in self.tree.nodes.values():
+                    if node.content is not None:
+                        node.content.drop()
+                self.files.delete_all()
+        finally:
+            self.files.close()
 
     @property
     def is_locked(self) -> bool:
@@ -171,17 +169,20 @@ class Workspace:
         return node.content if node is not None else None
 
     async def write(self, number: int, position: int, data: bytes | memoryview) -> None:
-        """Write to an open file. Raises OSError: ENOSPC, EFBIG."""
+        """Write to an open file. Raises OSError: ENOSPC, EFBIG.
+
+        Failed or cancelled, the file is as it was, but where ``data`` was to replace staged bytes it may have in part.
+        """
         self.check_allowed()
         node = self.tree.nodes[number]
         content = node.content
         assert content is not None  # it is open
         if position + len(data) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        self.check_room(len(data) + content.growth(position + len(data)))
-        before = content.uncommitted_bytes
-        content.write(position, data, self.segments)
-        self.uncommitted_bytes += content.uncommitted_bytes - before
+        await self.ensure_room(len(data) + content.growth(position + len(data)))
+        if data:
+            extent = await content.put(position, data, self.segments)
+            self._account(node, lambda content: content.lay(extent))
         node.mtime = node.ctime = self.records.now()
         self._wrote(node)
 
@@ -197,30 +198,15 @@ class Workspace:
         self.records.add_content(number)
 
     async def sync(self, number: int | None = None) -> None:
-        """Make a file, or with None all that is staged, durable: what this returned for survives a power failure."""
+        """Make a file, or with None all that is staged, durable: what this returned for survives a power failure.
+
+        Raises OSError, and then it may not. Cancelled, it may or may not; what does not is left to the next call.
+        """
         if number is None:
             self.records.add_contents()
         else:
             self.records.add_content(number)
-        async with self.syncing():
-            pass
-
-    @asynccontextmanager
-    async def syncing(self) -> AsyncIterator[None]:
-        """Make durable what was written down, and let nobody else do so meanwhile."""
-        async with self._sync_lock:
-            if self.segments.made != self._segments_named:
-                self._segments_named = self.segments.made
-                self.journal.names_changed()
-            segments = self.segments.unsynced()
-            if segments or not self.journal.is_synced:
-                await trio.to_thread.run_sync(self._sync_now, segments)
-            yield
-
-    def _sync_now(self, segments: list[Segment]) -> None:
-        for segment in segments:
-            segment.sync()
-        self.journal.sync()
+        await self.files.sync()
 
     # Changing
 
@@ -238,7 +224,7 @@ class Workspace:
         async with self.exclusively():
             node = await self.tree.touch(number)
             if size is not None and node.is_file:
-                await self.tree.content_of(node)
+                await self.ensure_room((await self.tree.content_of(node)).growth(size))
             return self._set_attributes(node, mode, uid, gid, mtime, size)
 
     def set_attributes_now(
@@ -253,8 +239,12 @@ class Workspace:
     ) -> Attributes | None:
         """Do what `set_attributes` does, or return None when that takes waiting."""
         node = None if self.is_locked else self.tree.touch_now(number)
-        if node is None or (size is not None and node.is_file and self.tree.content_now(node) is None):
+        if node is None:
             return None
+        if size is not None and node.is_file:
+            content = self.tree.content_now(node)
+            if content is None or not self.has_room(content.growth(size)):
+                return None
         return self._set_attributes(node, mode, uid, gid, mtime, size)
 
     def _set_attributes(
@@ -317,8 +307,6 @@ class Workspace:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         content = node.content
         assert content is not None  # whoever calls saw to that
-        if size > content.size:
-            self.check_room(content.growth(size))
         self._account(node, lambda _: content.truncate(size))
         self.records.wrote(node)
         if node.parent is not None:
@@ -328,9 +316,7 @@ class Workspace:
         """Do again what a record says was written to a file."""
         limit = written.limit
         extents = [
-            Extent(start, end, segment, place)
-            for start, end, number, place in written.places
-            if (segment := self.segments.find(number)) is not None
+            Extent(start, end, self.segments.find(number), place) for start, end, number, place in written.places
         ]
         if below is not None:
             content.below = below
@@ -340,6 +326,17 @@ class Workspace:
         node.mtime = written.mtime
         node.ctime = self.records.now()
         self.mark(node)
+
+    async def revert_content(self, node: Node) -> None:
+        """Have a file be as the drive has it, or empty: its staged bytes are gone."""
+        below = await self.tree.open_run(node.stat) if node.base is not None else None
+        size = 0 if below is None else below.size
+
+        def revert(content: Content) -> None:
+            content.below = below
+            content.restore(size, size, 0, [])
+
+        self._account(node, revert)
 
     def recount(self) -> None:
         """Count again what a commit may have to append."""
@@ -369,20 +366,38 @@ class Workspace:
 
     def check_allowed(self) -> None:
         """Raise OSError when nothing may be changed until a user decides."""
-        if self.refusal is not None:
-            raise OSError(errno_of(self.refusal), str(self.refusal))
+        refusal = self.refusal or self.files.failure
+        if refusal is not None:
+            raise OSError(errno_of(refusal), str(refusal))
 
-    def check_room(self, size: int) -> None:
-        """Raise OSError (ENOSPC) unless ``size`` bytes more can be staged, and committed with all the rest."""
-        try:
-            self.segments.check_room(size, self.uncommitted_bytes)
-        except OSError:
-            # What was unlinked since the last commit can go, once it is durable that it was.
-            self.journal.sync()
-            if not self.is_settling and not self._sync_lock.locked():
-                self.segments.begin_anew()
-                self.segments.collect()
-            self.segments.check_room(size, self.uncommitted_bytes)
+    def has_room(self, size: int) -> bool:
+        """Tell whether ``size`` bytes more can be staged, and committed with all the rest. Raises OSError."""
+        # What is staged again needs no room: it is there.
+        changed = len(self.tree.dirty) + len(self.tree.displaced)
+        return not self.is_recovered or self.files.has_room(size, self.uncommitted_bytes + changed * ENTRY_BYTES)
+
+    async def ensure_room(self, size: int) -> None:
+        """Return when `has_room`, making some if need be. Raises OSError (ENOSPC). Cancelled, some may be made."""
+        if self.has_room(size):
+            return
+        if not self.is_settling:
+            self.records.add_contents()
+            self.segments.begin_anew()
+            await self.collect()
+        if not self.has_room(size):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def collect(self) -> None:
+        """Delete the segments that nothing refers to, once that is durable. Raises OSError.
+
+        Cancelled, some or all of them are still there, for the next call.
+        """
+        idle = self.segments.idle()
+        await self.files.sync()
+        if not self.is_settling:
+            self.segments.delete(idle)
+            if not self.journal.holds_earlier:
+                self.segments.delete_strange()
 
 
 def _nobody() -> None:
