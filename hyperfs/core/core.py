@@ -28,6 +28,7 @@ from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader
 from hyperfs.core.nonblocking import WouldWait, run_with_reads
 from hyperfs.core.own_nodes import OwnNodes
+from hyperfs.core.presence import Presence
 from hyperfs.core.proofs import (
     MAX_BLOCK_BYTES,
     MAX_LENGTH,
@@ -74,7 +75,8 @@ class Core(LocalReader):
         *,
         key: bytes,
         source: Source | None,
-        shared_map: SharedMapWriter | None,
+        presence: Presence,
+        shared_map_path: Path | None,
         record: HeadRecord | None,
     ) -> None:
         super().__init__(
@@ -91,13 +93,13 @@ class Core(LocalReader):
         self.format = files.format
         self._files = files
         self._bitfield = files.bitfield
-        self._map = shared_map
+        self._presence = presence
+        self._shared_map_path = shared_map_path
         self._record = record
         self._checker = ProofChecker(files.format, key)
         self._roots: tuple[TreeNode, ...] | None = files.roots
         self._nodes = OwnNodes(files.tree, files.bitfield, files.roots)
-        self._durability = Durability(files, self._tell_durable)
-        self._listeners: list[CoreListener] = []
+        self._durability = Durability(files, partial(presence.tell_durable, self))
         self.fork_guard = ForkGuard(self, None)
         self.synced_first: Core | None = None
         """What `sync_after` was called with."""
@@ -128,9 +130,13 @@ class Core(LocalReader):
             maps: list[SharedMapWriter] = []
 
             def announce_recovery(found_key: bytes) -> None:
-                if shared_map_path is not None:
+                if shared_map_path is not None and (directory.kept or shared_map_path.exists()):
                     maps.append(SharedMapWriter(shared_map_path, found_key))
                     on_failure.callback(maps[0].close)
+                    if not directory.kept:
+                        # It told of what is not on disk any more: there is a new one once there are files again.
+                        maps.pop().close()
+                        shared_map_path.unlink()
 
             open_in_thread = partial(
                 open_files,
@@ -144,11 +150,17 @@ class Core(LocalReader):
             )
             files = await trio.to_thread.run_sync(open_in_thread)
             on_failure.callback(files.close)
-            shared_map = maps[0] if maps else None
-            if shared_map is not None:
+            for shared_map in maps:
                 for start, page in files.bitfield.block_pages():
                     shared_map.set_raw(start, page)
-            core = cls(files, key=files.key, source=source, shared_map=shared_map, record=record)
+            core = cls(
+                files,
+                key=files.key,
+                source=source,
+                presence=Presence(files.bitfield, maps[0] if maps else None),
+                shared_map_path=None if maps else shared_map_path,
+                record=record,
+            )
             core.fork_guard = await load_fork_guard(core, fork_guard_path)
             on_failure.pop_all()
         return core
@@ -199,6 +211,8 @@ class Core(LocalReader):
             raise InvalidKey(f"that is not the secret key of core {short(self.key)}")
         if not self.writable:
             await self.sync()
+            if not self._files.directory.kept:
+                await trio.to_thread.run_sync(self._keep)
             await trio.to_thread.run_sync(keep_secret_key, self._files.directory, secret_key)
             self._files.secret_key = secret_key
             self._durability.became_writable()
@@ -206,11 +220,11 @@ class Core(LocalReader):
 
     def add_listener(self, listener: CoreListener) -> None:
         """Have ``listener`` told from now on."""
-        self._listeners.append(listener)
+        self._presence.add_listener(listener)
 
     def remove_listener(self, listener: CoreListener) -> None:
         """Have ``listener`` told no more."""
-        self._listeners.remove(listener)
+        self._presence.remove_listener(listener)
 
     def raw_bits(self, start: int, end: int) -> bytes:
         """Return the block bits [start, end), both multiples of 8, high bit first."""
@@ -218,21 +232,11 @@ class Core(LocalReader):
 
     def missing(self, start: int, end: int) -> Iterator[range]:
         """Yield the ranges of blocks in [start, end) that are not here, ascending."""
-        while True:
-            first = self._bitfield.first_missing(start, end)
-            if first >= end:
-                return
-            start = self._bitfield.first_present(first, end)
-            yield range(first, start)
+        return self._presence.missing(start, end)
 
     def present(self, start: int, end: int) -> Iterator[range]:
         """Yield the ranges of blocks in [start, end) that are here, ascending."""
-        while True:
-            first = self._bitfield.first_present(start, end)
-            if first >= end:
-                return
-            start = self._bitfield.first_missing(first, end)
-            yield range(first, start)
+        return self._presence.present(start, end)
 
     def digest(self, index: int) -> int:
         """Return the `nodes` field for a request of block ``index``: what of its proof is here already."""
@@ -302,6 +306,7 @@ class Core(LocalReader):
                 roots = await run_with_reads(self._nodes.all_of, flat_tree.full_roots(start))
             total = sum(sizes)
             growth = await write_growth(self._files, self.byte_length, roots, start, blocks, sizes)
+            self._presence.reserve([range(start, growth.end)])
             signature = self.format.sign(growth.roots, growth.end, secret_key)
             if self._record is not None:
                 self._record.write(growth.end, signature)
@@ -347,10 +352,13 @@ class Core(LocalReader):
                     failure = error
                     break
             intake.drop_known(self._bitfield)
+            if intake and not self._files.directory.kept:
+                await trio.to_thread.run_sync(self._keep)
             if intake.byte_count >= _THREAD_BYTES:
                 await trio.to_thread.run_sync(intake.write, self._files)
             else:
                 intake.write(self._files)
+            self._presence.reserve(intake.ranges())
             self._take_in(intake, origin)
         finally:
             self._write_lock.release()
@@ -413,26 +421,12 @@ class Core(LocalReader):
                 if not ranges:
                     return
                 with trio.CancelScope(shield=True):
-                    for blocks in ranges:
-                        if self._map is not None:
-                            self._map.clear_blocks(blocks.start, blocks.stop)
-                        self._bitfield.clear_blocks(blocks.start, blocks.stop)
-                    for listener in tuple(self._listeners):
-                        for blocks in ranges:
-                            listener.cleared(self, blocks.start, blocks.stop)
+                    self._presence.remove(self, ranges)
                     # The bits go from the disk before the bytes do, or a crash would leave zeros that count as blocks.
                     await self._durability.flush()
                     await trio.to_thread.run_sync(punch, self._files.data.file, places)
         finally:
             self._write_lock.release()
-
-    def _forget(self, index: int) -> None:
-        """Clear the bit of a block that is not what it should be; where its bytes lie may not be known."""
-        if self._map is not None:
-            self._map.clear_blocks(index, index + 1)
-        self._bitfield.clear_blocks(index, index + 1)
-        for listener in tuple(self._listeners):
-            listener.cleared(self, index, index + 1)
 
     async def sync(self) -> None:
         """Return once everything written before is on disk; then `CoreListener.durable` is called.
@@ -467,8 +461,8 @@ class Core(LocalReader):
             # A block that was cleared while it was read, and perhaps fetched again, was not seen as it is.
             if self._bitfield.generation == generation:
                 break
-        for index in bad:
-            self._forget(index)
+        # Where their bytes lie may not be known, so nothing is punched.
+        self._presence.remove(self, [range(index, index + 1) for index in bad])
         return sorted(bad)
 
     def allocated(self) -> int:
@@ -499,8 +493,7 @@ class Core(LocalReader):
         self._files.close()
         if self._record is not None:
             self._record.close()
-        if self._map is not None:
-            self._map.close()
+        self._presence.close()
 
     async def _take_write_lock(self) -> None:
         """Raises `Closed`."""
@@ -532,29 +525,27 @@ class Core(LocalReader):
                 placed.append((leaf, start))
         return placed
 
+    def _keep(self) -> None:
+        """Have the files of a core of which there was nothing until now on disk, and tell other processes of it."""
+        self._files.directory.keep()
+        if self._shared_map_path is not None:
+            self._presence.make_map(self._shared_map_path, self.key)
+
     def _take_over(self, growth: Growth, signature: bytes, byte_count: int) -> None:
-        start, end = growth.start, growth.end
-        growth.note_in(self._bitfield)
-        if self._map is not None:
-            self._map.set_blocks(start, end)
+        added = [range(growth.start, growth.end)]
+        self._presence.add(added, growth.note_in)
         self._roots = growth.roots
         for root in growth.roots:
             self._nodes.remember(root)
-        self._extend(end, self.byte_length + byte_count)
-        self._durability.wrote(end, {end - 1: signature})
-        for listener in tuple(self._listeners):
-            listener.extended(self, start, end)
-            listener.stored(self, start, end, None)
+        self._extend(growth.end, self.byte_length + byte_count)
+        self._durability.wrote(growth.end, {growth.end - 1: signature})
+        self._presence.tell_added(self, growth.start, added, None)
 
     def _take_in(self, intake: Intake, origin: object) -> None:
-        self._bitfield.set_nodes(sorted(intake.nodes))
+        added = intake.ranges()
+        self._presence.add(added, intake.note_in)
         for node in intake.nodes.values():
             self._nodes.remember(node)
-        ranges = intake.ranges()
-        for start, end in ranges:
-            self._bitfield.set_blocks(start, end)
-            if self._map is not None:
-                self._map.set_blocks(start, end)
         for block in intake.blocks:
             self._offsets.learn(block.index, block.start, len(block.value))
         old_length = self.length
@@ -562,14 +553,6 @@ class Core(LocalReader):
             self._roots = None
             self._extend(intake.head.length, intake.head.byte_length)
         self._durability.wrote(self.length, intake.signatures)
-        for listener in tuple(self._listeners):
-            if self.length > old_length:
-                listener.extended(self, old_length, self.length)
-            for start, end in ranges:
-                listener.stored(self, start, end, origin)
+        self._presence.tell_added(self, old_length, added, origin)
         if self.fork_guard.awaited:
             self.fork_guard.notify()
-
-    def _tell_durable(self, length: int) -> None:
-        for listener in tuple(self._listeners):
-            listener.durable(self, length)

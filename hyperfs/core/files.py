@@ -155,9 +155,9 @@ def _keys(
     if key_pair is not None and secret is None:
         secret = key_pair.secret
         if keep_secret:
-            _write_whole(directory, "secret_key", secret, 0o600)
+            _write_whole(directory, "secret_key", secret)
     if stored is None:
-        _write_whole(directory, "key", public, 0o644)
+        _write_whole(directory, "key", public)
     return public, secret
 
 
@@ -179,18 +179,22 @@ def _read_whole(directory: Directory, name: str, size: int) -> bytes | None:
     return content
 
 
-def _write_whole(directory: Directory, name: str, content: bytes, permissions: int) -> None:
-    file = directory.open(name, create=True, permissions=permissions)
+def _write_whole(directory: Directory, name: str, content: bytes) -> None:
+    file = directory.open(name, create=True)
     try:
         file.write(0, content)
-        file.sync()
+        try:
+            file.sync()
+        except OSError:
+            file.truncate(0)  # or the next one would find it there, and take it to be on the disk
+            raise
     finally:
         file.close()
 
 
 def keep_secret_key(directory: Directory, secret_key: bytes) -> None:
     """Write the secret key of a core that had none. Waits for the disk."""
-    _write_whole(directory, "secret_key", secret_key, 0o600)
+    _write_whole(directory, "secret_key", secret_key)
     directory.sync()
 
 
@@ -229,11 +233,15 @@ def _load_bitfield(files: CoreFiles) -> None:
     page_bytes = files.page_bytes
     size = files.bitfield_file.size()
     step = 64 * page_bytes
-    for offset in range(HEADER_BYTES, size, step):
+    offset = HEADER_BYTES
+    while (found := files.bitfield_file.next_data(offset)) < size:
+        first = max(0, found - HEADER_BYTES) // page_bytes
+        offset = HEADER_BYTES + first * page_bytes
         data = files.bitfield_file.read(offset, step)
-        for at in range(0, len(data), page_bytes):
+        for number, at in enumerate(range(0, len(data), page_bytes), first):
             # A page that a crash cut short is as good as one whose rest is zero.
-            files.bitfield.load((offset - HEADER_BYTES + at) // page_bytes, data[at : at + page_bytes])
+            files.bitfield.load(number, data[at : at + page_bytes])
+        offset += step
 
 
 def _recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:

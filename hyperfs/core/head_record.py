@@ -72,7 +72,7 @@ class HeadRecord:
     def write(self, length: int, signature: bytes) -> None:
         """Record a head of which everything was written. Does not wait for the disk. Raises OSError."""
         if self._file is None:
-            self._file = self._directory.open(self._name, create=True, permissions=0o600)
+            self._file = self._directory.open(self._name, create=True)
         fields = _FIELDS.pack(self._boot, self.after or _NO_KEY, length, signature)
         self._file.write(0, fields + _check(fields))
 

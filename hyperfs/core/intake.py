@@ -73,6 +73,9 @@ class Intake:
         self.signatures[head.length - 1] = head.signature
         self.head = head
 
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.blocks)
+
     def drop_known(self, bitfield: Bitfield) -> None:
         """Leave out what is on disk already."""
         self.nodes = {index: node for index, node in self.nodes.items() if not bitfield.has_node(index)}
@@ -94,14 +97,20 @@ class Intake:
             first = position
         files.tree.write_nodes(self.nodes)
 
-    def ranges(self) -> list[tuple[int, int]]:
+    def note_in(self, bitfield: Bitfield) -> None:
+        """Note in ``bitfield`` that the blocks and nodes are here."""
+        bitfield.set_nodes(sorted(self.nodes))
+        for blocks in self.ranges():
+            bitfield.set_blocks(blocks.start, blocks.stop)
+
+    def ranges(self) -> list[range]:
         """Return the ranges of blocks that were added."""
-        ranges: list[tuple[int, int]] = []
-        for index in sorted(block.index for block in self.blocks):
-            if ranges and ranges[-1][1] == index:
-                ranges[-1] = (ranges[-1][0], index + 1)
+        ranges: list[range] = []
+        for block in self.blocks:
+            if ranges and ranges[-1].stop == block.index:
+                ranges[-1] = range(ranges[-1].start, block.index + 1)
             else:
-                ranges.append((index, index + 1))
+                ranges.append(range(block.index, block.index + 1))
         return ranges
 
     def _known_or_wrong(self, tree_index: int) -> TreeNode | None:

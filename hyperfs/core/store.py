@@ -8,7 +8,7 @@ import errno
 import itertools
 import logging
 import secrets
-import shutil
+import stat
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -27,7 +27,8 @@ from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import boot_id
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, short
-from hyperfs.storage.disk import DiskDirectory, sync_directory
+from hyperfs.storage import DeferredDirectory, Directory
+from hyperfs.storage.disk import DiskDirectory, make_folder, sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ MASTER_KEY_BYTES = 32
 FLUSH_DELAY_SECONDS = 0.05
 
 _NAMESPACE = b"9\ncorestore"
+_HEX = "[0-9a-f][0-9a-f]"
+_CORE_FOLDERS = f"{_HEX}/{_HEX}/*"
 
 
 class Store:
@@ -80,10 +83,11 @@ class Store:
             await self.close()
 
     async def core(self, key: bytes) -> Core:
-        """Open the core of ``key``: writable when its secret is here, else a reader's, created when it is new.
+        """Open the core of ``key``: writable when its secret is here, else a reader's.
 
-        It stays open as long as the store, unless it is held as well: see `hold`. Raises `StoreLocked` when another
-        program has it, `DamagedStore`, `Closed`.
+        Of one that is new nothing is on the disk before something of it is stored. It stays open as long as the store,
+        unless it is held as well: see `hold`. Raises `StoreLocked` when another program has it, `DamagedStore`,
+        `Closed`.
         """
         return await self._open(key, None)
 
@@ -119,7 +123,7 @@ class Store:
     def keys(self) -> list[bytes]:
         """Return the keys of all cores on disk, in the order of their discovery keys. Walks the directory."""
         found = []
-        for file in sorted(self.path.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*/key")):
+        for file in sorted(self.path.glob(f"{_CORE_FOLDERS}/key")):
             key = file.read_bytes()
             if len(key) == crypto.KEY_BYTES:
                 found.append(key)
@@ -209,10 +213,7 @@ class Store:
         """
         with trio.CancelScope(shield=True):
             try:
-                empty = [core.key for core in self._pool if not core.length and not core.writable]
                 failures = await self._pool.close()
-                for key in empty:
-                    await trio.to_thread.run_sync(self._remove_empty, key)
             finally:
                 self._lock.release()
         if failures:
@@ -230,16 +231,16 @@ class Store:
             return await self._open_once(key, name)
 
     async def _open_once(self, key: bytes, name: bytes | None) -> Core:
-        directory = self.core_directory(key)
-        key_pair = await trio.to_thread.run_sync(self._prepare, directory, key, name)
+        path = self.core_directory(key)
+        directory, key_pair = await trio.to_thread.run_sync(self._prepare, path, key, name)
         core = await Core.open(
-            DiskDirectory(directory),
+            directory,
             key=key,
             key_pair=key_pair,
             source=self.source,
             shared_map_path=self.map_path(key),
             fork_guard_path=self.fork_guard_path(key),
-            record=HeadRecord(self._heads, directory.name, boot=self._boot),
+            record=HeadRecord(self._heads, path.name, boot=self._boot),
             keep_secret=False,
         )
         with ExitStack() as on_failure:
@@ -256,25 +257,15 @@ class Store:
             aside = self.private / "set-aside" / f"{directory.name}.{number}"
             if not aside.exists():
                 break
-        aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(aside.parent)
         directory.rename(aside)
         sync_directory(aside.parent)
         sync_directory(directory.parent)
         return aside
 
-    def _remove_empty(self, key: bytes) -> None:
-        directory = self.core_directory(key)
-        shutil.rmtree(directory, ignore_errors=True)
-        map_path = self.map_path(key)
-        if map_path is not None:
-            map_path.unlink(missing_ok=True)
-        with suppress(OSError):  # other cores are in them
-            directory.parent.rmdir()
-            directory.parent.parent.rmdir()
-
-    def _prepare(self, directory: Path, key: bytes, name: bytes | None) -> KeyPair | None:
-        """Return the key pair of the core in ``directory`` if it has a name, and give it ``name`` if it is new."""
-        file = directory / "name"
+    def _prepare(self, path: Path, key: bytes, name: bytes | None) -> tuple[Directory, KeyPair | None]:
+        """Return where the core in ``path`` is, and its key pair if it has a name; it gets ``name`` if it is new."""
+        file = path / "name"
         try:
             stored = file.read_bytes()
         except FileNotFoundError:
@@ -286,15 +277,13 @@ class Store:
                 raise DamagedStore(
                     f"{file} does not name core {short(key)}: the name or the store's master_key is wrong"
                 )
-            return pair
-        created = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
+            return DiskDirectory(path), pair
         if name is not None:
-            _write_durably(file, varint.encode(len(name)) + name, 0o644)
-        if created:
-            for parent in (directory.parent, directory.parent.parent, self.path):
-                sync_directory(parent)
-        return None if name is None else self.key_pair(name)
+            make_folder(path)
+            _write_durably(file, varint.encode(len(name)) + name)
+            return DiskDirectory(path), self.key_pair(name)
+        # Of somebody else's core nothing is made on the disk before there is something to keep.
+        return DiskDirectory(path) if path.exists() else DeferredDirectory(path), None
 
     def _note_dirty(self, core: Core) -> None:
         self._dirty.add(core)
@@ -324,7 +313,7 @@ class _Lock:
     """The lock file of a store; owns its descriptor."""
 
     def __init__(self, path: Path) -> None:
-        self._file = DiskDirectory(path).open("lock", create=True, permissions=0o600)
+        self._file = DiskDirectory(path).open("lock", create=True)
         with ExitStack() as on_failure:
             on_failure.callback(self._file.close)
             self._file.lock()
@@ -337,13 +326,27 @@ class _Lock:
 
 def _open_in_thread(path: Path) -> tuple[_Lock, bytes]:
     private = path / ".hyperfs"
-    private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(private)
     with ExitStack() as on_failure:
         lock = _Lock(private)
         on_failure.callback(lock.release)
+        _keep_others_out(path)
         master_key = _master_key(path)
         on_failure.pop_all()
     return lock, master_key
+
+
+def _keep_others_out(path: Path) -> None:
+    """Make a store its owner's alone, of which others may see something; the folder itself comes last."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o077 == 0:
+        return
+    inside = ("master_key", ".hyperfs", _HEX, f"{_HEX}/{_HEX}", _CORE_FOLDERS, f"{_CORE_FOLDERS}/*")
+    for file in (*itertools.chain.from_iterable(map(path.glob, inside)), path):
+        with suppress(FileNotFoundError):
+            mode = stat.S_IMODE(file.lstat().st_mode)
+            if mode & 0o077 and not file.is_symlink():
+                file.chmod(mode & 0o700)
+    log.warning("the store %s could be read by others until now", path)
 
 
 def _master_key(path: Path) -> bytes:
@@ -353,10 +356,10 @@ def _master_key(path: Path) -> bytes:
     except FileNotFoundError:
         master_key = b""
     if not master_key:
-        if any(path.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*/name")):
+        if any(path.glob(f"{_CORE_FOLDERS}/name")):
             raise DamagedStore(f"{file} is missing, and cores of this store are named with it; restore it from a copy")
         master_key = secrets.token_bytes(MASTER_KEY_BYTES)
-        _write_durably(file, master_key, 0o600)
+        _write_durably(file, master_key)
     if len(master_key) < MASTER_KEY_BYTES:
         raise DamagedStore(f"{file} is cut short: {len(master_key)} bytes, where it should have {MASTER_KEY_BYTES}")
     return master_key[:MASTER_KEY_BYTES]
@@ -372,9 +375,9 @@ def _decode_name(file: Path, stored: bytes) -> bytes:
     return stored[offset : offset + size]
 
 
-def _write_durably(file: Path, content: bytes, permissions: int) -> None:
+def _write_durably(file: Path, content: bytes) -> None:
     directory = DiskDirectory(file.parent)
-    opened = directory.open(file.name, create=True, permissions=permissions)
+    opened = directory.open(file.name, create=True)
     try:
         opened.write(0, content)
         opened.sync()

@@ -4,7 +4,7 @@ The rule: it takes no locks and writes nothing, and it never believes a byte who
 docs/architecture.md, "Between the daemon and its mounts".
 """
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
@@ -13,13 +13,14 @@ from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.core.reader import Source
 from hyperfs.core.shared_map import SharedMapReader
 from hyperfs.core.sleep import TreeFile
-from hyperfs.storage import Directory
+from hyperfs.storage import Directory, MemoryDirectory
 
 
 class CoreView(LocalReader):
     """Implements `CoreReader` over another process's core. ``map_path`` is the owner's shared map.
 
-    Raises FileNotFoundError when the core is not on disk. ``writable`` is what the owner says of the core.
+    Of a core of which there is nothing on disk the files are opened when there is. ``writable`` is what the owner says
+    of the core.
     """
 
     def __init__(
@@ -34,24 +35,26 @@ class CoreView(LocalReader):
         source: Source | None = None,
         format: CoreFormat = HYPERCORE_9,
     ) -> None:
-        with ExitStack() as on_failure:
-            tree = directory.open("tree")
-            on_failure.callback(tree.close)
-            data = directory.open("data")
-            on_failure.callback(data.close)
-            self._map = SharedMapReader(map_path, key)
-            on_failure.pop_all()
+        self._map = SharedMapReader(map_path, key)
+        self._directory = directory
+        self._opened = False
+        nothing = MemoryDirectory()
         super().__init__(
             key=key,
             discovery_key=format.discovery_key(key),
             writable=writable,
             length=length,
             byte_length=byte_length,
-            tree=TreeFile(tree, directory.describe("tree")),
-            data=NonblockingFile(data, directory.describe("data")),
+            tree=TreeFile(nothing.open("tree", create=True), directory.describe("tree")),
+            data=NonblockingFile(nothing.open("data", create=True), directory.describe("data")),
             bits=self._map,
             source=source,
         )
+        self._map.on_mapped = self._open_files
+        with ExitStack() as on_failure:
+            on_failure.callback(self._map.close)
+            self._open_files()
+            on_failure.pop_all()
 
     def extended(self, length: int, byte_length: int) -> None:
         """Switch to a newer head, as the owner reported it after verifying it; an older one is ignored."""
@@ -81,3 +84,14 @@ class CoreView(LocalReader):
         self._map.close()
         self._tree.file.close()
         self._data.file.close()
+
+    def _open_files(self) -> None:
+        """Open the files in place of nothing, if they are there by now."""
+        if not self._opened:
+            with ExitStack() as on_failure, suppress(FileNotFoundError):
+                tree = self._directory.open("tree")
+                on_failure.callback(tree.close)
+                self._data.file = self._directory.open("data")
+                self._tree.file = tree
+                self._opened = True
+                on_failure.pop_all()

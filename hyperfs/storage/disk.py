@@ -24,6 +24,8 @@ _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _NO_PUNCH = {errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_SEEK = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_NO_DIRECTORY_SYNC = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -142,6 +144,21 @@ class DiskFile:
         with self._descriptor as descriptor:
             return os.fstat(descriptor).st_size
 
+    def next_data(self, offset: int) -> int:
+        """See `RandomAccessFile.next_data`."""
+        size = self.size()
+        if offset >= size:
+            return size
+        with self._descriptor as descriptor:
+            try:
+                return os.lseek(descriptor, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return size
+                if error.errno in _NO_SEEK:
+                    return offset
+                raise
+
     def truncate(self, size: int) -> None:
         """See `RandomAccessFile.truncate`."""
         with self._descriptor as descriptor:
@@ -208,16 +225,18 @@ def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview)
 class DiskDirectory:
     """A folder on disk, made when its first file is created. ``read_only`` opens files without write access."""
 
+    kept = True
+
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._read_only = read_only
 
-    def open(self, name: str, *, create: bool = False, permissions: int = 0o644) -> DiskFile:
+    def open(self, name: str, *, create: bool = False, permissions: int = 0o600) -> DiskFile:
         """See `Directory.open`."""
         path = self.path / name
         flags = os.O_CLOEXEC | (os.O_RDONLY if self._read_only else os.O_RDWR)
         if create:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             flags |= os.O_CREAT
         return DiskFile(path, os.open(path, flags, permissions))
 
@@ -229,24 +248,40 @@ class DiskDirectory:
         """See `Directory.sync`."""
         sync_directory(self.path)
 
+    def keep(self) -> None:
+        """See `Directory.keep`."""
+
     def describe(self, name: str) -> str:
         """See `Directory.describe`."""
         return str(self.path / name)
 
 
 def sync_directory(path: Path) -> None:
-    """Return once the names in ``path`` are durable."""
+    """Return once the names in ``path`` are durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):  # some file systems refuse to sync a directory; then there is nothing to do
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems have no way to sync a directory; then there is nothing to do.
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that is its owner's alone, with those above it that are missing; the names become durable."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+        sync_directory(path.parent)
+
+
 def replace_file(path: Path, content: bytes, *, permissions: int = 0o600) -> None:
     """Put ``content`` at ``path``, whole or not at all, and durable on return. Its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, permissions)

@@ -47,6 +47,10 @@ class MemoryFile:
         """See `RandomAccessFile.size`."""
         return len(self._open_contents())
 
+    def next_data(self, offset: int) -> int:
+        """See `RandomAccessFile.next_data`: memory has no holes."""
+        return min(offset, self.size())
+
     def truncate(self, size: int) -> None:
         """See `RandomAccessFile.truncate`."""
         contents = self._open_contents()
@@ -90,10 +94,12 @@ class MemoryFile:
 class MemoryDirectory:
     """A folder in memory; opening it again finds what was written."""
 
+    kept = True
+
     def __init__(self) -> None:
         self.files: dict[str, MemoryContents] = {}
 
-    def open(self, name: str, *, create: bool = False, permissions: int = 0o644) -> MemoryFile:
+    def open(self, name: str, *, create: bool = False, permissions: int = 0o600) -> MemoryFile:
         """See `Directory.open`."""
         if name not in self.files:
             if not create:
@@ -107,6 +113,9 @@ class MemoryDirectory:
 
     def sync(self) -> None:
         """See `Directory.sync`."""
+
+    def keep(self) -> None:
+        """See `Directory.keep`."""
 
     def describe(self, name: str) -> str:
         """See `Directory.describe`."""

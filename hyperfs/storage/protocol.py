@@ -35,6 +35,10 @@ class RandomAccessFile(Protocol):
         """Return the file's size in bytes."""
         ...
 
+    def next_data(self, offset: int) -> int:
+        """Return where, from ``offset`` on, the next byte lies that is not in a hole; the file's size without one."""
+        ...
+
     def truncate(self, size: int) -> None:
         """Cut or extend the file to ``size`` bytes."""
         ...
@@ -63,7 +67,16 @@ class RandomAccessFile(Protocol):
 class Directory(Protocol):
     """A folder of files. ``name`` in all methods is a plain file name."""
 
-    def open(self, name: str, *, create: bool = False, permissions: int = 0o644) -> RandomAccessFile:
+    @property
+    def kept(self) -> bool:
+        """Whether what is written here stays; if not, `keep` has to be called first. It never turns false again."""
+        ...
+
+    def keep(self) -> None:
+        """Have what was written, and is to be written from now on, stay. Waits for the disk. Raises OSError."""
+        ...
+
+    def open(self, name: str, *, create: bool = False, permissions: int = 0o600) -> RandomAccessFile:
         """Open a file for reading and writing; raise FileNotFoundError when it is not there and ``create`` is off."""
         ...
 

@@ -35,22 +35,58 @@ def test_the_generation_changes_before_a_block_goes(tmp_path: Path) -> None:
 def test_a_map_grows_under_its_readers(tmp_path: Path) -> None:
     owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
     assert not looker.get(1_000_000)
+    owner.reserve(999_999, 1_000_001)
     owner.set_blocks(999_999, 1_000_001)
     assert looker.has(999_999, 1_000_001)
     assert not looker.get(999_998)
 
 
-def test_a_map_is_allocated_in_full(tmp_path: Path) -> None:
+def test_what_is_mapped_is_allocated_in_full(tmp_path: Path) -> None:
     owner = SharedMapWriter(tmp_path / "map", KEY)
-    owner.set_blocks(5_000_000, 5_000_001)
+    owner.reserve(1_000_000, 1_000_001)
     status = (tmp_path / "map").stat()
-    assert status.st_blocks * 512 >= status.st_size > 5_000_000 // 8
+    assert status.st_blocks * 512 >= status.st_size > 1_000_000 // 8
 
 
-def test_blocks_that_no_map_has_room_for_are_not_there(tmp_path: Path) -> None:
+EDGE = shared_map._MAPPED_BLOCKS
+
+
+@pytest.mark.parametrize("index", [0, 8191, EDGE - 1, EDGE, 2**31 - 1, 2**32 - 1])
+def test_one_block_anywhere_is_told_and_costs_little(tmp_path: Path, index: int) -> None:
     owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
-    owner.set_blocks(1 << 39, (1 << 39) + 1)
-    assert not looker.get(1 << 39)
+    owner.reserve(index, index + 1)
+    owner.set_blocks(index, index + 1)
+    assert [looker.get(index), looker.get(index ^ 1), looker.count(0, 2**32)] == [True, False, 1]
+    assert (tmp_path / "map").stat().st_blocks * 512 <= 1 << 19
+    owner.clear_blocks(index, index + 1)
+    assert [looker.get(index), looker.count(0, 2**32)] == [False, 0]
+    owner.close()
+    looker.close()
+
+
+@pytest.mark.parametrize(("start", "end"), [(EDGE - 9, EDGE + 9), (EDGE, EDGE + 600_000), (EDGE + 3, EDGE + 5)])
+def test_a_range_past_what_is_mapped_is_told_bit_by_bit(tmp_path: Path, start: int, end: int) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.reserve(start, end)
+    owner.set_blocks(start, end)
+    assert looker.has(start, end)
+    assert not looker.has(start - 1, end)
+    assert not looker.has(start, end + 1)
+    assert looker.count(EDGE - 64, end + 64) == end - start
+    low = start // 8 * 8 - 8
+    raw = int.from_bytes(looker.raw(low, low + 64), "big")
+    assert [raw >> 63 - at & 1 for at in range(64)] == [start <= low + at < end for at in range(64)]
+    owner.close()
+    looker.close()
+
+
+def test_raw_bits_past_what_is_mapped_are_taken_over(tmp_path: Path) -> None:
+    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+    owner.set_raw(EDGE - 64, b"\xff" * 16)
+    assert looker.has(EDGE - 64, EDGE + 64)
+    assert looker.count(0, 2**32) == 128
+    owner.close()
+    looker.close()
 
 
 def test_a_new_owner_takes_the_map_over_empty(tmp_path: Path) -> None:
@@ -132,8 +168,8 @@ async def test_a_block_cleared_while_it_is_read_is_asked_for(tmp_path: Path) -> 
     real = view._data.file.read_nowait
 
     def clear_then_read(offset: int, size: int) -> bytes | None:
-        assert core._map is not None
-        core._map.clear_blocks(7, 8)
+        assert core._presence._map is not None
+        core._presence._map.clear_blocks(7, 8)
         return real(offset, size)
 
     view._data.file.read_nowait = clear_then_read  # type: ignore[method-assign]  # to clear at just that moment

@@ -16,11 +16,14 @@ from trio.testing import MockClock
 
 from hyperfs.core.core import Core
 from hyperfs.core.pool import MAX_IDLE_CORES
+from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.core.store import FLUSH_DELAY_SECONDS, Store, run_store
+from hyperfs.core.view import CoreView
 from hyperfs.errors import Closed, StoreLocked
+from hyperfs.storage import DiskDirectory
 from hyperfs.storage.disk import DiskFile
 from tests.support.clocks import settled
-from tests.support.cores import KEYS
+from tests.support.cores import KEYS, bring, writer
 
 
 def fail_with(code: int) -> Callable[..., NoReturn]:
@@ -65,13 +68,98 @@ async def test_a_key_alone_makes_a_reader(tmp_path: Path) -> None:
         assert not (await store.core(KEYS.public)).writable
 
 
-async def test_a_reader_of_which_nothing_came_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_reader_of_which_nothing_came_is_nowhere_on_the_disk(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.mkdir()
     async with run_store(tmp_path / "store", maps=maps) as store:
-        await store.core(KEYS.public)
+        core = await store.core(KEYS.public)
+        await core.sync()
+        assert {path.name for path in (tmp_path / "store").iterdir()} == {".hyperfs", "master_key"}
+        assert list(maps.iterdir()) == []
     assert {path.name for path in (tmp_path / "store").iterdir()} == {".hyperfs", "master_key"}
-    assert list(maps.iterdir()) == []
+
+
+async def test_a_reader_is_on_the_disk_from_its_first_block_on(tmp_path: Path) -> None:
+    source = await writer([b"a", b"b"])
+    async with run_store(tmp_path) as store:
+        core = await store.core(KEYS.public)
+        await bring(source, core, [0])
+        assert store.contains(KEYS.public)
+        await bring(source, core, [1])
+    async with run_store(tmp_path) as store:
+        assert [(await store.core(KEYS.public)).get_local(index) for index in (0, 1)] == [b"a", b"b"]
+
+
+async def test_a_reader_that_is_made_writable_is_on_the_disk(tmp_path: Path) -> None:
+    async with run_store(tmp_path) as store:
+        await store.adopt(KEYS.secret)
+    async with run_store(tmp_path) as store:
+        assert (await store.core(KEYS.public)).writable
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["no map", "a map of what is gone"])
+async def test_a_view_of_a_core_of_which_there_is_nothing_yet_sees_what_comes(tmp_path: Path, stale: bool) -> None:
+    source = await writer([b"a", b"b"])
+    async with run_store(tmp_path / "store", maps=tmp_path / "maps") as store:
+        map_path = store.map_path(KEYS.public)
+        assert map_path is not None
+        if stale:
+            gone = SharedMapWriter(map_path, KEYS.public)
+            gone.set_blocks(0, 2)
+            gone.close()
+        core = await store.core(KEYS.public)
+        view = CoreView(DiskDirectory(store.core_directory(core.key)), map_path, key=core.key, length=2, byte_length=2)
+        assert view.get_local(1) is None
+        await bring(source, core, [1])
+        assert await view.get(1) == b"b"
+        view.close()
+
+
+async def test_a_disk_that_refuses_the_first_block_keeps_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await writer([b"a"])
+    async with run_store(tmp_path) as store:
+        core = await store.core(KEYS.public)
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskFile, "sync", fail_with(errno.ENOSPC))
+            with pytest.raises(OSError, match="cannot"):
+                await bring(source, core, [0])
+        assert not core.has(0, 1)
+        await bring(source, core, [0])
+        assert await core.get(0) == b"a"
+    async with run_store(tmp_path) as store:
+        assert (await store.core(KEYS.public)).get_local(0) == b"a"
+
+
+def modes(path: Path) -> set[int]:
+    """The permissions of everything in ``path``, and of itself."""
+    return {file.lstat().st_mode & 0o777 for file in (path, *path.rglob("*"))}
+
+
+async def written_store(path: Path) -> None:
+    """Make a store with a core of ours and one of somebody else's."""
+    source = await writer([b"a"])
+    async with run_store(path, maps=path / ".hyperfs" / "maps") as store:
+        await (await store.create_core(b"mine")).append([b"a"])
+        await bring(source, await store.core(KEYS.public), [0])
+        await (await store.core(KEYS.public)).fork_guard.note_signed(9)
+
+
+async def test_a_store_is_its_owner_s_alone(tmp_path: Path) -> None:
+    await written_store(tmp_path / "a" / "store")
+    assert modes(tmp_path / "a") == {0o700, 0o600}
+
+
+async def test_a_store_that_others_could_read_is_closed_to_them_by_its_next_opening(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    await written_store(path)
+    for file in (*path.rglob("*"), path):
+        file.chmod(0o755 if file.is_dir() else 0o644)
+    async with run_store(path):
+        pass
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert not any(mode & 0o077 for found in path.glob("??") for mode in modes(found))
 
 
 async def test_an_empty_core_of_ours_stays(tmp_path: Path) -> None:
@@ -89,7 +177,7 @@ async def test_random_names_make_different_cores(tmp_path: Path) -> None:
 async def test_all_cores_are_listed(tmp_path: Path) -> None:
     async with run_store(tmp_path) as store:
         made = {(await store.create_core()).key, KEYS.public}
-        await store.core(KEYS.public)
+        await bring(await writer([b"a"]), await store.core(KEYS.public), [0])
         assert set(store.keys()) == made
         assert store.contains(KEYS.public)
         assert not store.contains(bytes(32))
