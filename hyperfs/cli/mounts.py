@@ -50,6 +50,13 @@ class _Octal(click.ParamType[int]):
 @click.option("--gid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this group's.")
 @click.option("--umask", metavar="OCTAL", type=_Octal(), help="Show the permissions 0777 less these bits.")
 @click.option("--allow-other", is_flag=True, help="Let other users in (needs user_allow_other in /etc/fuse.conf).")
+@click.option(
+    "--links",
+    type=click.Choice(["confined", "as-stored"]),
+    default="confined",
+    show_default=True,
+    help="Keep the symbolic links of others' drives from leading out of the drive, or show them as they are stored.",
+)
 @click.option("--read-only", is_flag=True, help="Refrain from writing, also where the secret key is here.")
 @click.option(
     "--flush-interval",
@@ -71,6 +78,7 @@ def mount(
     gid: int | None,
     umask: int | None,
     allow_other: bool,
+    links: str,
     read_only: bool,
     flush_interval: float,
 ) -> None:
@@ -97,6 +105,7 @@ def mount(
         gid=gid,
         umask=umask,
         allow_other=allow_other,
+        confines_links=links == "confined",
         timeout_seconds=common.timeout_seconds,
         lookup_timeout_seconds=min(5.0, common.timeout_seconds),
         read_only=read_only,

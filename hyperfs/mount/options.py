@@ -18,6 +18,9 @@ class MountOptions:
     ``allow_other`` lets users other than the mounting one (and root) in; without being root this needs
     ``user_allow_other`` in /etc/fuse.conf. Permissions are checked by the kernel in any case.
 
+    ``confines_links``: a symbolic link of somebody else's drive is shown with a target that cannot lead out of the
+    drive which holds it; False shows it as it is stored. Those of one's own drives always are.
+
     ``timeout_seconds``: a read fails with EIO when none of the blocks it waits for has come for so long.
     ``lookup_timeout_seconds``: the same for names and attributes, shorter since the kernel lets lookups in one
     directory wait for each other; it never exceeds ``timeout_seconds``.
@@ -27,6 +30,7 @@ class MountOptions:
     gid: int | None = None
     umask: int | None = None
     allow_other: bool = False
+    confines_links: bool = True
     timeout_seconds: float = 20.0
     lookup_timeout_seconds: float = 5.0
 

@@ -73,7 +73,9 @@ async def run_mount(
     path = await trio.to_thread.run_sync(
         lambda: mounting.prepare(os.fspath(mountpoint), allow_other=options.allow_other), abandon_on_cancel=True
     )
-    staged = None if writing is None else await Staged.open(drive, writing)
+    staged = None
+    if writing is not None:
+        staged = await Staged.open(drive, writing, confines_links=options.confines_links)
     try:
         return await _serve(drive, path, options, staged, on_ready)
     finally:
@@ -90,7 +92,7 @@ async def _serve(
     on_ready: Callable[[BlocksInUse], None] | None,
 ) -> Ending:
     async with open_work() as nursery:
-        view = SnapshotView(drive) if staged is None else staged.view
+        view = SnapshotView(drive, confines_links=options.confines_links) if staged is None else staged.view
         operations = Operations(view, options, nursery)
         if staged is not None:
             nursery.start_soon(keep_going, staged.flusher.run)

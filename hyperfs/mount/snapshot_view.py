@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.links import confined_target
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.usage import content_end
 from hyperfs.errors import PathError
@@ -28,10 +29,11 @@ _LARGEST_RECENT_BYTES = 4096
 class SnapshotView(View):
     """The inodes of one drive. ``snapshot`` is the head; `Follower` has it switched."""
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, drive: Drive, *, confines_links: bool = True) -> None:
         self.inodes = InodeTable(drive.key)
         self.snapshot: Snapshot = drive.snapshot()
         self._drive = drive
+        self._confines_links = confines_links
         self._recent: dict[tuple[int, bytes], Entry] = {}
 
     @property
@@ -79,10 +81,8 @@ class SnapshotView(View):
         return _answer(number, await self._entry(number))
 
     async def link_target(self, number: int) -> str:
-        stat = (await self._entry(number)).stat
-        if not stat.is_link or stat.linkname is None:
-            raise PathError(errno.EINVAL, self._path_of(number), "it is not a symbolic link")
-        return stat.linkname
+        snapshot = self.snapshot
+        return await link_target(snapshot, await self._entry(number), confined=self._confines_links)
 
     async def user_attributes(self, number: int) -> dict[str, bytes]:
         return presented((await self._entry(number)).stat.present_attributes)
@@ -190,6 +190,20 @@ class SnapshotView(View):
 def entry_row(entry: Entry) -> bytes:
     """Return the row of what lies in a drive."""
     return row_of(entry.name, attributes_of(stat_of(entry)), lasting_seconds(entry))
+
+
+async def link_target(snapshot: Snapshot, entry: Entry, *, confined: bool) -> str:
+    """Return where a symbolic link of a drive leads; ``confined``: as its author cannot lead anybody out of the drive.
+
+    The holder of a drive's key is not guarded from himself. Raises `PathError`: EINVAL when it is none, and as
+    `confined_target` does.
+    """
+    if confined and not entry.volume.volume.metadata.writable:
+        return await confined_target(snapshot, entry)
+    stat = stat_of(entry)
+    if not stat.is_link or stat.linkname is None:
+        raise PathError(errno.EINVAL, entry.path, "it is not a symbolic link")
+    return stat.linkname
 
 
 def handle_now(number: int, entry: Entry, snapshot: Snapshot) -> Handle | None:

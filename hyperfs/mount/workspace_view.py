@@ -23,7 +23,7 @@ from hyperfs.mount.attributes import LIVE_SECONDS, USER, content_number, content
 from hyperfs.mount.files import STAGED_CONTENT, Handle, Readable
 from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.rows import name_of, row_of, unlasting
-from hyperfs.mount.snapshot_view import entry_row, handle_now
+from hyperfs.mount.snapshot_view import entry_row, handle_now, link_target
 from hyperfs.mount.staging.committing import CommitMaker
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Node, Renaming, attributes_of, stat_of
@@ -53,10 +53,13 @@ class _Handle(Handle):
 class WorkspaceView(View):
     """The inodes of one drive of ours. ``maker`` commits them, and moves the workspace to versions that others made."""
 
-    def __init__(self, drive: Drive, workspace: Workspace, committer: Committer) -> None:
+    def __init__(
+        self, drive: Drive, workspace: Workspace, committer: Committer, *, confines_links: bool = True
+    ) -> None:
         self.inodes: Numbers = workspace.inodes
         self.maker = CommitMaker(workspace, drive, committer, self._committed)
         self._drive = drive
+        self._confines_links = confines_links
         self._workspace = workspace
         self._tree = workspace.tree
         self._looked_up: dict[int, Entry] = {}
@@ -102,10 +105,13 @@ class WorkspaceView(View):
         return Answer(number, attributes_of(stat_of(found)), lasting_seconds(found))
 
     async def link_target(self, number: int) -> str:
-        target = await self._workspace.link_target(number)
-        if target is None:
+        snapshot = self.snapshot
+        found = await self._tree.look(number)
+        if isinstance(found, Entry):
+            return await link_target(snapshot, found, confined=self._confines_links)
+        if found.linkname is None or not st.S_ISLNK(found.mode):
             raise PathError(errno.EINVAL, f"inode {number}", "it is not a symbolic link")
-        return target
+        return found.linkname
 
     async def user_attributes(self, number: int) -> dict[str, bytes]:
         return presented(await self._workspace.user_attributes(number))

@@ -36,15 +36,15 @@ class Writing:
 class Staged:
     """The writable side of one mount. Made by `open`; `close` commits and lets go of the files."""
 
-    def __init__(self, drive: Drive, workspace: Workspace, writing: Writing) -> None:
+    def __init__(self, drive: Drive, workspace: Workspace, writing: Writing, *, confines_links: bool) -> None:
         self.workspace = workspace
-        self.view = WorkspaceView(drive, workspace, writing.committer)
+        self.view = WorkspaceView(drive, workspace, writing.committer, confines_links=confines_links)
         self.flusher = Flusher(self.view.maker, interval_seconds=writing.flush_seconds)
         self._drive = drive
         self._closed = False
 
     @classmethod
-    async def open(cls, drive: Drive, writing: Writing) -> "Staged":
+    async def open(cls, drive: Drive, writing: Writing, *, confines_links: bool) -> "Staged":
         """Take up what is staged in the directory. Raises OSError, and what reading the drive raises."""
         newest = (await drive.snapshot().stat("")).stat  # the root has no entry: it is as old as what it holds
         workspace = Workspace(drive.snapshot(), writing.directory)
@@ -58,7 +58,7 @@ class Staged:
             raise
         if count:
             logger.info("drive %s: %d changes of an earlier mount are staged again", short(drive.key), count)
-        return cls(drive, workspace, writing)
+        return cls(drive, workspace, writing, confines_links=confines_links)
 
     async def close(self) -> None:
         """Commit what is staged, once; what cannot be committed now stays staged."""
