@@ -9,6 +9,7 @@
 const readline = require('readline')
 const { Network } = require('./lib/network')
 const { Cores } = require('./lib/cores')
+const { Dht } = require('./lib/dht')
 const { Drives } = require('./lib/drives')
 const { Tries } = require('./lib/tries')
 const { openStore } = require('./lib/store')
@@ -21,12 +22,20 @@ async function open ({ storage = null, masterKey = null }) {
   if (store) throw new Error('the store is open already')
   store = await openStore(storage, masterKey)
   const cores = new Cores(store)
-  groups = { net: new Network(store), core: cores, drive: new Drives(store), trie: new Tries(cores), wire: new Wire() }
+  groups = {
+    net: new Network(store),
+    core: cores,
+    drive: new Drives(store),
+    trie: new Tries(cores),
+    wire: new Wire(),
+    dht: new Dht()
+  }
   return {}
 }
 
 async function close () {
   if (!store) return {}
+  groups.dht.close()
   await groups.net.close()
   await store.shut()
   return {}

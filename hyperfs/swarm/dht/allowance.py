@@ -1,0 +1,85 @@
+"""How much is answered to addresses that may be forged, so that nobody can have us flood somebody else.
+
+The rules: an address has proven itself once it sent something that only a receiver of ours can know: a token, or the
+answer to a request. Others share one rate, and each has a small one of its own. What is over is not answered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+PROVEN_SECONDS: Final = 600.0
+MAX_HOSTS: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Answers a second; each may be saved up for ``burst_seconds``."""
+
+    unproven_host: float = 20.0
+    """to one address that has not proven itself"""
+    unproven: float = 1000.0
+    """to all of these"""
+    proven_host: float = 500.0
+    """to one that has"""
+    burst_seconds: float = 4.0
+
+
+class _Bucket:
+    """A rate: ``take`` says whether one more fits."""
+
+    __slots__ = ("_at", "_most", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst_seconds: float, now: float) -> None:
+        self._rate = rate
+        self._most = self._tokens = rate * burst_seconds
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Allowance:
+    """Decides whether a datagram from a host is answered. Keeps at most `MAX_HOSTS` hosts of either kind."""
+
+    def __init__(self, rates: Rates, now: float) -> None:
+        self._rates = rates
+        self._all = _Bucket(rates.unproven, rates.burst_seconds, now)
+        self._hosts: OrderedDict[str, _Bucket] = OrderedDict()
+        self._proven: OrderedDict[str, float] = OrderedDict()
+        self._proven_hosts: OrderedDict[str, _Bucket] = OrderedDict()
+        self.refused = 0
+        """How many datagrams were not answered."""
+
+    def proven(self, host: str, now: float) -> None:
+        """Note that ``host`` received something from us just now."""
+        self._proven[host] = now + PROVEN_SECONDS
+        self._proven.move_to_end(host)
+        while len(self._proven) > MAX_HOSTS:
+            self._proven.popitem(last=False)
+
+    def may_answer(self, host: str, now: float) -> bool:
+        """Tell whether ``host`` may be answered now, and count that."""
+        proven = self._proven.get(host, 0.0) > now
+        rate = self._rates.proven_host if proven else self._rates.unproven_host
+        of_host = self._bucket(self._proven_hosts if proven else self._hosts, host, rate, now)
+        allowed = of_host.take(now) and (proven or self._all.take(now))
+        self.refused += not allowed
+        return allowed
+
+    def _bucket(self, buckets: OrderedDict[str, _Bucket], host: str, rate: float, now: float) -> _Bucket:
+        bucket = buckets.get(host)
+        if bucket is None:
+            bucket = buckets[host] = _Bucket(rate, self._rates.burst_seconds, now)
+            if len(buckets) > MAX_HOSTS:
+                buckets.popitem(last=False)
+        else:
+            buckets.move_to_end(host)
+        return bucket

@@ -1,0 +1,430 @@
+"""One node of the DHT: it answers others, keeps its table, and walks.
+
+The rules: nobody is believed to be where he says before he answered from there; what is kept and answered is bounded.
+An ephemeral node tells its id to nobody, so that nobody relies on it; it still answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from hyperfs.swarm.dht.addresses import Address, encode_address
+from hyperfs.swarm.dht.allowance import Allowance, Rates
+from hyperfs.swarm.dht.datagrams import (
+    ID_BYTES,
+    Datagram,
+    Holepunch,
+    Kind,
+    Mutable,
+    PeersInput,
+    decode,
+    encode,
+)
+from hyperfs.swarm.dht.records import GENERATION_SECONDS, INVALID_INPUT, Announcements, Values
+from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
+from hyperfs.swarm.dht.table import Contact, RoutingTable, node_addresses
+from hyperfs.swarm.dht.timers import Timer, Timers
+from hyperfs.swarm.dht.tokens import ROTATION_SECONDS, Tokens
+from hyperfs.swarm.dht.walk import Walk, WalkReport
+
+logger = logging.getLogger(__name__)
+
+PING: Final = "_ping"
+FIND_NODE: Final = "_find_node"
+PEERS: Final = "peers"
+IMMUTABLE: Final = "immutable-store"
+MUTABLE: Final = "mutable-store"
+_TICK_SECONDS: Final = 5.0
+_PING_TICKS: Final = 8
+_JOIN_TICKS: Final = 64
+_FEW_NODES: Final = 20
+_PINGED: Final = 5
+_PINGED_WHEN_BUSY: Final = 3
+_PINGED_OF_BUCKET: Final = 3
+_MAX_CHECKED_BUCKETS: Final = 8
+_EPHEMERAL_SECONDS: Final = (1200.0, 1800.0)
+_SAMPLES: Final = 10
+_LEAST_AGREEING: Final = 3
+_MOST_DISAGREEING: Final = 2
+
+Answered = Callable[[Datagram, Address], None]
+
+
+class DhtNode:
+    """A node with the 32-byte ``id``. ``send`` sends bytes to an address; `receive` is told what comes.
+
+    ``bootstrap`` are nodes to begin with; without any this is the first one. ``ephemeral`` nodes become persistent when
+    others turn out to reach them, unless ``adaptive`` is off.
+    """
+
+    def __init__(
+        self,
+        timers: Timers,
+        send: Callable[[bytes, Address], None],
+        *,
+        bootstrap: Sequence[Address] = (),
+        id: bytes | None = None,
+        ephemeral: bool = True,
+        adaptive: bool = True,
+        rates: Rates | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._random = rng or random.SystemRandom()
+        self.id = id if id is not None else self._random.randbytes(ID_BYTES)
+        self.ephemeral = ephemeral
+        self.bootstrap = tuple(bootstrap)
+        self.bootstrapped = False
+        """Whether the first walk for our own id is over."""
+        self.on_persistent: Callable[[], None] = _nobody
+        self.table = RoutingTable(self.id)
+        self.announcements = Announcements(self._random)
+        self.values = Values()
+        self._timers = timers
+        self._send_bytes = send
+        self._tokens = Tokens(self._random.randbytes)
+        self._allowance = Allowance(rates or Rates(), timers.now())
+        self._requests = Requests(timers, self._send, self._random)
+        self._checked_buckets: set[bytes] = set()
+        self._ticks = 0
+        self._walks = 0
+        self._repeated: set[Timer] = set()
+        self._repeat(_TICK_SECONDS, self._tick)
+        self._repeat(ROTATION_SECONDS, self._tokens.rotate)
+        self._repeat(GENERATION_SECONDS, self.announcements.age)
+        self._closed = False
+        if ephemeral and adaptive:
+            self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._consider_persistence)
+
+    def close(self) -> None:
+        """Say nothing more, and give up what is asked."""
+        self._closed = True
+        for timer in self._repeated:
+            timer.cancel()
+        self._requests.close()
+
+    # What others see of us
+
+    @property
+    def refused(self) -> int:
+        """How many datagrams were not answered, for being too many."""
+        return self._allowance.refused
+
+    def public_address(self) -> Address | None:
+        """Return where others see us, port included, if those heard of last agree: who asks there reaches us."""
+        seen = [contact.sees_us_at for contact in self.table.latest(len(self.table)) if contact.sees_us_at is not None]
+        sample = Counter(seen[:_SAMPLES])
+        if not sample:
+            return None
+        address, agreeing = sample.most_common(1)[0]
+        disagreeing = sample.total() - agreeing
+        return address if agreeing >= _LEAST_AGREEING and disagreeing <= _MOST_DISAGREEING else None
+
+    def join(self, done: Callable[[], None] = lambda: None) -> None:
+        """Walk for our own id, so that the table fills with neighbours; ``done`` is called in any case."""
+
+        def joined(_: WalkReport) -> None:
+            self.bootstrapped = True
+            done()
+
+        if self.bootstrap or len(self.table):
+            self.walk(FIND_NODE, self.id, done=joined)
+        else:
+            joined(WalkReport())
+
+    def become_persistent(self) -> None:
+        """Tell our id from now on, and make ourselves known."""
+        self.ephemeral = False
+        self.join(self.on_persistent)
+
+    # Asking
+
+    def walk(
+        self,
+        command: str,
+        target: bytes,
+        value: bytes | None = None,
+        *,
+        update: bool = False,
+        query: bool = True,
+        on_answer: Answered = lambda answer, address: None,
+        done: Callable[[WalkReport], None] = lambda report: None,
+    ) -> Walk:
+        """Walk to ``target`` with a command; return the walk, which may be cancelled.
+
+        ``query`` asks the command on the way, otherwise only for nearer nodes; ``update`` makes an UPDATE of it for the
+        20 nearest. ``on_answer`` is called for each answer that is no error, ``done`` once at the end.
+        """
+        self._walks += 1
+
+        def over(report: WalkReport) -> None:
+            self._walks -= 1
+            done(report)
+
+        asker = _WalkAsker(self, command if query else FIND_NODE, command, target, value)
+        walk = Walk(target, self.id, asker, updates=update, on_answer=on_answer, done=over)
+        closest = self.table.closest(target)
+        walk.start(node_addresses(closest), self.bootstrap if len(closest) < len(self.bootstrap) else ())
+        return walk
+
+    def ping(self, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False) -> None:
+        """Ask a node whether it is there, and is who it was."""
+        self.request(Kind.QUERY, PING, asked, done, value=asked.id, urgent=urgent)
+
+    def holepunch(self, to: Address, referrer: Address, done: Callable[[bool], None]) -> None:
+        """Open the way between us and ``to`` with the help of ``referrer``; ``done`` is told whether he answered."""
+        asked = Asked(to, referrer=referrer)
+        self.request(Kind.QUERY, HOLEPUNCH, asked, lambda answer: done(answer is not None), urgent=True)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for an answer."""
+        return self._requests.in_flight
+
+    def request(
+        self,
+        kind: Kind,
+        command: str,
+        asked: Asked,
+        done: Callable[[Datagram | None], None],
+        *,
+        target: bytes | None = None,
+        value: bytes | None = None,
+        urgent: bool = False,
+    ) -> None:
+        """Send one request; ``done`` gets the answer, or None when there is none in 7 s."""
+
+        def answered(answer: Datagram | None) -> None:
+            if asked.id is not None and (answer is None or answer.id != asked.id):
+                self.table.remove(asked.id)
+            done(answer)
+
+        datagram = Datagram(
+            kind,
+            0,
+            id=self._told_id,
+            target=target,
+            token=asked.token if kind is Kind.UPDATE else None,
+            command=command,
+            value=value,
+            to=asked.address,
+        )
+        self._requests.ask(datagram, asked, answered, urgent=urgent)
+
+    # What comes
+
+    def receive(self, data: bytes, source: Address) -> None:
+        """Take a datagram that came from ``source``. What is malformed, or too much, is not answered."""
+        if self._closed or not 0 < source.port < 1 << 16:
+            return
+        datagram = decode(data)
+        if datagram is None:
+            return
+        now = self._timers.now()
+        if datagram.kind is Kind.RESPONSE:
+            asked = self._requests.answered(datagram, source)
+            if asked is not None:
+                self._allowance.proven(source.host, now)
+                if asked.id is None or asked.id == datagram.id:
+                    self._heard(datagram, source)
+            return
+        if datagram.kind is Kind.UPDATE:
+            if not self._tokens.check(datagram.token, source.host):
+                return
+            self._allowance.proven(source.host, now)
+        if not self._allowance.may_answer(source.host, now):
+            return
+        known = self.table.get(datagram.id) if datagram.id is not None else None
+        if known is None or known.address == source:  # nobody takes another's place by using his id
+            self._heard(datagram, source)
+        self._serve(datagram, source)
+
+    def _serve(self, asked: Datagram, source: Address) -> None:
+        if asked.command == PING:
+            if asked.value is None or asked.value == self.id:
+                self._answer(asked, source, encode_address(source), closer=False)
+        elif asked.command == HOLEPUNCH:
+            self._serve_holepunch(asked, source)
+        elif asked.target is None:
+            return
+        elif asked.command == FIND_NODE:
+            self._answer(asked, source, None)
+        elif asked.command == PEERS:
+            self._serve_peers(asked, asked.target, source)
+        elif asked.command == IMMUTABLE:
+            self._serve_immutable(asked, asked.target, source)
+        elif asked.command == MUTABLE:
+            self._serve_mutable(asked, asked.target, source)
+        else:
+            self._refuse(asked, source, "Unsupported command")
+
+    def _serve_holepunch(self, asked: Datagram, source: Address) -> None:
+        value = Holepunch.decode(asked.value)
+        if value is None:
+            return
+        if value.to is not None:
+            if value.to != source:
+                relayed = Holepunch(sender=source).encode()
+                self._send(
+                    Datagram(Kind.QUERY, asked.rid, id=self._told_id, command=HOLEPUNCH, value=relayed, to=value.to),
+                    value.to,
+                )
+            return
+        self._answer(asked, value.sender or source, None, closer=False)
+
+    def _serve_peers(self, asked: Datagram, topic: bytes, source: Address) -> None:
+        value = None if asked.value is None else PeersInput.decode(asked.value)
+        if value is None:
+            self._refuse(asked, source, INVALID_INPUT)
+        elif value.port >= 1 << 16:
+            self._refuse(asked, source, "Invalid port")
+        elif asked.kind is Kind.UPDATE:
+            self.announcements.update(topic, value, source)
+            self._answer(asked, source, None)
+        else:
+            self._answer(asked, source, self.announcements.told(topic, value, source).encode())
+
+    def _serve_immutable(self, asked: Datagram, target: bytes, source: Address) -> None:
+        if asked.kind is Kind.QUERY:
+            self._answer(asked, source, self.values.immutable(target))
+            return
+        error = INVALID_INPUT if asked.value is None else self.values.put_immutable(target, asked.value)
+        if error is not None:
+            self._refuse(asked, source, error)
+        else:
+            self._answer(asked, source, None)
+
+    def _serve_mutable(self, asked: Datagram, target: bytes, source: Address) -> None:
+        value = None if asked.value is None else Mutable.decode(asked.value)
+        if value is None:
+            self._refuse(asked, source, INVALID_INPUT)
+            return
+        if asked.kind is Kind.QUERY:
+            found = self.values.mutable(target, value)
+            self._answer(asked, source, None if found is None else found.encode())
+            return
+        error, there = self.values.put_mutable(target, value)
+        if error is not None:
+            self._refuse(asked, source, error, None if there is None else there.encode())
+        else:
+            self._answer(asked, source, None)
+
+    def _answer(self, asked: Datagram, to: Address, value: bytes | None, *, closer: bool = True) -> None:
+        nearest = node_addresses(self.table.closest(asked.target)) if closer and asked.target is not None else ()
+        token = self._tokens.make(to.host)
+        self._send(
+            Datagram(Kind.RESPONSE, asked.rid, id=self._told_id, closer=nearest, token=token, value=value, to=to), to
+        )
+
+    def _refuse(self, asked: Datagram, to: Address, error: str, value: bytes | None = None) -> None:
+        nearest = node_addresses(self.table.closest(asked.target)) if asked.target is not None else ()
+        self._send(
+            Datagram(Kind.RESPONSE, asked.rid, id=self._told_id, closer=nearest, error=error, value=value, to=to), to
+        )
+
+    @property
+    def _told_id(self) -> bytes | None:
+        return None if self.ephemeral else self.id
+
+    def _send(self, datagram: Datagram, to: Address) -> None:
+        if not self._closed:
+            self._send_bytes(encode(datagram), to)
+
+    # The table
+
+    def _heard(self, datagram: Datagram, source: Address) -> None:
+        if datagram.id is None or datagram.id == self.id:
+            return
+        full = self.table.heard(datagram.id, source, self._timers.now(), datagram.to)
+        if full and self.bootstrapped:
+            self._make_room(full, datagram, source)
+
+    def _make_room(self, bucket: list[Contact], newcomer: Datagram, source: Address) -> None:
+        """Ping the oldest of a full bucket in turn; the newcomer takes the place of the first that is silent."""
+        first = bucket[0].id
+        if first in self._checked_buckets or len(self._checked_buckets) >= _MAX_CHECKED_BUCKETS:
+            return
+        just_now = self._timers.now() - _TICK_SECONDS
+        oldest = [contact for contact in bucket[:_PINGED_OF_BUCKET] if contact.heard_at < just_now]
+        self._checked_buckets.add(first)
+
+        def check() -> None:
+            if not oldest:
+                self._checked_buckets.discard(first)
+                return
+            contact = oldest.pop(0)
+            self.ping(Asked(contact.address, contact.id), partial(checked, contact), urgent=True)
+
+        def checked(contact: Contact, answer: Datagram | None) -> None:
+            if answer is not None and answer.id == contact.id:
+                check()
+                return
+            self._checked_buckets.discard(first)
+            if not self._closed:
+                self._heard(newcomer, source)
+
+        check()
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        if self._ticks % _PING_TICKS == 0:
+            self._ping_oldest()
+        if self._ticks % _JOIN_TICKS == 0 and len(self.table) < _FEW_NODES:
+            self.join()
+
+    def _ping_oldest(self) -> None:
+        if not len(self.table):
+            self.join()
+            return
+        just_now = self._timers.now() - _TICK_SECONDS
+        most = _PINGED_WHEN_BUSY if self._walks > 2 else _PINGED
+        for contact in [contact for contact in islice(self.table, most) if contact.heard_at < just_now]:
+            self.ping(Asked(contact.address, contact.id), lambda answer: None)
+
+    def _consider_persistence(self) -> None:
+        if self._closed or not self.ephemeral:
+            return
+        if self.public_address() is not None:
+            self.become_persistent()
+        else:
+            self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._consider_persistence)
+
+    def _repeat(self, seconds: float, call: Callable[[], None]) -> None:
+        def again() -> None:
+            self._repeated.discard(timer)
+            if not self._closed:
+                self._repeat(seconds, call)
+                call()
+
+        timer = self._timers.after(seconds, again)
+        self._repeated.add(timer)
+
+
+class _WalkAsker:
+    """What a walk asks, of one node's requests."""
+
+    def __init__(self, node: DhtNode, query: str, update: str, target: bytes, value: bytes | None) -> None:
+        self._node = node
+        self._query = query
+        self._update = update
+        self._target = target
+        self._value = value
+
+    @property
+    def in_flight(self) -> int:
+        return self._node.in_flight
+
+    def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
+        command = self._update if update else self._query
+        value = None if command == FIND_NODE else self._value
+        kind = Kind.UPDATE if update else Kind.QUERY
+        self._node.request(kind, command, asked, done, target=self._target, value=value)
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,169 @@
+"""Requests of one node: sent, sent again, answered or given up.
+
+The rules: an answer counts only when it comes from the address that was asked. What stays unanswered is sent three
+times in 7 s; a node that another one told of (its referrer) is also asked through that one to open the way to us. While
+16 are in flight and 50 were sent within a second, further ones wait.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind
+from hyperfs.swarm.dht.timers import Timer, Timers
+
+MAX_IN_FLIGHT: Final = 16
+MAX_A_SECOND: Final = 50
+MAX_WAITING: Final = 4096
+HOLEPUNCH = "_holepunch"
+_FIRST_SECONDS: Final = 1.5
+_TICK_SECONDS: Final = 0.75
+_AGAIN_SECONDS: Final = 2.25
+_LAST_SECONDS: Final = 3.0
+_SENDS: Final = 3
+_FAST_HOLEPUNCH_SECONDS: Final = 0.5
+_RIDS: Final = 1 << 16
+
+
+@dataclass(slots=True)
+class Asked:
+    """Whom a request goes to. ``referrer`` is who told of him; ``token`` is what he gave."""
+
+    address: Address
+    id: bytes | None = None
+    referrer: Address | None = None
+    token: bytes | None = None
+    punched: bool = False
+    """Whether the way was opened, or tried to be, through the referrer."""
+
+
+@dataclass(slots=True)
+class _Request:
+    datagram: Datagram
+    asked: Asked
+    done: Callable[[Datagram | None], None]
+    sends: int = 0
+    timer: Timer | None = None
+    punch: Timer | None = field(default=None)
+
+
+class Requests:
+    """What one node has asked. ``send`` sends a datagram to an address."""
+
+    def __init__(self, timers: Timers, send: Callable[[Datagram, Address], None], rng: random.Random) -> None:
+        self._timers = timers
+        self._send = send
+        self._random = rng
+        self._next_rid = rng.randrange(_RIDS)
+        self._in_flight: dict[int, _Request] = {}
+        self._waiting: deque[_Request] = deque()
+        self._sent_at: deque[float] = deque(maxlen=MAX_A_SECOND)
+
+    @property
+    def in_flight(self) -> int:
+        """How many wait for an answer."""
+        return len(self._in_flight)
+
+    def ask(
+        self, datagram: Datagram, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False
+    ) -> None:
+        """Send a request; its ``rid`` is chosen here. ``done`` is called once, with the answer, or None for none.
+
+        It may be called before this returns, when too many wait already. ``urgent`` ones do not wait.
+        """
+        request = _Request(datagram, asked, done)
+        if urgent or not (self._waiting or self._is_saturated()):
+            self._start(request)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append(request)
+            self._timers.after(1.0, self._go_on)
+        else:
+            done(None)
+
+    def answered(self, answer: Datagram, source: Address) -> Asked | None:
+        """Take an answer; return whom it was asked of, or None when ``source`` was not asked that."""
+        request = self._in_flight.get(answer.rid)
+        if request is None or request.asked.address != source:
+            return None
+        self._finish(request, answer)
+        return request.asked
+
+    def close(self) -> None:
+        """Give all requests up."""
+        waiting, self._waiting = self._waiting, deque()
+        for request in [*self._in_flight.values(), *waiting]:
+            self._finish(request, None)
+
+    def holepunch(self, to: Address, referrer: Address, sender: bytes | None, rid: int) -> None:
+        """Ask ``referrer`` to have ``to`` open the way to us."""
+        value = Holepunch(to=to).encode()
+        self._send(Datagram(Kind.QUERY, rid, id=sender, command=HOLEPUNCH, value=value, to=referrer), referrer)
+
+    def _is_saturated(self) -> bool:
+        recent = len(self._sent_at) == MAX_A_SECOND and self._sent_at[0] > self._timers.now() - 1.0
+        return recent and len(self._in_flight) >= MAX_IN_FLIGHT
+
+    def _go_on(self) -> None:
+        while self._waiting and not self._is_saturated():
+            self._start(self._waiting.popleft())
+        if self._waiting:
+            self._timers.after(1.0, self._go_on)
+
+    def _free_rid(self) -> int:
+        while True:
+            rid, self._next_rid = self._next_rid, (self._next_rid + 1) % _RIDS
+            if rid not in self._in_flight:
+                return rid
+
+    def _start(self, request: _Request) -> None:
+        if len(self._in_flight) >= _RIDS // 2:
+            request.done(None)
+            return
+        rid = self._free_rid()
+        request.datagram = replace(request.datagram, rid=rid)
+        self._in_flight[rid] = request
+        asked = request.asked
+        if asked.referrer is not None and not asked.punched:
+            asked.punched = True
+            if request.datagram.command != HOLEPUNCH:
+                request.punch = self._timers.after(_FAST_HOLEPUNCH_SECONDS, lambda: self._punch(request))
+        self._send_once(request)
+        if request.datagram.command == HOLEPUNCH:
+            self._punch(request)
+
+    def _send_once(self, request: _Request) -> None:
+        request.sends += 1
+        self._sent_at.append(self._timers.now())
+        self._send(request.datagram, request.asked.address)
+        if request.sends == 1:
+            wait = _FIRST_SECONDS + self._random.random() * _TICK_SECONDS
+        else:
+            wait = _AGAIN_SECONDS if request.sends < _SENDS else _LAST_SECONDS
+        request.timer = self._timers.after(wait, lambda: self._unanswered(request))
+
+    def _unanswered(self, request: _Request) -> None:
+        if request.sends >= _SENDS:
+            self._finish(request, None)
+            return
+        self._send_once(request)
+        self._punch(request)
+
+    def _punch(self, request: _Request) -> None:
+        referrer = request.asked.referrer
+        if referrer is not None:
+            is_punch = request.datagram.command == HOLEPUNCH
+            rid = request.datagram.rid if is_punch else self._free_rid()
+            self.holepunch(request.asked.address, referrer, request.datagram.id, rid)
+
+    def _finish(self, request: _Request, answer: Datagram | None) -> None:
+        self._in_flight.pop(request.datagram.rid, None)
+        for timer in (request.timer, request.punch):
+            if timer is not None:
+                timer.cancel()
+        request.done(answer)
+        self._go_on()

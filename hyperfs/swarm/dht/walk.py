@@ -1,0 +1,158 @@
+"""A walk: ever nearer to a target, asking each node on the way.
+
+The rules: the 20 nearest told of are asked, and the 20 nearest that answered with id and token are what is found; an
+announcement then goes to these. Whoever is silent holds nobody up but one of 16 places.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress
+from hyperfs.swarm.dht.requests import MAX_IN_FLIGHT, Asked
+
+NEAREST: Final = 20
+
+
+class Asker(Protocol):
+    """Sends what a walk asks, and knows how many requests of the whole node are in flight."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many wait for an answer."""
+        ...
+
+    def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
+        """Ask ``asked``; ``update`` for the second part, with his token."""
+        ...
+
+
+@dataclass(slots=True)
+class WalkReport:
+    """How a walk went. ``updates`` counts who took what was announced."""
+
+    asked: int = 0
+    answers: int = 0
+    updates: int = 0
+    hops: int = 0
+    """How many nodes one after another told of the nearest one that answered."""
+
+
+@dataclass(slots=True, order=True)
+class _Candidate:
+    distance: int
+    asked: Asked
+    hops: int
+    queried: bool = False
+
+
+class Walk:
+    """One walk towards a 32-byte ``target``. Begins with `start`; ``done`` is called once, when it is over."""
+
+    def __init__(
+        self,
+        target: bytes,
+        own_id: bytes,
+        asker: Asker,
+        *,
+        updates: bool,
+        on_answer: Callable[[Datagram, Address], None],
+        done: Callable[[WalkReport], None],
+    ) -> None:
+        self.report = WalkReport()
+        self._target = int.from_bytes(target, "big")
+        self._own_id = own_id
+        self._asker = asker
+        self._updates = updates
+        self._on_answer = on_answer
+        self._done = done
+        self._told: list[_Candidate] = []
+        self._told_ids: set[bytes] = set()
+        self._found: list[_Candidate] = []
+        self._pending = 0
+        self._updating = False
+        self._over = False
+
+    def start(self, known: Iterable[NodeAddress], unknown: Iterable[Address]) -> None:
+        """Begin with nodes that are known, and with addresses whose ids are not (bootstrap nodes)."""
+        for node in known:
+            self._tell(node, None, 1)
+        for address in unknown:
+            self._ask(_Candidate(0, Asked(address), 0), update=False)
+        self._go_on()
+
+    def cancel(self) -> None:
+        """End it; ``done`` is not called any more."""
+        self._over = True
+
+    def _tell(self, node: NodeAddress, referrer: Address | None, hops: int) -> None:
+        if node.id == self._own_id or node.id in self._told_ids:
+            return
+        distance = int.from_bytes(node.id, "big") ^ self._target
+        if len(self._told) == NEAREST:
+            if distance >= self._told[-1].distance:
+                return
+            farthest = self._told.pop()
+            assert farthest.asked.id is not None  # it was told of by id
+            self._told_ids.discard(farthest.asked.id)
+        insort(self._told, _Candidate(distance, Asked(node.address, node.id, referrer), hops), key=_by_distance)
+        self._told_ids.add(node.id)
+
+    def _ask(self, candidate: _Candidate, *, update: bool) -> None:
+        self._pending += 1
+        candidate.queried = True
+        self.report.asked += 1
+        self._asker.ask(candidate.asked, lambda answer: self._answered(candidate, answer, update=update), update=update)
+
+    def _answered(self, candidate: _Candidate, answer: Datagram | None, *, update: bool) -> None:
+        self._pending -= 1
+        if self._over:
+            return
+        if answer is not None:
+            self.report.answers += 1
+            address = candidate.asked.address
+            if update:
+                self.report.updates += answer.error is None
+            else:
+                self._verified(answer, candidate)
+                for node in answer.closer:
+                    self._tell(node, address, candidate.hops + 1)
+            if answer.error is None:
+                self._on_answer(answer, address)
+        if not self._over:
+            self._go_on()
+
+    def _verified(self, answer: Datagram, candidate: _Candidate) -> None:
+        if answer.id is None or answer.token is None or answer.id == self._own_id:
+            return
+        if any(found.asked.id == answer.id for found in self._found):
+            return
+        distance = int.from_bytes(answer.id, "big") ^ self._target
+        asked = Asked(candidate.asked.address, answer.id, candidate.asked.referrer, answer.token, punched=True)
+        insort(self._found, _Candidate(distance, asked, candidate.hops), key=_by_distance)
+        del self._found[NEAREST:]
+
+    def _go_on(self) -> None:
+        candidates = self._found if self._updating else self._told
+        free = max(0, MAX_IN_FLIGHT - self._asker.in_flight)
+        if not free and not self._pending:
+            free = 1
+        for candidate in [candidate for candidate in candidates if not candidate.queried][:free]:
+            self._ask(candidate, update=self._updating)
+        if self._pending or self._over or any(not candidate.queried for candidate in candidates):
+            return
+        if self._updates and not self._updating and self._found:
+            self._updating = True
+            self._go_on()
+            return
+        self._over = True
+        self.report.hops = self._found[0].hops if self._found else 0
+        self._done(self.report)
+
+
+def _by_distance(candidate: _Candidate) -> int:
+    return candidate.distance

@@ -1,0 +1,140 @@
+"""A node on a real socket: what it is asked it answers, what it announced it takes back, whatever floods it."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.swarm.dht import service as service_module
+from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.dht.datagrams import Datagram, Kind, encode
+from hyperfs.swarm.dht.service import DhtFailed, DhtService, FoundPeer, open_dht, resolve
+
+LOCALHOST = "127.0.0.1"
+TOPIC = bytes(range(32))
+LIMIT_SECONDS = 60
+
+
+@asynccontextmanager
+async def network(count: int) -> AsyncIterator[list[DhtService]]:
+    """Run persistent nodes that know each other."""
+    with trio.fail_after(LIMIT_SECONDS):
+        async with AsyncExitStack() as stack:
+            services: list[DhtService] = []
+            for _ in range(count):
+                known = [services[0].address] if services else []
+                services.append(await stack.enter_async_context(open_dht(LOCALHOST, bootstrap=known, ephemeral=False)))
+                await services[-1].join()
+            yield services
+
+
+async def found(service: DhtService) -> set[Address]:
+    return {peer.address async for peer in service.lookup(TOPIC)}
+
+
+async def test_what_is_kept_announced_is_taken_back_when_that_ends() -> None:
+    async with network(3) as (first, second, third):
+        async with trio.open_nursery() as nursery:
+            announced: list[FoundPeer] = []
+
+            async def keep() -> None:
+                await second.keep_announced(TOPIC, port=4000, found=announced.append)
+
+            nursery.start_soon(keep)
+            while await found(third) != {Address(LOCALHOST, 4000)}:
+                continue
+            nursery.cancel_scope.cancel()
+        assert await found(first) == set()
+
+
+async def test_who_looks_is_told_of_what_is_announced_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "REPEAT_SECONDS", (0.01, 0.02))
+    async with network(2) as (first, second), trio.open_nursery() as nursery:
+        seen = trio.Event()
+
+        async def look() -> None:
+            await first.keep_looking(TOPIC, found=lambda peer: seen.set())
+
+        nursery.start_soon(look)
+        await trio.testing.wait_all_tasks_blocked()
+        async for _ in second.announce(TOPIC, port=4000):
+            continue
+        await seen.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_network_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((LOCALHOST, 0))
+        async with open_dht(LOCALHOST, bootstrap=[silent.getsockname()]) as service:
+            with pytest.raises(DhtFailed, match="none of 1 nodes of the DHT answered"):
+                await found(service)
+
+
+async def test_a_name_that_cannot_be_looked_up_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert await resolve([("no-such-host.invalid", 1), (LOCALHOST, 2)]) == [Address(LOCALHOST, 2)]
+    assert "cannot find the bootstrap node no-such-host.invalid" in caplog.text
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with network(1) as (service,):
+        with pytest.raises(OSError, match=f"cannot listen there: .*{service.address}"):
+            async with open_dht(LOCALHOST, service.address.port):
+                raise AssertionError("it opened")
+
+
+async def test_what_fails_inside_comes_out_as_it_is() -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with open_dht(LOCALHOST, bootstrap=[]):
+            raise ValueError("mine")
+
+
+async def test_a_flooded_node_keeps_serving() -> None:
+    async with network(2) as (first, second), trio.open_nursery() as nursery:
+        flood = encode(Datagram(Kind.QUERY, 1, target=TOPIC, command="_find_node"))
+        sent = 0
+
+        async def pour() -> None:
+            nonlocal sent
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+                source.bind(("127.0.0.2", 0))
+                while True:
+                    for _ in range(20):
+                        source.sendto(flood, first.address)
+                        sent += 1
+                    await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(pour)
+        async for _ in second.announce(TOPIC, port=4000):
+            continue
+        while sent < 10_000:
+            assert await found(second) == {Address(LOCALHOST, 4000)}
+        nursery.cancel_scope.cancel()
+        assert first.node.refused > 0
+
+
+@pytest.mark.parametrize("size", [0, 15, 65])
+async def test_a_salt_of_a_size_that_is_not_allowed_is_refused(size: int) -> None:
+    async with network(1) as (service,):
+        with pytest.raises(ValueError, match=f"a salt of {size} bytes, where 16 to 64 are allowed"):
+            await service.get_mutable(bytes(32), salt=bytes(size))
+
+
+async def test_a_value_that_is_too_long_is_refused() -> None:
+    async with network(1) as (service,):
+        with pytest.raises(ValueError, match="a value of 1001 bytes, where 1000 are allowed"):
+            await service.put(bytes(1001))
+
+
+async def test_a_node_finds_what_it_keeps_itself() -> None:
+    async with network(2) as (first, second):
+        async for _ in second.announce(TOPIC, port=4000):
+            continue
+        target = await second.put(b"value")
+        assert await found(first) == {Address(LOCALHOST, 4000)}
+        assert await first.get(target) == b"value"
