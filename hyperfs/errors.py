@@ -42,6 +42,12 @@ class BlockNotAvailable(HyperfsError):
     """A block that is not on this disk and that no peer has brought in time."""
 
 
+class BlockTooFar(BlockNotAvailable):
+    """A block that verifies, and lies where no file here reaches: it is its owner who says so, and not the peer."""
+
+    errno = errno.EFBIG
+
+
 class NotWritable(HyperfsError):
     """A change to a core, or a drive, whose secret key is not here or whose version is fixed."""
 

@@ -46,6 +46,7 @@ from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
     BlockNotAvailable,
+    BlockTooFar,
     Closed,
     ConflictingLength,
     Fork,
@@ -334,8 +335,9 @@ class Core(LocalReader):
         """Verify and write what peers sent, in order.
 
         Raises `InvalidProof` or `Fork` at the first item that does not verify; those before it are kept, and it and
-        those after it leave no trace. OSError when the disk is full, `DamagedStore` when what is here cannot be relied
-        on: then nothing is kept. A writable core takes only what lies below its length, which only `reconcile` extends.
+        those after it leave no trace. `BlockTooFar` when all else is kept. OSError when the disk is full,
+        `DamagedStore` when what is here cannot be relied on, `Closed`: then nothing is kept, nor is anything when this
+        is cancelled. A writable core takes only what lies below its length, which only `reconcile` extends.
         """
         await self._take_write_lock()
         try:
@@ -364,6 +366,10 @@ class Core(LocalReader):
             self._write_lock.release()
         if failure is not None:
             raise failure
+        if intake.too_far:
+            raise BlockTooFar(
+                f"core {short(self.key)}: no file here reaches as far as blocks {intake.too_far} lie, as its owner says"
+            )
 
     async def reconcile(self, item: Received, *, origin: object, name: str) -> int:
         """Compare the whole signed tree behind ``item``, a proof made for digest 0, with ours. For a writable core.
@@ -371,7 +377,8 @@ class Core(LocalReader):
         A longer tree that holds all of ours becomes the head, and what it adds is awaited. One that may not hold all of
         ours, as far as ``item`` tells, is only noted. Returns how many blocks are of one history with ours, 0 in
         the latter case. Raises `InvalidProof`; and `Fork` when the tree contradicts ours, after noting that, with
-        ``name`` as who had it. In both cases nothing of it is kept.
+        ``name`` as who had it. In both cases nothing of it is kept. Cancelled, it has either changed nothing or noted
+        what it learned.
         """
         await self._take_write_lock()
         try:
@@ -408,11 +415,15 @@ class Core(LocalReader):
             self.fork_guard.notify()
 
     async def clear(self, start: int, end: int) -> None:
-        """Forget blocks [start, end) and free their disk space; their tree nodes stay."""
+        """Forget blocks [start, end) and free their disk space; their tree nodes stay. See `clear_all`."""
         await self.clear_all([range(start, end)])
 
     async def clear_all(self, cleared: Sequence[range]) -> None:
-        """Forget the blocks of these ranges, as `clear` does, with one sync for all of them."""
+        """Forget the blocks of these ranges, as `clear` does, with one sync for all of them.
+
+        Raises OSError: then they are forgotten here, and may be here again after a crash, or take space. Cancelled, all
+        of them are cleared, or none.
+        """
         await self._take_write_lock()
         try:
             async with self._durability.lock:
@@ -431,7 +442,7 @@ class Core(LocalReader):
     async def sync(self) -> None:
         """Return once everything written before is on disk; then `CoreListener.durable` is called.
 
-        What `sync_after` was called with is on disk before.
+        What `sync_after` was called with is on disk before. Raises OSError; cancelled, it is done or not begun.
         """
         await self._durability.sync()
 

@@ -3,7 +3,8 @@
 The rule: an item adds nothing here unless all of it verified; what is here was verified, and is written as a whole.
 """
 
-from collections.abc import Callable, Sequence
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from hyperfs import flat_tree
@@ -42,6 +43,8 @@ class Intake:
         self.signatures: dict[int, bytes] = {}
         self.head: Head | None = None
         self.byte_count = 0
+        self.too_far: list[int] = []
+        """The blocks that `write` had to leave out."""
         self._checker = checker
         self._own = own
         self._own_or_wrong = own_or_wrong
@@ -82,20 +85,32 @@ class Intake:
         self.blocks = sorted({block.index: block for block in self.blocks if not bitfield.get(block.index)}.values())
 
     def write(self, files: CoreFiles) -> None:
-        """Write data and nodes, neighbours together. May wait for the disk."""
-        blocks = self.blocks
-        first = 0
-        for position in range(1, len(blocks) + 1):
-            if position < len(blocks):
-                before = blocks[position - 1]
-                if blocks[position].start == before.start + len(before.value):
-                    continue
-            if position - first == 1:
-                files.data.file.write(blocks[first].start, blocks[first].value)
-            else:
-                files.data.file.write_all(blocks[first].start, [block.value for block in blocks[first:position]])
-            first = position
+        """Write data and nodes, neighbours together; leave out, and put into `too_far`, what no file reaches.
+
+        May wait for the disk. Raises OSError.
+        """
+        for run in self._runs():
+            parts = [block.value for block in run]
+            try:
+                files.data.file.write_all(run[0].start, parts)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                self.too_far += [block.index for block in run]
+        if self.too_far:
+            self.blocks = [block for block in self.blocks if block.index not in self.too_far]
         files.tree.write_nodes(self.nodes)
+
+    def _runs(self) -> Iterator[list[StoredBlock]]:
+        """Yield the blocks, those together that lie one after another in the file."""
+        run: list[StoredBlock] = []
+        for block in self.blocks:
+            if run and block.start != run[-1].start + len(run[-1].value):
+                yield run
+                run = []
+            run.append(block)
+        if run:
+            yield run
 
     def note_in(self, bitfield: Bitfield) -> None:
         """Note in ``bitfield`` that the blocks and nodes are here."""

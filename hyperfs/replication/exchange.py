@@ -17,7 +17,7 @@ import trio
 from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
-from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
+from hyperfs.errors import BlockNotAvailable, BlockTooFar, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
 from hyperfs.replication.demand import Demand, Flight
 from hyperfs.replication.peer import WANT_BLOCKS, Peer
 from hyperfs.replication.reconciliation import Reconciliation
@@ -422,6 +422,13 @@ class Exchange:
             if peer.promises_broken:
                 raise OutOfStep(str(error)) from error
             raise PeerMisbehaved(f"sent what does not verify: {error}") from error
+        except BlockTooFar as error:
+            logger.warning("%s", error)
+            for received, flight in answers:
+                if flight is not None and not self.core.has(received.index, received.index + 1):
+                    for demand in flight.demands:
+                        demand.fail(error)
+                        self.withdraw(demand)
         except (OSError, DamagedStore) as error:
             self._fail(answers, BlockNotAvailable(f"a block of {short(self.core.key)} cannot be stored: {error}"))
             raise

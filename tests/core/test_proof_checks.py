@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,11 @@ from hyperfs.core.core import Core
 from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.proofs import MAX_BLOCK_BYTES, Received, choose_nodes, request_digest
 from hyperfs.crypto import key_pair
-from hyperfs.errors import BlockNotAvailable, Fork, InvalidProof
-from hyperfs.storage import MemoryDirectory
+from hyperfs.errors import BlockNotAvailable, BlockTooFar, Fork, InvalidProof
+from hyperfs.storage import DiskDirectory, MemoryDirectory
 from hyperfs.tree_node import TreeNode
-from tests.support.cores import bring, reader, received, writer
+from tests.support.cores import KEYS, bring, reader, received, writer
+from tests.support.far_block import far_block
 
 BLOCKS = [b"block %d" % index * (index % 4) for index in range(37)]
 
@@ -285,3 +287,14 @@ async def test_many_blocks_are_stored_at_once() -> None:
     items = [await received(source, target, index) for index in itertools.chain(range(30, 37), range(30))]
     await target.store(items, origin=None)
     assert [target.get_local(index) for index in range(37)] == BLOCKS
+
+
+async def test_a_block_that_no_file_reaches_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+    target = await reader(directory=DiskDirectory(tmp_path))
+    with pytest.raises(BlockTooFar, match=r"blocks \[1\]"):
+        await target.store([far_block(KEYS)], origin=None)
+    assert (target.length, target.count(0, 2)) == (2, 0)
+    await target.close()
+    again = await reader(directory=DiskDirectory(tmp_path))
+    assert (again.length, again.count(0, 2)) == (2, 0)
+    await again.close()

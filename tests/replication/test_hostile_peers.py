@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,13 +12,15 @@ from hyperfs import varint
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received
 from hyperfs.crypto import key_pair
+from hyperfs.errors import BlockTooFar
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import ChannelRequested, RequestReceived
 from hyperfs.protocol.frames import MessageType, encode_frame
 from hyperfs.replication import EndReason, Follow, Replicator
 from hyperfs.replication.uploads import MAX_QUESTIONS
-from hyperfs.storage import MemoryDirectory
+from hyperfs.storage import DiskDirectory, MemoryDirectory
 from tests.support.clocks import settled
+from tests.support.far_block import far_block
 from tests.support.peers import (
     KEY_PAIR,
     ScriptedPeer,
@@ -298,3 +301,29 @@ async def test_a_follower_of_another_key_gets_nothing(nursery: trio.Nursery) -> 
     join(nursery, other, replicator)
     await mine.update()
     assert mine.length == 0
+
+
+async def test_a_peer_that_gives_a_block_which_no_file_reaches_is_kept(nursery: trio.Nursery, tmp_path: Path) -> None:
+    replicator = Replicator()
+    mine = await Core.open(DiskDirectory(tmp_path), key=KEY_PAIR.public, source=replicator)
+    replicator.add_core(mine, follow=Follow.NOTHING)
+    peer = scripted(nursery, replicator)
+    channel = await peer.open()
+    await peer.announce(channel, 2)
+    for _ in range(2):
+        failed = trio.Event()
+
+        async def fetch(failed: trio.Event = failed) -> None:
+            with pytest.raises(BlockTooFar):
+                await mine.get(1)
+            failed.set()
+
+        nursery.start_soon(fetch)
+        await peer.next(RequestReceived)
+        item = far_block(KEY_PAIR)
+        channel.send_data(item.index, item.value, item.nodes, item.signature)
+        await peer.send()
+        await failed.wait()
+        await peer.hears_no(RequestReceived)
+    assert peer.ending is None
+    await mine.close()
