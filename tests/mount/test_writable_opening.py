@@ -27,7 +27,7 @@ async def test_a_file_that_a_listing_told_of_is_not_taken_up(
     paths = await Paths.open(tmp_path)
     await paths.put("f", b"hello")
     await paths.commit()
-    paths.workspace.tree.sweep()
+    await paths.workspace.tree.sweep(paths.workspace.exclusively)
     await paths.workspace.tree.snapshot.stat("f")
     operations = Operations(view_of(paths), MountOptions(), nursery)
     number = operations.view.inodes.remember(pyfuse3.ROOT_INODE, b"f", REGULAR)

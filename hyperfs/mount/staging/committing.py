@@ -8,33 +8,36 @@ again. Until it stands on the disk, the journals that it makes needless stay.
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.core.reserve import is_full
 from hyperfs.drive.changes import changes
-from hyperfs.drive.commits import Operation, stands, value_of
+from hyperfs.drive.commits import Operation, value_of, version_made
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.drive.stat import Stat
-from hyperfs.errors import ConflictingLength, DaemonError, PathError
+from hyperfs.errors import ConflictingLength, DaemonError, HyperfsError, PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Frozen
 from hyperfs.mount.staging.nodes import Node, stat_of
-from hyperfs.mount.staging.planning import Plan, PlannedNode, freeze, gather
+from hyperfs.mount.staging.planning import Plan, PlannedNode
 from hyperfs.mount.staging.records import CommitSent
+from hyperfs.mount.staging.settling import Committed, Settlement
 from hyperfs.mount.staging.workspace import Workspace
+from hyperfs.slices import in_slices
 
 logger = logging.getLogger(__name__)
 
 APPEND_BYTES = 4 * 1024 * 1024
 APPEND_BLOCKS = 1024
 _ATTEMPTS = 8
-
-Committed = Callable[[int, Stat], None]
+_REACHABLE_SECONDS = 30.0
+"""How long one waits for a daemon that went away while it should commit."""
+_HEARD_SECONDS = 1.0
+"""How long it may take until one hears of a version that stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,25 @@ class Outcome:
     appended_bytes: int
     rewritten: tuple[tuple[int, int], ...] = ()
     """The number and size of each file that was appended as a whole."""
+
+
+@dataclass(slots=True)
+class _Appended:
+    """Where the contents of a plan are now, and what that took."""
+
+    runs: dict[int, Run] = field(default_factory=dict)
+    bytes: int = 0
+    rewritten: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A commit that the drive may hold; ``version`` is what it made, once that is known."""
+
+    plan: Plan
+    appended: _Appended
+    operations: list[Operation]
+    version: int | None = None
 
 
 class CommitMaker:
@@ -58,15 +80,20 @@ class CommitMaker:
         self._committer = committer
         self._committed = committed
         self._lock = trio.Lock()
+        self._sent: _Sent | None = None
+        """What was sent, and may stand in the drive without the tree lying over it."""
 
-    async def commit(self, held: frozenset[int] = frozenset()) -> Outcome:
-        """Commit what is staged, less the inodes ``held``.
+    async def commit(self, held: Callable[[], frozenset[int]] = frozenset) -> Outcome:
+        """Commit what is staged, less the inodes that ``held`` tells at the instant of the commit.
 
-        Raises what appending does: OSError, `DaemonError`, `BlockNotAvailable`; all stays staged then.
+        Raises what appending does: OSError, `DaemonError`, `BlockNotAvailable`; all stays staged then. Cancelled, it
+        stands or all stays staged; what was sent and not answered is looked for in the drive before the next commit.
         """
         async with self._lock:
             for _ in range(_ATTEMPTS):
                 try:
+                    if self._sent is not None:
+                        await self._find_out(self._sent)
                     return await self._try(held)
                 except ConflictingLength as error:
                     logger.info("%s; committing to the newer version", error)
@@ -85,95 +112,111 @@ class CommitMaker:
         What is staged stays as it is. Nothing is done, and ``snapshot`` itself returned, when it is no newer.
         """
         async with self._lock:
+            if self._sent is not None:
+                await self._find_out(self._sent)
             older = self.workspace.tree.snapshot
             if snapshot.version < older.version:
                 return snapshot
             await self._rebase(snapshot)
             return older
 
-    async def _try(self, held: frozenset[int]) -> Outcome:
-        workspace = self.workspace
-        async with workspace.exclusively():
-            workspace.records.add_contents()
-            plan = await gather(workspace.tree, 0, held)
-            plan.journal = await self._begin_journal()
-            freeze(plan)
-            workspace.segments.begin_anew()
-            workspace.records.add_held(held)
-        runs: dict[int, Run] = {}
-        appended = 0
+    async def _try(self, held: Callable[[], frozenset[int]]) -> Outcome:
+        plan = await self._begin(held)
         try:
+            await plan.complete()
             if plan.is_empty:
-                return await self._finish(plan, runs, workspace.tree.snapshot, Outcome(plan.version, 0))
-            rewritten: list[tuple[int, int]] = []
-            if any(put.frozen is not None for put in plan.puts):
+                sent = _Sent(plan, _Appended(), [], plan.version)
+            elif not any(put.frozen is not None for put in plan.puts.values()):
+                sent = await self._send(plan, _Appended())
+            else:
                 async with self._committer.content() as lease:
                     appender = _Appender(lease)
-                    runs = await appender.append_all(plan)
-                appended, rewritten = appender.appended_bytes, appender.rewritten
-            operations = plan.operations()
-            version = await self._send(plan, operations)
-            snapshot = await self._snapshot_at(version)
-            return await self._finish(plan, runs, snapshot, Outcome(version, appended, tuple(rewritten)))
-        except BaseException:  # cancelled or failed, all stays staged
-            self._abandon(plan)
+                    sent = await self._send(plan, await appender.append_all(plan))
+        except BaseException:  # cancelled or failed, all stays staged, unless it was sent and perhaps stands
+            if self._sent is None:
+                with trio.CancelScope(shield=True):
+                    await plan.abandon(self.workspace.account)
             raise
+        return await self._settle(sent)
 
-    async def _begin_journal(self) -> int:
-        """Begin the journal of what comes after the commit, on a full disk in the space that is kept back for that."""
+    async def _begin(self, held: Callable[[], frozenset[int]]) -> Plan:
+        """Take the plan, and begin the journal of what comes after it; on a full disk in space kept back for that."""
         try:
-            return self.workspace.journal.begin()
+            return self._instant(held())
         except OSError as error:
             if not is_full(error) or not await self._committer.make_way():
                 raise
-            return self.workspace.journal.begin()
+            return self._instant(held())
 
-    async def _send(self, plan: Plan, operations: list[Operation]) -> int:
-        """Commit, and return the version; when nobody answered, look whether it stands."""
+    def _instant(self, held: frozenset[int]) -> Plan:
         workspace = self.workspace
+        workspace.records.add_contents()
+        journal = workspace.journal.begin()
+        workspace.segments.begin_anew()
+        workspace.records.add_held(held)
+        return Plan(workspace.tree, journal, held)
+
+    async def _send(self, plan: Plan, appended: "_Appended") -> "_Sent":
+        """Commit what was appended; when nobody answered, look whether it stands."""
+        workspace = self.workspace
+        operations = await plan.operations()
         workspace.records.add(probe_of(plan, operations[-1]))
         await workspace.sync()
+        sent = self._sent = _Sent(plan, appended, operations)
         try:
-            return await self._committer.commit(operations, expected_version=plan.version)
-        except (ConflictingLength, DaemonError):
-            with trio.move_on_after(30):
+            sent.version = await self._committer.commit(operations, expected_version=plan.version)
+        except DaemonError as error:  # nobody answered
+            with trio.move_on_after(_REACHABLE_SECONDS) as scope:
+                await self._committer.sync()
+            if scope.cancelled_caught:
+                raise
+            logger.info("a commit was not answered (%s): looking for it", error)
+            with trio.move_on_after(_HEARD_SECONDS):
                 await self._drive.metadata.wait_longer(plan.version)
-            if await stands(self._drive.snapshot(), plan.version, operations[-1]):
-                return self._drive.version
-            raise
+            await self._look_for(sent)
+            if sent.version is None:
+                raise
+        except (HyperfsError, OSError):
+            await self._look_for(sent)
+            if sent.version is None:
+                raise
+        return sent
 
-    async def _snapshot_at(self, version: int) -> Snapshot:
-        if version > 1:
-            await self._drive.metadata.wait_longer(version - 1)
-        current = self._drive.snapshot()
-        if current.version == version:
-            return current
-        return Snapshot(self._drive.volume, version, ((self._drive.key, None),))
+    async def _look_for(self, sent: "_Sent") -> None:
+        """Find out whether a commit stands, and note its version; if it does not, it is no more `_sent`."""
+        if sent.version is None:
+            sent.version = await version_made(self._drive.snapshot(), sent.plan.version, sent.operations)
+        if sent.version is None:
+            self._sent = None
 
-    async def _finish(self, plan: Plan, runs: dict[int, Run], snapshot: Snapshot, outcome: Outcome) -> Outcome:
-        workspace = self.workspace
-        content = await self._drive.content() if runs else None
+    async def _find_out(self, sent: "_Sent") -> None:
+        """Bring to its end what an earlier try left open: it stands, or all of it is staged."""
+        await self._look_for(sent)
+        if sent.version is None:
+            await sent.plan.abandon(self.workspace.account)
+        else:
+            await self._settle(sent)
+
+    async def _settle(self, sent: "_Sent") -> Outcome:
+        """Lay what is staged over the version that was made."""
+        assert sent.version is not None
+        workspace, plan = self.workspace, sent.plan
+        snapshot = await self._snapshot_at(sent.version)
+        content = await self._drive.content() if sent.appended.runs else None
+        settlement = Settlement(workspace.tree, plan, sent.appended.runs, content, workspace.account, self._committed)
         async with workspace.exclusively():
             workspace.is_settling = True
-            tree = workspace.tree
-            tree.snapshot = snapshot
-            for node in plan.displaced:
-                tree.rebase(node, None)
-            for put in plan.puts:
-                node = put.node
-                tree.rebase(node, put.place)
-                node.stat = put.stat
-                node.implied = False
-                run = runs.get(node.number)
-                if run is not None and put.content is not None and content is not None:
-                    put.content.settle(OpenFile(content, run))
-                    if self._committed is not None:
-                        self._committed(node.number, put.stat)
-                if node.generation == put.generation:
-                    tree.dirty.pop(node.number, None)
-            tree.dirty.pop(ROOT, None)
-            tree.sweep()
-            workspace.recount()
+            settlement.begin(snapshot)
+            self._sent = None
+        with trio.CancelScope(shield=True):
+            await settlement.complete()
+        await workspace.tree.sweep(workspace.exclusively)
+        outcome = Outcome(sent.version, sent.appended.bytes, tuple(sent.appended.rewritten))
+        return await self._make_durable(plan, outcome)
+
+    async def _make_durable(self, plan: Plan, outcome: Outcome) -> Outcome:
+        """Let go of what was staged for a commit, once that is on the disk."""
+        workspace = self.workspace
         try:
             await self._committer.sync()
         except (DaemonError, OSError) as error:
@@ -186,19 +229,15 @@ class CommitMaker:
         await workspace.collect()
         return outcome
 
-    def _abandon(self, plan: Plan) -> None:
-        """Make one layer again of what was frozen: nothing of it was committed."""
-        for put in plan.puts:
-            content = put.content
-            if put.frozen is None or content is None or content.frozen is not put.frozen:
-                continue
-            content.thaw()
-            node = put.node
-            if node.parent is None and node.number not in self.workspace.tree.opened:
-                content.drop()
-            else:
-                self.workspace.records.wrote(node)
-        self.workspace.recount()
+    async def _snapshot_at(self, version: int) -> Snapshot:
+        below = self.workspace.tree.snapshot
+        if below.version == version:
+            return below
+        await self._drive.metadata.wait_longer(version - 1)
+        current = self._drive.snapshot()
+        if current.version == version:
+            return current
+        return Snapshot(self._drive.volume, version, ((self._drive.key, None),))
 
     async def _rebase(self, snapshot: Snapshot) -> None:
         workspace = self.workspace
@@ -255,20 +294,18 @@ class _Appender:
         self._pending_bytes = 0
         self._block = 0
         self._byte = 0
-        self.appended_bytes = 0
-        self.rewritten: list[tuple[int, int]] = []
+        self._appended = _Appended()
 
-    async def append_all(self, plan: Plan) -> dict[int, Run]:
-        """Append what has to be; set every Stat; return where each content is now."""
+    async def append_all(self, plan: Plan) -> _Appended:
+        """Append what has to be; set every Stat."""
         start = await self._lease.append([])
         self._block, self._byte = start.blocks.stop, start.byte_offset
-        runs = {}
-        waiting = [put for put in plan.puts if put.frozen is not None]
+        waiting = [put for put in plan.puts.values() if put.frozen is not None]
         # What grows at the end of the core has to be first: behind another file it would be at the end no more.
         waiting.sort(key=lambda put: not self._is_at_end(put))
-        for put in waiting:
+        async for put in in_slices(waiting):
             run = await self._append(put)
-            runs[put.node.number] = run
+            self._appended.runs[put.node.number] = run
             put.stat = replace(
                 put.stat,
                 size=run.size,
@@ -277,7 +314,7 @@ class _Appender:
                 byte_offset=run.byte_offset,
             )
         await self._send()
-        return runs
+        return self._appended
 
     def _is_at_end(self, put: PlannedNode) -> bool:
         frozen = put.frozen
@@ -299,7 +336,7 @@ class _Appender:
         else:
             first, byte_offset, position = self._block, self._byte, 0
             if frozen.size:
-                self.rewritten.append((put.node.number, frozen.size))
+                self._appended.rewritten.append((put.node.number, frozen.size))
         async for block in _pieces(frozen, position):
             self._pending.append(block)
             self._pending_bytes += len(block)
@@ -312,7 +349,7 @@ class _Appender:
     async def _send(self) -> None:
         if self._pending:
             await self._lease.append(self._pending)
-            self.appended_bytes += self._pending_bytes
+            self._appended.bytes += self._pending_bytes
             self._pending, self._pending_bytes = [], 0
 
 

@@ -205,10 +205,11 @@ class Frozen(_Layer):
 class Content(_Layer):
     """The bytes of a file of the mount, as its readers see them now."""
 
-    __slots__ = ("_segment", "low", "to_log")
+    __slots__ = ("_is_dropped", "_segment", "low", "to_log")
 
     def __init__(self, below: Readable | None, size: int) -> None:
         super().__init__(below, size, size)
+        self._is_dropped = False
         self._segment: Segment | None = None
         self.low = size
         """The smallest size since it was logged."""
@@ -229,7 +230,8 @@ class Content(_Layer):
     def uncommitted_bytes(self) -> int:
         """Return how much a commit may have to append."""
         frozen = self.frozen
-        return (self.size if self.is_dirty else 0) + (frozen.size if frozen is not None else 0)
+        own = self.size if self.is_dirty and not self._is_dropped else 0
+        return own + (frozen.size if frozen is not None else 0)
 
     def growth(self, end: int) -> int:
         """Return how much `uncommitted_bytes` becomes more by a write up to ``end``."""
@@ -311,15 +313,27 @@ class Content(_Layer):
     def drop(self) -> None:
         """Nobody reads it any more. What is frozen stays until its commit is over."""
         self.extents.clear()
+        self._is_dropped = True
 
-    def restore(self, size: int, limit: int, low: int, extents: list[Extent]) -> None:
-        """Do again what a journal says was done."""
+    def restore(self, below: Readable | None, size: int, limit: int, low: int, extents: list[Extent]) -> None:
+        """Do again what a journal says was done; with None over what is below it already."""
+        if below is not None:
+            self.below = below
+        else:
+            limit = min(limit, self.limit)
         self.extents.cut(low)
         for extent in extents:
             self.extents.add(extent)
         self.size = size
         self.limit = limit
         self.low = size
+
+    def revert(self, below: Readable | None) -> None:
+        """Have it be what is ``below``, None for nothing."""
+        self.below = below
+        size = 0 if below is None else below.size
+        self.restore(None, size, size, 0, [])
+        self.limit = size
 
     def take_log(self, *, whole: bool = False) -> tuple[int, list[Extent]]:
         """Return the smallest size since the last call, and the extents written since (``whole``: all)."""

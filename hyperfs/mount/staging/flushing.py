@@ -93,7 +93,7 @@ class Flusher:
         assert self._first_change is not None
         held = self._held()
         tree = self._workspace.tree
-        if held and not (tree.dirty.keys() - held or tree.displaced.keys() - held):
+        if held and all(staged.keys() <= held for staged in (tree.dirty, tree.displaced)):
             return min(rest.until for number in held if (rest := self._rests.get(number)) is not None)
         latest = self._first_change + self._interval_seconds
         if self._is_being_written():
@@ -101,16 +101,15 @@ class Flusher:
         return min(latest, self._last_change + min(QUIET_SECONDS, self._interval_seconds))
 
     def _is_being_written(self) -> bool:
-        opened = self._workspace.tree.opened
-        return any(number in opened for number in self._workspace.tree.dirty)
+        tree = self._workspace.tree
+        return not tree.opened.keys().isdisjoint(tree.dirty)
 
     async def _commit(self) -> None:
         self._first_change = None
         pause = _FIRST_RETRY_SECONDS
         while True:
-            held = self._held()
             try:
-                outcome = await self._maker.commit(held)
+                outcome = await self._maker.commit(self._held)
                 break
             except (HyperfsError, OSError) as error:
                 self._workspace.refusal = error if isinstance(error, WriterForked) else None
@@ -121,7 +120,7 @@ class Flusher:
         if outcome.appended_bytes:
             logger.debug("version %d, %d bytes appended", outcome.version, outcome.appended_bytes)
         self._rest(outcome)
-        if held and self._first_change is None:
+        if not self._workspace.is_clean and self._first_change is None:
             self._first_change = trio.current_time()
 
     def _rest(self, outcome: Outcome) -> None:

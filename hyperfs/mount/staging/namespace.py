@@ -257,6 +257,7 @@ class Namespace:
         self._workspace.drop_unused_content(node)
 
     def _entries_changed(self, directory: Node, now: int) -> None:
+        self._tree.changing(directory)
         directory.mtime = directory.ctime = now
         self._workspace.mark(directory)
 

@@ -65,6 +65,7 @@ class Node:
         "parent",
         "stat",
         "uid",
+        "within",
     )
 
     def __init__(self, number: int, place: Place | None, stat: Stat, *, base: Place | None, implied: bool) -> None:
@@ -77,8 +78,11 @@ class Node:
         self.content: Content | None = None
         self.children: dict[str, int] = {}
         """Of a directory: what is in it now and was not in its base under that name."""
-        self.hidden: set[str] = set()
-        """Of a directory: the names of its base that are not there any more, or are something else."""
+        self.hidden: dict[str, int] = {}
+        """Of a directory: the names of its base that are not there any more, or are something else; which node it was.
+        """
+        self.within = 0
+        """Of a directory: how many nodes are in it, now or in the version below, one that is both counting twice."""
         self.adopt(stat)
 
     def adopt(self, stat: Stat) -> None:

@@ -13,11 +13,13 @@ _NOWHERE = 0
 
 
 class Numbers(InodeTable):
-    """An `InodeTable` whose inodes may move. ``is_kept`` says which ones the kernel cannot take away by forgetting."""
+    """An `InodeTable` whose inodes may move."""
 
-    def __init__(self, key: bytes, is_kept: Callable[[int], bool]) -> None:
+    def __init__(self, key: bytes, is_kept: Callable[[int], bool], forgotten: Callable[[int], None]) -> None:
+        """``is_kept`` says which ones the kernel does not take away by forgetting: ``forgotten`` is told of those."""
         super().__init__(key)
         self._is_kept = is_kept
+        self._forgotten = forgotten
 
     def place(self, parent: int, name: bytes, kind: int) -> int:
         """Return the number of ``name`` in ``parent`` without counting a lookup."""
@@ -53,6 +55,7 @@ class Numbers(InodeTable):
             return
         if self[number].lookups <= lookups and self._is_kept(number):
             self._count(number, -self[number].lookups)
+            self._forgotten(number)
             return
         super().forget(number, lookups)
 

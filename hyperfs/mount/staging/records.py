@@ -256,11 +256,11 @@ class Written:
         node = await workspace.tree.touch(await _number_of(workspace, self.path))
         if not node.is_file:
             raise PathError(errno.EISDIR, self.path, "it is not a file")
-        content = await workspace.tree.content_of(node)
+        await workspace.tree.content_of(node)
         below = None
         if self.base is not None:
             below = OpenFile(await workspace.tree.snapshot.volume.content(), self.base)
-        workspace.restore_content(node, content, below, self)
+        workspace.restore_content(node, below, self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,16 @@
 
 The rules: a node exists for what is changed, displaced, open, or on the way to such; everything else is read from the
 snapshot when it is asked for. Nothing in here waits between looking and changing: methods that change are synchronous.
+Whoever changes a node says so before (`Tree.changing`) and after (`Tree.mark`): a commit that is under way goes through
+the nodes one after the other, and one that is about to be changed has to have its turn first.
 """
 
 import errno
+import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -21,6 +25,7 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Attributes, Node, Place, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
+from hyperfs.slices import SLICE_SECONDS
 
 _LISTED_AT_ONCE = 512
 
@@ -54,6 +59,18 @@ class Found:
         return self.entry is not None and self.entry.is_directory
 
 
+class Watcher(Protocol):
+    """A commit that is under way."""
+
+    def changing(self, node: Node) -> None:
+        """Hear that a node is about to be changed."""
+        ...
+
+    def leaving(self, node: Node) -> None:
+        """Hear that a node is about to leave its place."""
+        ...
+
+
 class Tree:
     """Owns the nodes of one drive, and ``snapshot``, the version that they lie over."""
 
@@ -66,8 +83,10 @@ class Tree:
         self.opened: dict[int, int] = {}
         self.changes = 0
         """Counts what was changed, so that who has looked knows whether it is still so."""
+        self.watcher: Watcher | None = None
+        self._idle: set[int] = set()
         self._absent: tuple[Place, int, Snapshot] | None = None
-        self.inodes = Numbers(snapshot.key, self.nodes.__contains__)
+        self.inodes = Numbers(snapshot.key, self.nodes.__contains__, self.may_go)
         root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
         self.root = self.nodes[ROOT] = root
 
@@ -179,12 +198,10 @@ class Tree:
             raise PathError(errno.ENOTDIR, f"inode {number}", "it is not a directory")
         path, snapshot = self.base_path(number), self.snapshot
         made: list[tuple[str, Node | Entry]] = []
-        hidden: frozenset[str] = frozenset()
-        staged: dict[str, Node] = {}
+        elsewhere: set[str] = set()
         if node is not None:  # what is above a node is one, so otherwise nothing in here is staged
             made = [(name, self.nodes[child]) for name, child in node.children.items()]
-            hidden = frozenset(node.hidden)
-            staged = {child.name: child for child in self.nodes.values() if child.parent == number}
+            elsewhere = {*node.hidden, *node.children}
         for start in range(0, len(made), _LISTED_AT_ONCE):
             yield made[start : start + _LISTED_AT_ONCE]
             await trio.lowlevel.checkpoint()
@@ -192,7 +209,14 @@ class Tree:
             return
         async with aclosing(snapshot.list_batches(path)) as batches:
             async for entries in batches:
-                yield [(name, staged.get(name, entry)) for entry in entries if (name := entry.name) not in hidden]
+                found: list[tuple[str, Node | Entry]] = [
+                    (name, entry) for entry in entries if (name := entry.name) not in elsewhere
+                ]
+                yield found if node is None else [(name, self._staged(number, name) or entry) for name, entry in found]
+
+    def _staged(self, parent: int, name: str) -> Node | None:
+        number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
+        return None if number is None else self.nodes.get(number)
 
     def is_empty_now(self, node: Node) -> bool | None:
         """Tell whether a directory has no entries; None when that takes waiting."""
@@ -248,7 +272,9 @@ class Tree:
         if node is None:
             record = self.inodes[number]
             place = (record.parent, record.name.decode(errors="surrogateescape"))
-            node = self.nodes[number] = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
+            node = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
+            self._take_in(node)
+            self.may_go(number)
         return node
 
     def _check_own(self, entry: Entry) -> None:
@@ -308,10 +334,15 @@ class Tree:
 
     def add(self, node: Node) -> None:
         """Take in a new node at the place that it names."""
-        self.nodes[node.number] = node
+        self._take_in(node)
         assert node.parent is not None
         self.nodes[node.parent].children[node.name] = node.number
         self.mark(node)
+
+    def changing(self, node: Node) -> None:
+        """Say that a node's place, attributes or bytes are about to be changed."""
+        if self.watcher is not None:
+            self.watcher.changing(node)
 
     def mark(self, node: Node) -> None:
         """Note that a node was changed."""
@@ -320,81 +351,131 @@ class Tree:
         if node.parent is not None:
             self.dirty[node.number] = node
 
+    def committed(self, node: Node) -> None:
+        """Note that the drive has a node as it is now."""
+        self.dirty.pop(node.number, None)
+        self.may_go(node.number)
+
+    def may_go(self, number: int) -> None:
+        """Note that a node may be needed no more: the next `sweep` looks."""
+        self._idle.add(number)
+
     def take_out(self, node: Node) -> None:
         """Take a node from its place; it is nowhere until `put_in`."""
+        self.changing(node)
+        if self.watcher is not None:
+            self.watcher.leaving(node)
         assert node.parent is not None
         self.changes += 1
         parent = self.nodes[node.parent]
         if parent.children.get(node.name) == node.number:
             del parent.children[node.name]
         if node.base == node.place:
-            parent.hidden.add(node.name)
-            self.displaced[node.number] = node
-        node.parent = None
+            self._displace(node)
+        self._place(node, None)
         self.inodes.detach(node.number)
         self.dirty.pop(node.number, None)
+        self.may_go(node.number)
 
     def put_in(self, node: Node, place: Place) -> None:
         """Give a node a place, which is free."""
         parent = self.nodes[place[0]]
-        node.parent, node.name = place
+        self._place(node, place)
         self.inodes.move(node.number, place[0], node.name.encode(errors="surrogateescape"))
         if node.base == place:
-            parent.hidden.discard(node.name)
-            self.displaced.pop(node.number, None)
-        else:
+            self._no_more_displaced(node)
+        if node.base != place or self.watcher is not None:  # the version to come may not have it here
             parent.children[node.name] = node.number
         self.mark(node)
 
     def rebase(self, node: Node, base: Place | None) -> None:
         """Say that the snapshot has a node at another place than it had, or nowhere."""
-        if node.base is not None:
-            old = self.nodes[node.base[0]]
-            if self.displaced.pop(node.number, None) is not None:
-                old.hidden.discard(node.base[1])
+        if node.base is not None and node.base != base:
+            if node.number in self.displaced:
+                self._no_more_displaced(node)
             elif node.place is not None:
-                old.children[node.name] = node.number
-        node.base = base
+                self.nodes[node.base[0]].children[node.name] = node.number
+        if node.base != base:
+            self._leave(node.base)
+            node.base = base
+            self._enter(base)
         if base is None:
+            self.may_go(node.number)
             return
         parent = self.nodes[base[0]]
+        there = self.displaced.get(parent.hidden.get(base[1], 0))
+        if there is not None and there is not node and there.base == base:
+            self.rebase(there, None)  # what was there has made way
         if node.place == base:
             if parent.children.get(base[1]) == node.number:
                 del parent.children[base[1]]
+            self._no_more_displaced(node)
         else:
-            parent.hidden.add(base[1])
-            self.displaced[node.number] = node
+            self._displace(node)
 
-    def sweep(self) -> None:
-        """Let go of the nodes that nobody needs any more."""
-        keep = {ROOT}
-        waiting = [*self.dirty, *self.displaced, *(number for number in self.opened if number in self.nodes)]
-        waiting += [node.number for node in self.nodes.values() if self._is_needed(node)]
+    async def sweep(self, exclusively: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Let go of the nodes that nobody needs any more, some at a time, ``exclusively``.
+
+        Cancelled, the rest is left for the next time.
+        """
+        while self._idle:
+            async with exclusively():
+                end = time.perf_counter() + SLICE_SECONDS
+                while self._idle and time.perf_counter() < end:
+                    self._let_go(self._idle.pop())
+            await trio.lowlevel.checkpoint()
+
+    def _let_go(self, number: int) -> None:
+        """Let go of a node, and then of those above it, as far as they are not needed."""
+        waiting = [number]
         while waiting:
-            number = waiting.pop()
-            if number in keep:
+            node = self.nodes.get(waiting.pop())
+            if node is None or node.number in self.dirty or node.number in self.opened or node.number == ROOT:
                 continue
-            keep.add(number)
-            node = self.nodes[number]
-            if node.parent is not None:
-                waiting.append(node.parent)
-            if node.base is not None:
-                waiting.append(node.base[0])
-        for number in [number for number in self.nodes if number not in keep]:
-            node = self.nodes.pop(number)
             if node.content is not None:
                 node.content.drop()
-            self.inodes.drop_unknown(number)
-        for number, node in self.nodes.items():
-            if number not in self.opened and node.content is not None and number not in self.dirty:
-                node.content.drop()
                 node.content = None
+            if node.within or node.number in self.displaced:
+                continue
+            if node.parent is None and self.inodes.lookups(node.number):
+                continue  # the kernel may still ask about what was unlinked
+            del self.nodes[node.number]
+            for place in (node.place, node.base):
+                if place is not None:
+                    self._leave(place)
+                    waiting.append(place[0])
+            self.inodes.drop_unknown(node.number)
 
-    def _is_needed(self, node: Node) -> bool:
-        """A node that is unlinked is needed for as long as the kernel knows it; with children, for their sake."""
-        if node.parent is None:
-            return self.inodes.lookups(node.number) > 0
-        return bool(node.children or node.hidden)
+    def _take_in(self, node: Node) -> None:
+        self.nodes[node.number] = node
+        self._enter(node.place)
+        self._enter(node.base)
+
+    def _place(self, node: Node, place: Place | None) -> None:
+        self._leave(node.place)
+        node.parent, node.name = place if place is not None else (None, node.name)
+        self._enter(place)
+
+    def _enter(self, place: Place | None) -> None:
+        if place is not None:
+            self.nodes[place[0]].within += 1
+
+    def _leave(self, place: Place | None) -> None:
+        if place is not None:
+            self.nodes[place[0]].within -= 1
+            self.may_go(place[0])
+
+    def _displace(self, node: Node) -> None:
+        assert node.base is not None
+        self.nodes[node.base[0]].hidden[node.base[1]] = node.number
+        self.displaced[node.number] = node
+
+    def _no_more_displaced(self, node: Node) -> None:
+        assert node.base is not None
+        hidden = self.nodes[node.base[0]].hidden
+        if hidden.get(node.base[1]) == node.number:
+            del hidden[node.base[1]]
+        self.displaced.pop(node.number, None)
 
 
 def _run_of(stat: Stat) -> Run:

@@ -31,6 +31,8 @@ MAX_FILE_BYTES = 1 << 43
 """The format keeps a hole as the zeros that it reads as, so a file longer than any disk is refused at once."""
 MAX_ATTRIBUTES_BYTES = 256 * 1024
 """The names and values of one file's extended attributes together: they all lie in one node."""
+MAX_TIME_NS = (1 << 63) - 1
+"""The latest time that is kept, in April 2262: later ones become it."""
 USER = "user."
 
 
@@ -71,7 +73,7 @@ class Workspace:
     @property
     def is_clean(self) -> bool:
         """Whether nothing is to be committed."""
-        return not (self.tree.displaced or self.tree.dirty.keys() - {ROOT})
+        return not (self.tree.displaced or self.tree.dirty)
 
     def close(self) -> None:
         """Let go of the files; what is staged, or may not be durable in the drive yet, stays for the next process."""
@@ -142,6 +144,8 @@ class Workspace:
                 raise PathError(errno.EISDIR, self.tree.path(number), "it is a directory")
             if not node.is_file:
                 raise PathError(errno.ENXIO, self.tree.path(number), "it has no content")
+            if node.parent is None and number not in self.tree.opened:
+                raise PathError(errno.ESTALE, f"inode {number}", "it was removed, and its bytes with it")
             if writing and node.mount is not None:
                 raise PathError(errno.EROFS, self.tree.path(number), "it is a core mounted here")
             content = await self.tree.content_of(node)
@@ -159,6 +163,7 @@ class Workspace:
             self.tree.opened[number] = count
             return
         self.tree.opened.pop(number, None)
+        self.tree.may_go(number)
         node = self.tree.nodes.get(number)
         if node is not None and node.parent is None and number != ROOT:
             self.drop_unused_content(node)
@@ -181,17 +186,12 @@ class Workspace:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         await self.ensure_room(len(data) + content.growth(position + len(data)))
         if data:
+            self.tree.changing(node)  # before staged bytes are replaced where they are
             extent = await content.put(position, data, self.segments)
-            self._account(node, lambda content: content.lay(extent))
+            self.tree.changing(node)
+            self.account(node, lambda content: content.lay(extent))
         node.mtime = node.ctime = self.records.now()
         self._wrote(node)
-
-    async def append(self, number: int, data: bytes | memoryview) -> int:
-        """Write behind the end of an open file; return where."""
-        content = self.content(number)
-        position = content.size if content is not None else 0
-        await self.write(number, position, data)
-        return position
 
     async def flush(self, number: int) -> None:
         """Write down what was written to a file: it outlives this process from now on. Raises OSError."""
@@ -251,23 +251,18 @@ class Workspace:
         self, node: Node, mode: int | None, uid: int | None, gid: int | None, mtime: int | None, size: int | None
     ) -> Attributes:
         self.check_allowed()
+        self.tree.changing(node)
         now = self.records.now()
-        if size is not None:
-            if size != node.size or node.is_directory:
-                self._truncate(node, size)
-            node.mtime = now
-        if mode is not None:
-            node.mode = st.S_IFMT(node.mode) | st.S_IMODE(mode)
-        if uid is not None:
-            node.uid = uid
-        if gid is not None:
-            node.gid = gid
-        if mtime is not None:
-            node.mtime = max(0, mtime)
-        node.ctime = now
+        if size is not None and (size != node.size or node.is_directory):
+            self._truncate(node, size)
+        new_mode = node.mode if mode is None else st.S_IFMT(node.mode) | st.S_IMODE(mode)
+        new_uid, new_gid = node.uid if uid is None else uid, node.gid if gid is None else gid
+        if mtime is None:
+            mtime = node.mtime if size is None else now
+        new_mtime = min(max(0, mtime), MAX_TIME_NS)
         if node.parent is not None:
-            path = self.tree.path(node.number)
-            self.records.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
+            self.records.add(AttributesSet(self.tree.path(node.number), new_mode, new_uid, new_gid, new_mtime))
+        node.mode, node.uid, node.gid, node.mtime, node.ctime = new_mode, new_uid, new_gid, new_mtime, now
         self.mark(node)
         return node.attributes_now()
 
@@ -289,10 +284,10 @@ class Workspace:
                     )
             if node.parent is not None:
                 self.records.add(UserAttributeSet(self.tree.path(number), name, value))
+            self.tree.changing(node)
+            node.attributes = {**node.attributes, name: value}  # a commit may hold the ones before
             if value is None and node.base is None:
                 del node.attributes[name]
-            else:
-                node.attributes[name] = value
             node.ctime = self.records.now()
             self.mark(node)
 
@@ -307,22 +302,18 @@ class Workspace:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         content = node.content
         assert content is not None  # whoever calls saw to that
-        self._account(node, lambda _: content.truncate(size))
+        self.account(node, lambda _: content.truncate(size))
         self.records.wrote(node)
         if node.parent is not None:
             self.records.add_content(node.number)
 
-    def restore_content(self, node: Node, content: Content, below: OpenFile | None, written: Written) -> None:
+    def restore_content(self, node: Node, below: OpenFile | None, written: Written) -> None:
         """Do again what a record says was written to a file."""
-        limit = written.limit
         extents = [
             Extent(start, end, self.segments.find(number), place) for start, end, number, place in written.places
         ]
-        if below is not None:
-            content.below = below
-        else:
-            limit = min(limit, content.limit)
-        self._account(node, lambda _: content.restore(written.size, limit, written.low, extents))
+        self.tree.changing(node)
+        self.account(node, lambda content: content.restore(below, written.size, written.limit, written.low, extents))
         node.mtime = written.mtime
         node.ctime = self.records.now()
         self.mark(node)
@@ -330,25 +321,16 @@ class Workspace:
     async def revert_content(self, node: Node) -> None:
         """Have a file be as the drive has it, or empty: its staged bytes are gone."""
         below = await self.tree.open_run(node.stat) if node.base is not None else None
-        size = 0 if below is None else below.size
-
-        def revert(content: Content) -> None:
-            content.below = below
-            content.restore(size, size, 0, [])
-
-        self._account(node, revert)
-
-    def recount(self) -> None:
-        """Count again what a commit may have to append."""
-        staged = (node.content for node in self.tree.dirty.values())
-        self.uncommitted_bytes = sum(content.uncommitted_bytes for content in staged if content is not None)
+        self.tree.changing(node)
+        self.account(node, lambda content: content.revert(below))
 
     def drop_unused_content(self, node: Node) -> None:
         """Let go of the bytes of a file that was unlinked, unless somebody has it open."""
         if node.number not in self.tree.opened and node.content is not None:
-            self._account(node, lambda content: content.drop())
+            self.account(node, lambda content: content.drop())
 
-    def _account(self, node: Node, change: Callable[[Content], None]) -> None:
+    def account(self, node: Node, change: Callable[[Content], None]) -> None:
+        """Change a file's content, and keep count of what is uncommitted."""
         content = node.content
         assert content is not None
         before = content.uncommitted_bytes

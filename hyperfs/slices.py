@@ -1,0 +1,36 @@
+"""Work on many things in one task, a slice at a time.
+
+The rule: between two slices other tasks have their turn, so nobody waits for the work longer than for one slice.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Final, TypeVar
+
+import trio
+
+SLICE_SECONDS: Final = 0.003
+"""How long one slice lasts, the last step of the work in it aside."""
+
+T = TypeVar("T")
+
+
+class Slices:
+    """The slices of one work: ``await next()`` behind each step, where the work may be interrupted."""
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + SLICE_SECONDS
+
+    async def next(self) -> None:
+        """Give other tasks a turn if the slice is over."""
+        if time.perf_counter() >= self._end:
+            await trio.lowlevel.checkpoint()
+            self._end = time.perf_counter() + SLICE_SECONDS
+
+
+async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield ``items``, and give other tasks a turn whenever a slice is over; ``items`` may change only then."""
+    slices = Slices()
+    for item in items:
+        yield item
+        await slices.next()
