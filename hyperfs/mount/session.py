@@ -19,6 +19,7 @@ from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
 from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
+from hyperfs.mount.intake import taking_turns
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
@@ -143,7 +144,7 @@ class _Session:
     async def serve(self) -> None:
         """Answer the kernel until the unmount. Cancellation from outside is left to `end`, which needs the answers."""
         try:
-            with self._serving:
+            with self._serving, taking_turns():
                 await pyfuse3.main(max_tasks=MAX_TASKS)
         finally:
             self._served.set()

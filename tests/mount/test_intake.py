@@ -1,0 +1,102 @@
+"""Requests that come one after the other are taken without a turn of trio's loop for each."""
+
+import os
+from collections.abc import Iterator
+
+import pyfuse3
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.mount.intake import TURN_SECONDS, WAIT, Turns
+
+
+class Requests:
+    """A pipe that can be read while a request is there, and pyfuse3's way to wait for that."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self.waited = 0
+        self.ended = False
+        self.reader, self._writer = os.pipe()
+        self._lock = trio.Lock()
+
+    async def wait(self) -> bool:
+        self.waited += 1
+        if self.ended:
+            return False
+        async with self._lock:
+            await trio.lowlevel.wait_readable(self.reader)
+        return True
+
+    def come(self) -> None:
+        os.write(self._writer, b"r")
+
+    def take(self) -> None:
+        os.read(self.reader, 1)
+
+    def close(self) -> None:
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+@pytest.fixture
+def requests() -> Iterator[Requests]:
+    requests = Requests()
+    yield requests
+    requests.close()
+
+
+def test_pyfuse3_has_what_is_replaced() -> None:
+    assert callable(getattr(pyfuse3, WAIT))
+
+
+async def test_the_next_request_takes_no_turn_of_the_loop(requests: Requests) -> None:
+    turns = Turns(requests.reader, requests.wait, lambda: requests.now)
+    for _ in range(5):
+        requests.come()
+        assert await turns.wait()
+        requests.take()
+    assert requests.waited == 1
+
+
+async def test_others_have_their_turn_after_a_while(requests: Requests) -> None:
+    turns = Turns(requests.reader, requests.wait, lambda: requests.now)
+    requests.come()
+    assert await turns.wait()
+    others = []
+
+    async def other() -> None:
+        others.append(requests.now)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        assert await turns.wait()
+        assert not others
+        requests.now += TURN_SECONDS
+        assert await turns.wait()
+        assert others
+
+
+async def test_a_request_that_another_has_read_is_not_there(requests: Requests) -> None:
+    turns = Turns(requests.reader, requests.wait, lambda: requests.now)
+    answered = []
+
+    async def read() -> None:
+        assert await turns.wait()
+        requests.take()
+        answered.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        requests.come()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(answered) == 1
+        requests.come()
+
+
+async def test_it_ends_when_pyfuse3_says_so(requests: Requests) -> None:
+    requests.ended = True
+    assert not await Turns(requests.reader, requests.wait, lambda: requests.now).wait()
