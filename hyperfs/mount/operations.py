@@ -183,7 +183,11 @@ class Operations(pyfuse3.Operations):
 
     @answers_errors
     async def flush(self, fh: int) -> None:
-        """Note that a descriptor was closed, or its program killed: perhaps nobody reads on."""
+        """Note that a descriptor was closed, or its program killed: perhaps nobody reads on.
+
+        The kernel asks no more once a view had nothing to do here, and saves a request for each close. Who reads on is
+        then known when the file is released, after the reads that were going on: no later than their time limit.
+        """
         handle = self.files[fh]
         handle.demote()
         await self.view.flushed(handle)

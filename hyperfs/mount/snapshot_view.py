@@ -129,9 +129,6 @@ class SnapshotView(View):
     def source_now(self, handle: Handle) -> Readable | None:
         return handle.file
 
-    async def flushed(self, handle: Handle) -> None:
-        """Nothing here is ever dirty."""
-
     async def released(self, handle: Handle) -> None:
         """A handle holds nothing."""
 

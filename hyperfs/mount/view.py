@@ -7,6 +7,7 @@ refused as on a read-only file system.
 """
 
 import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -120,9 +121,12 @@ class View(ABC):
         assert source is not None
         return source
 
-    @abstractmethod
     async def flushed(self, handle: Handle) -> None:
-        """Note that a descriptor was closed: what was written to it has to outlive this process from now on."""
+        """Note that a descriptor was closed: what was written to it has to outlive this process from now on.
+
+        Raises OSError (ENOSYS) where nothing can have been written to it; it is not called again then.
+        """
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     @abstractmethod
     async def released(self, handle: Handle) -> None:

@@ -74,3 +74,17 @@ def test_opening_does_not_wait_for_bytes_that_are_not_here(mounted: Mounted) -> 
         mounted.run("own.content.put_back()")
         assert file.read() == b"a" * 5000
     assert reads(mounted) > 0
+
+
+def test_closing_a_file_that_nobody_can_have_written_to_is_asked_about_once(mounted: Mounted) -> None:
+    mounted.run("""
+state["flushes"] = 0
+answer = operations.flush
+async def flush(handle):
+    state["flushes"] += 1
+    await answer(handle)
+operations.flush = flush
+""")
+    for _ in range(5):
+        assert (mounted.path / "larger").read_bytes() == b"c" * (SMALL_BYTES + 1)
+    assert mounted.run('return state["flushes"]') == 1
