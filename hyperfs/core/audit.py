@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hyperfs import flat_tree
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
 from hyperfs.errors import DamagedStore
 from hyperfs.tree_node import TreeNode
 
@@ -56,7 +55,7 @@ def bad_blocks(files: "CoreFiles", placed: Sequence[tuple[TreeNode, int]]) -> li
 
 
 def _node(files: "CoreFiles", tree_index: int) -> TreeNode:
-    data = files.tree.file.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
-    if len(data) < NODE_BYTES or not any(data):
+    node = files.tree.load_node(tree_index)
+    if node is None:
         raise DamagedStore(f"{files.tree.name} lacks node {tree_index}, which the bitfield has")
-    return TreeNode(tree_index, data[:32], int.from_bytes(data[32:], "big"))
+    return node

@@ -18,7 +18,7 @@ from hyperfs import flat_tree
 from hyperfs.core.appending import punch, write_growth
 from hyperfs.core.audit import bad_blocks, check_around, check_tree
 from hyperfs.core.durability import Durability
-from hyperfs.core.files import CoreFiles, keep_secret_key, open_files
+from hyperfs.core.files import CoreFiles
 from hyperfs.core.fork_guard import ForkGuard, ForkSeen, load_fork_guard
 from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
@@ -27,6 +27,7 @@ from hyperfs.core.intake import Intake
 from hyperfs.core.listener import CoreListener
 from hyperfs.core.local import LocalReader
 from hyperfs.core.nonblocking import WouldWait, run_with_reads
+from hyperfs.core.opening import keep_secret_key, open_files
 from hyperfs.core.own_nodes import OwnNodes
 from hyperfs.core.presence import Presence
 from hyperfs.core.proofs import (

@@ -6,15 +6,11 @@ The rule: what comes out is exactly what appending the blocks one at a time woul
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hyperfs import flat_tree
 from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.format import CoreFormat, Hashes
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, TreeFile
-from hyperfs.tree_node import TreeNode
-
-_SMALL_BATCH = 24
+from hyperfs.core.sleep import TreeFile
+from hyperfs.tree_node import NODE_BYTES, TreeNode, encode_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class Growth:
     def write(self, tree: TreeFile) -> None:
         """Write the nodes. Raises OSError."""
         tree.write_nodes({node.tree_index: node for node in self.left})
-        tree.file.write(HEADER_BYTES + 2 * NODE_BYTES * self.start, self.region)
+        tree.write_region(2 * self.start, self.region)
 
     def note_in(self, bitfield: Bitfield) -> None:
         """Note in ``bitfield`` that the blocks and all their nodes are here."""
@@ -72,9 +68,9 @@ def grow(
         step = 2 << depth
         if at < base:
             left.append(TreeNode(at, hashes[0], sizes[0]))
-            _place(region, at + step - base, step, hashes[1:], sizes[1:])
+            encode_into(region, at + step - base, step, hashes[1:], sizes[1:])
         else:
-            _place(region, at - base, step, hashes, sizes)
+            encode_into(region, at - base, step, hashes, sizes)
         last = at + step * (len(hashes) - 1)
         tops[last] = TreeNode(last, hashes[-1], sizes[-1])
         if first & 1:
@@ -88,16 +84,3 @@ def grow(
         hashes = core_format.parent_hashes(hashes, sizes)
         depth += 1
     return Growth(length, end, region, tuple(left), tuple(tops[root] for root in flat_tree.full_roots(end)))
-
-
-def _place(region: bytearray, start: int, step: int, hashes: Sequence[bytes], sizes: Sequence[int]) -> None:
-    """Put nodes into ``region``, the first as entry ``start``, each ``step`` entries after the one before."""
-    if len(hashes) < _SMALL_BATCH:
-        at = start * NODE_BYTES
-        for digest, size in zip(hashes, sizes, strict=True):
-            region[at : at + NODE_BYTES] = digest + size.to_bytes(8, "big")
-            at += step * NODE_BYTES
-        return
-    table = np.frombuffer(region, np.uint8).reshape(-1, NODE_BYTES)[start::step]
-    table[: len(hashes), :32] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
-    table[: len(hashes), 32:] = np.array(sizes, ">u8").view(np.uint8).reshape(-1, 8)

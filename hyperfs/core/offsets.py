@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyperfs import flat_tree
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES, TreeFile
+from hyperfs.core.sleep import TreeFile
 from hyperfs.errors import DamagedStore
 
 SEGMENT_BLOCKS = 256
@@ -20,7 +20,6 @@ _SEGMENT_DEPTH = 8
 _SEGMENT_NODES = 2 * SEGMENT_BLOCKS - 1
 _MAX_SEGMENTS = 1024
 _MAX_SIZES = 1 << 16
-_NODE = np.dtype([("hash", "V32"), ("size", ">u8")])
 _UNKNOWN = -1
 
 Segment = tuple["array[int]", "array[int]"]
@@ -109,10 +108,7 @@ class Offsets:
         first = number * SEGMENT_BLOCKS
         present = np.unpackbits(np.frombuffer(self._bits.raw(first, first + SEGMENT_BLOCKS), np.uint8)).astype(bool)
         base = self.start_of(first)
-        data = self._tree.read(HEADER_BYTES + 2 * NODE_BYTES * first, NODE_BYTES * _SEGMENT_NODES)
-        nodes = np.zeros(_SEGMENT_NODES, np.int64)
-        whole = len(data) // NODE_BYTES
-        nodes[:whole] = np.frombuffer(data, _NODE, whole)["size"].astype(np.int64)
+        nodes = self._tree.sizes(2 * first, _SEGMENT_NODES)
         sizes = nodes[0::2]
         starts = np.full(SEGMENT_BLOCKS, _UNKNOWN, np.int64)
         if base is not None:

@@ -7,22 +7,23 @@ See docs/formats.md, "A core's files".
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
+from hyperfs import tree_node
 from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.errors import DamagedStore
 from hyperfs.storage import Directory
-from hyperfs.tree_node import TreeNode
+from hyperfs.tree_node import NODE_BYTES, TreeNode
 
 HEADER_BYTES = 32
-NODE_BYTES = 40
 SIGNATURE_BYTES = 64
 MAX_BYTES = 1 << 60
 
 _MAGIC = b"\x05\x02\x57"
 _TYPES = {"bitfield": 0, "signatures": 1, "tree": 2}
-_NO_NODE = bytes(NODE_BYTES)
 _NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 _SCAN_SIGNATURES = 4096
+_SCAN_NODES = 1 << 14
 
 
 def header(name: str, entry_bytes: int, algorithm: bytes = b"") -> bytes:
@@ -47,27 +48,48 @@ def check_header(directory: Directory, name: str, data: bytes, entry_bytes: int 
 class TreeFile(NonblockingFile):
     """The `tree` file: node ``i`` at 32 + 40 * i, its hash and its size."""
 
+    @staticmethod
+    def place(tree_index: int) -> int:
+        """Return where in the file a node begins."""
+        return HEADER_BYTES + NODE_BYTES * tree_index
+
     def node(self, tree_index: int) -> TreeNode | None:
         """Return the node, or None where the file has none. Raises `WouldWait`, `DamagedStore`."""
-        data = self.read(HEADER_BYTES + NODE_BYTES * tree_index, NODE_BYTES)
-        if len(data) < NODE_BYTES or data == _NO_NODE:
-            return None
-        size = int.from_bytes(data[32:], "big")
-        if size > MAX_BYTES:
-            raise DamagedStore(f"{self.name}: node {tree_index} states {size} bytes, more than there can be")
-        return TreeNode(tree_index, data[:32], size)
+        return self._checked(tree_node.decode(tree_index, self.read(self.place(tree_index), NODE_BYTES)))
+
+    def sizes(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Return the sizes of ``count`` nodes from tree index ``first`` on, 0 for those missing. Raises `WouldWait`."""
+        return tree_node.decode_sizes(self.read(self.place(first), NODE_BYTES * count), count)
+
+    def load_node(self, tree_index: int) -> TreeNode | None:
+        """Return what `node` does, and wait for the disk if need be."""
+        return self._checked(tree_node.decode(tree_index, self.file.read(self.place(tree_index), NODE_BYTES)))
+
+    def load_nodes(self, first: int, end: int) -> Iterator[TreeNode]:
+        """Yield the nodes that the file has of tree indices [first, end). May wait for the disk."""
+        for start in range(first, end, _SCAN_NODES):
+            count = min(_SCAN_NODES, end - start)
+            yield from tree_node.decode_all(start, self.file.read(self.place(start), NODE_BYTES * count))
 
     def write_nodes(self, nodes: Mapping[int, TreeNode]) -> None:
-        """Write nodes, neighbours together."""
+        """Write nodes, neighbours together. Raises OSError."""
         ordered = sorted(nodes)
         start = 0
         write = self.file.write
         for position in range(1, len(ordered) + 1):
             if position < len(ordered) and ordered[position] == ordered[position - 1] + 1:
                 continue
-            data = b"".join([nodes[i].hash + nodes[i].size.to_bytes(8, "big") for i in ordered[start:position]])
-            write(HEADER_BYTES + NODE_BYTES * ordered[start], data)
+            write(self.place(ordered[start]), b"".join([tree_node.encode(nodes[i]) for i in ordered[start:position]]))
             start = position
+
+    def write_region(self, first: int, region: bytes | bytearray) -> None:
+        """Write entries one after another from tree index ``first`` on. Raises OSError."""
+        self.file.write(self.place(first), region)
+
+    def _checked(self, node: TreeNode | None) -> TreeNode | None:
+        if node is not None and node.size > MAX_BYTES:
+            raise DamagedStore(f"{self.name}: node {node.tree_index} states {node.size} bytes, more than there can be")
+        return node
 
 
 class SignatureFile(NonblockingFile):

@@ -3,9 +3,10 @@
 import pytest
 
 from hyperfs.core.core import Core
-from hyperfs.core.sleep import HEADER_BYTES, NODE_BYTES
+from hyperfs.core.sleep import HEADER_BYTES
 from hyperfs.errors import InvalidProof
 from hyperfs.storage import MemoryDirectory
+from hyperfs.tree_node import NODE_BYTES
 
 from ..support.cores import KEYS, bring, received, writer
 
