@@ -21,9 +21,14 @@ class Slices:
     def __init__(self) -> None:
         self._end = time.perf_counter() + SLICE_SECONDS
 
+    @property
+    def is_over(self) -> bool:
+        """Whether others should have their turn now."""
+        return time.perf_counter() >= self._end
+
     async def next(self) -> None:
         """Give other tasks a turn if the slice is over."""
-        if time.perf_counter() >= self._end:
+        if self.is_over:
             await trio.lowlevel.checkpoint()
             self._end = time.perf_counter() + SLICE_SECONDS
 

@@ -136,7 +136,9 @@ class Staging:
     async def begin(self, background: trio.Nursery) -> None:
         self.own = await slow_drive(self.schedule)
         committer = SlowCommitter(self.own.committer, self.schedule)
-        self.staged = await Staged.open(self.own.drive, Writing(committer, self.folder / "staging"))
+        self.staged = await Staged.open(
+            self.own.drive, Writing(committer, self.folder / "staging"), confines_links=True
+        )
         self.kernel = Kernel(Operations(self.staged.view, MountOptions(), background))
         with self.schedule.quiet():
             for name in "de":

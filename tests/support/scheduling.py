@@ -20,6 +20,9 @@ import trio
 import trio.testing
 from trio._core import _run
 
+from hyperfs import slices
+from hyperfs.trie import batch
+
 T = TypeVar("T")
 
 _LONG_TURNS = 40
@@ -86,6 +89,7 @@ class Schedule:
             (trio.to_thread, "run_sync", self._in_thread),
             (trio, "open_tcp_stream", _nobody_answers),
             (secrets, "token_bytes", self.chance.randbytes),
+            *((module, "SLICE_SECONDS", 0.0) for module in (slices, batch)),
         ]
         kept = [getattr(owner, name) for owner, name, _ in replaced]
         for owner, name, stand_in in replaced:

@@ -7,7 +7,6 @@ the nodes one after the other, and one that is about to be changed has to have i
 """
 
 import errno
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Attributes, Node, Place, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
-from hyperfs.slices import SLICE_SECONDS
+from hyperfs.slices import Slices
 
 _LISTED_AT_ONCE = 512
 
@@ -419,11 +418,13 @@ class Tree:
         Cancelled, the rest is left for the next time.
         """
         while self._idle:
+            slices = Slices()
             async with exclusively():
-                end = time.perf_counter() + SLICE_SECONDS
-                while self._idle and time.perf_counter() < end:
+                while self._idle:
                     self._let_go(self._idle.pop())
-            await trio.lowlevel.checkpoint()
+                    if slices.is_over:
+                        break
+            await slices.next()
 
     def _let_go(self, number: int) -> None:
         """Let go of a node, and then of those above it, as far as they are not needed."""
