@@ -1,5 +1,6 @@
 """``key`` and ``fork``: who may write to a drive, and what to do when two did."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +30,15 @@ def key() -> None:
 @key.command(
     "export",
     epilog=examples(
-        "hyperfs key export KEY --passphrase               into 1f2e3d4c.hyperfs-key, sealed",
+        "hyperfs key export KEY --passphrase               sealed, below ~/.config/hyperfs",
         "hyperfs key export KEY --out /media/usb/drive.key",
     ),
 )
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="A new file.  [default: DIGITS.hyperfs-key]"
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A new file.  [default: DIGITS.hyperfs-key in ~/.config/hyperfs, a folder of yours alone]",
 )
 @click.option("--passphrase", "sealed", is_flag=True, help="Seal it with a passphrase, which is asked for.")
 @common_options(network=False)
@@ -53,7 +57,7 @@ def key_export(common: Common, address: "DriveAddress", out: Path | None, sealed
 
     found = run_with_daemon(common, run)
     keys = DriveKeys(found.drive, found.content, *found.lengths)
-    path = out or Path(f"{address.key.hex()[:8]}.hyperfs-key")
+    path = out or _folder_of_keys() / f"{address.key.hex()[:8]}.hyperfs-key"
     write_key_file(path, encode_keys(keys) if passphrase is None else seal_keys(keys, passphrase))
     if common.json:
         print_json({"key": keys.key.hex(), "file": str(path.absolute()), "sealed": sealed})
@@ -169,6 +173,14 @@ def _set_aside(common: Common, key: bytes) -> list[str]:
             return [str(await store.set_aside(one)) for one in (content_key, key)]
 
     return trio.run(run)
+
+
+def _folder_of_keys() -> Path:
+    """Return where a key goes that nobody said a place for: not where one happens to be, which may be shared."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    folder = (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "hyperfs"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _new_passphrase() -> str:

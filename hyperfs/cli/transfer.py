@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 @click.option("--checksum", is_flag=True, help="Compare what files hold, not only their size and time.")
 @click.option("--into", metavar="PATH", default="", help="Import into this directory of the drive.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--with-secrets", is_flag=True, help="Take stores and secret keys, too: whoever reads the drive has them then."
+)
 @common_options()
 @click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("address", metavar="[KEY]", type=DRIVE, required=False)
@@ -48,10 +51,12 @@ def import_command(
     checksum: bool,
     into: str,
     dry_run: bool,
+    with_secrets: bool,
 ) -> int:
     """Make a new drive of the folder SRC and print its key, or bring drive KEY of yours up to date with SRC.
 
-    A file counts as changed when its size or time differ. When nothing changed, nothing is written.
+    A file counts as changed when its size or time differ. When nothing changed, nothing is written. Stores of drives,
+    secret keys, and key files that are not sealed are left out and named.
     """
     from hyperfs.daemon.places import places_of
 
@@ -59,6 +64,8 @@ def import_command(
     folder = source.resolve()
 
     async def run(client: "DaemonClient") -> int:
+        import trio
+
         from hyperfs.cli.drives import open_to_write
         from hyperfs.daemon.committer import DaemonCommitter
         from hyperfs.drive.drive import Drive
@@ -74,8 +81,16 @@ def import_command(
         directory = into or (address.path if address else "")
         compare = Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME
         plan = await plan_import(
-            drive.snapshot(), folder, into=directory, delete=delete, compare=compare, excluded=[store]
+            drive.snapshot(),
+            folder,
+            into=directory,
+            delete=delete,
+            compare=compare,
+            excluded=[store],
+            with_secrets=with_secrets,
         )
+        if dry_run:
+            plan = await trio.to_thread.run_sync(plan.without_secrets)
         if dry_run and common.json:
             print_json(
                 {
@@ -94,6 +109,7 @@ def import_command(
             for deleted in plan.deletions:
                 click.echo(f"- {shown(deleted)}")
         if dry_run:
+            _tell_skipped(plan.skipped)
             return 0
         with transfer_progress("importing", wanted=not common.json) as on_progress:
             result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
@@ -170,4 +186,4 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
 
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
     for one in skipped:
-        click.echo(f"hyperfs: left out: {shown(one.path)}: {one.reason}", err=True)
+        click.echo(f"hyperfs: left out: {shown(one.path or '.')}: {one.reason}", err=True)

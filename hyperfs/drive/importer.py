@@ -6,7 +6,7 @@ the drive are left alone.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -21,8 +21,9 @@ from hyperfs.drive import names
 from hyperfs.drive.batch import Clock, milliseconds_now
 from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES, Committer, ContentLease
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.keyfile import what_secret_in
 from hyperfs.drive.nursery import open_work
-from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
+from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, decode_stat, encode_stat
 from hyperfs.errors import EncodingError
@@ -60,6 +61,18 @@ class ImportPlan:
     deletions: tuple[str, ...]
     unchanged: int
     skipped: tuple[Skipped, ...]
+    with_secrets: bool = False
+
+    def without_secrets(self) -> "ImportPlan":
+        """Return the plan less the files that will be skipped because they hold secrets, as doing it finds out.
+
+        Reads small files: for a worker thread.
+        """
+        if self.with_secrets:
+            return self
+        secrets = {found.path: why for found in self.files if (why := what_secret(self.source, found))}
+        files = tuple(found for found in self.files if found.path not in secrets)
+        return replace(self, files=files, skipped=self.skipped + tuple(map(Skipped, secrets, secrets.values())))
 
     @property
     def total_bytes(self) -> int:
@@ -106,11 +119,13 @@ async def plan_import(
     delete: bool = False,
     compare: Compare = Compare.SIZE_AND_TIME,
     excluded: Collection[Path] = (),
+    with_secrets: bool = False,
 ) -> ImportPlan:
     """Compare the folder ``source`` with directory ``into`` of a drive of ours; change nothing.
 
     With ``delete``, what is not in the folder is to be deleted. ``excluded`` are directories to leave out: the store.
-    Raises OSError when ``source`` cannot be listed.
+    Other stores, secret keys and key files that are not sealed are skipped, too, unless ``with_secrets``: who reads the
+    drive could write to the drives that they belong to. Raises OSError when ``source`` cannot be listed.
     """
     into = names.normalise(into)
     planner = _Planner(snapshot, source, into)
@@ -118,14 +133,13 @@ async def plan_import(
     for path in names.ancestors(names.join(into, ".")):
         planner.keep(path)
     skip = [(status.st_dev, status.st_ino) for status in [path.stat() for path in excluded if path.is_dir()]]
-    async with aclosing(_scanned(source, skip)) as items:
+    async with aclosing(_scanned(scan(source, excluded=skip, with_secrets=with_secrets))) as items:
         async for item in items:
             await planner.add(item, compare)
-    return planner.plan(delete=delete)
+    return planner.plan(delete=delete, with_secrets=with_secrets)
 
 
-async def _scanned(source: Path, excluded: Collection[tuple[int, int]]) -> AsyncGenerator[Found | Skipped, None]:
-    items = scan(source, excluded=excluded)
+async def _scanned(items: Iterator[Found | Skipped]) -> AsyncGenerator[Found | Skipped, None]:
     while True:
         some = await trio.to_thread.run_sync(lambda: list(islice(items, _SCANNED_AT_ONCE)))
         for item in some:
@@ -193,7 +207,7 @@ class _Planner:
         local = await trio.to_thread.run_sync(partial(_digest_of_file, self.source / item.path))
         return local is not None and local == await _digest_of_entry(self.snapshot, path, old)
 
-    def plan(self, *, delete: bool) -> ImportPlan:
+    def plan(self, *, delete: bool, with_secrets: bool) -> ImportPlan:
         """Return the plan."""
         gone = {path: key for path, (key, _) in self.existing.items()}
         deletions = [
@@ -210,6 +224,7 @@ class _Planner:
             tuple(deletions),
             self.unchanged,
             tuple(self.skipped),
+            with_secrets,
         )
 
     def _may_be_deleted(self, path: str) -> bool:
@@ -274,7 +289,7 @@ class _Importing:
         """Append all files: a task reads small ones ahead in worker threads while this one appends."""
         async with open_work() as nursery:
             sender, receiver = trio.open_memory_channel[_Load | Found](_LOADS_UNDER_WAY)
-            nursery.start_soon(_read_all, self._plan.source, self._plan.files, sender)
+            nursery.start_soon(_read_all, self._plan, sender)
             async with receiver:
                 async for item in receiver:
                     if isinstance(item, _Load):
@@ -371,30 +386,32 @@ class _Importing:
         )
 
 
-async def _read_all(folder: Path, files: Iterable[Found], sender: trio.MemorySendChannel[_Load | Found]) -> None:
-    """Read small ``files`` in worker threads and send what they hold, many at a time; send large ones as they are."""
+async def _read_all(plan: ImportPlan, sender: trio.MemorySendChannel[_Load | Found]) -> None:
+    """Read small files in worker threads and send what they hold, many at a time; send large ones as they are."""
     async with sender:
         gathered: list[Found] = []
         size = 0
-        for found in files:
+        for found in plan.files:
             if found.stat.size > SMALL_BYTES:
                 await sender.send(found)
                 continue
             gathered.append(found)
             size += found.stat.size
             if size >= LOAD_BYTES or len(gathered) == LOAD_FILES:
-                await sender.send(await trio.to_thread.run_sync(_load, folder, gathered))
+                await sender.send(await trio.to_thread.run_sync(_load, plan, gathered))
                 gathered, size = [], 0
         if gathered:
-            await sender.send(await trio.to_thread.run_sync(_load, folder, gathered))
+            await sender.send(await trio.to_thread.run_sync(_load, plan, gathered))
 
 
-def _load(folder: Path, files: list[Found]) -> _Load:
+def _load(plan: ImportPlan, files: list[Found]) -> _Load:
     load = _Load([], [], [])
     for found in files:
-        contents = read_small(folder, found)
+        contents = read_small(plan.source, found)
         if isinstance(contents, Skipped):
             load.skipped.append(contents)
+        elif not plan.with_secrets and contents.blocks and (why := what_secret_in(contents.blocks[0])):
+            load.skipped.append(Skipped(found.path, why))
         else:
             load.blocks.extend(contents.blocks)
             load.files.append((contents.found, len(contents.blocks)))

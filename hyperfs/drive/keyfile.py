@@ -12,12 +12,15 @@ from pathlib import Path
 from nacl import pwhash, secret
 from nacl.exceptions import CryptoError
 
-from hyperfs.crypto import KEY_BYTES, SECRET_KEY_BYTES
+from hyperfs.crypto import KEY_BYTES, SECRET_KEY_BYTES, key_pair
 from hyperfs.errors import EncodingError, InvalidKey
 
 MAGIC = "hyperfs-secret-key"
 VERSION = 1
+MAX_SECRET_BYTES = 4096
+"""No file that `what_secret_in` recognises is longer."""
 _MAX_FILE_BYTES = 64 * 1024
+_MAGIC_BYTES = MAGIC.encode()
 _MAX_OPERATIONS = 64
 _MAX_MEMORY_BYTES = 1 << 30
 _TITLE = f"{MAGIC} {VERSION}"
@@ -112,14 +115,32 @@ def decode_keys(content: bytes, passphrase: str | None = None) -> DriveKeys:
     return keys
 
 
+def what_secret_in(content: bytes) -> str | None:
+    """Return what secret a file with ``content`` would give away: the secret key of a core, or a key file; or None."""
+    if len(content) == SECRET_KEY_BYTES and key_pair(content[:KEY_BYTES]).secret == content:
+        return "it is a secret key"
+    if content.startswith(_MAGIC_BYTES) and b"-secret " in content[:MAX_SECRET_BYTES]:
+        return "it is a file of secret keys that is not sealed"
+    return None
+
+
 def write_key_file(path: Path, content: bytes) -> None:
     """Write a new file that only its owner may read. Raises FileExistsError, OSError; durable on return."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:  # an interrupt leaves no half file either
+        path.unlink()
+        raise
 
 
 def read_key_file(path: Path) -> bytes:

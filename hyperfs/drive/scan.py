@@ -13,12 +13,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive import names
 from hyperfs.drive.committer import CHUNK_BYTES
+from hyperfs.drive.keyfile import MAX_SECRET_BYTES, what_secret_in
 from hyperfs.drive.stat import Stat
 
 ATTRIBUTE_PREFIX = "user."
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_ATTEMPTS = 3
+_STORE = "it is a store of drives, or a copy of one, and holds secret keys"
 _NOT_SUPPORTED = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENODATA, errno.ENOENT, errno.EPERM, errno.EACCES)
 
 
@@ -46,11 +50,17 @@ class Contents:
     blocks: list[bytes]
 
 
-def scan(folder: Path, *, excluded: Collection[tuple[int, int]] = ()) -> Iterator[Found | Skipped]:
+def scan(
+    folder: Path, *, excluded: Collection[tuple[int, int]] = (), with_secrets: bool = False
+) -> Iterator[Found | Skipped]:
     """Yield everything below ``folder``, a directory before what is in it.
 
-    ``excluded`` are directories, by device and inode number, that are left out. Raises OSError for ``folder`` itself.
+    ``excluded`` are directories, by device and inode number, that are left out; so are stores, which hold secret keys,
+    unless ``with_secrets``. Raises OSError for ``folder`` itself.
     """
+    if not with_secrets and _is_store(folder):
+        yield Skipped("", _STORE)
+        return
     waiting = deque([""])
     while waiting:
         directory = waiting.pop()
@@ -65,9 +75,36 @@ def scan(folder: Path, *, excluded: Collection[tuple[int, int]] = ()) -> Iterato
         for entry in listed:
             path = names.join(directory, entry.name)
             item = _look(entry, path, excluded)
+            if isinstance(item, Found) and item.stat.is_directory and not with_secrets and _is_store(Path(entry.path)):
+                item = Skipped(path, _STORE)
             yield item
             if isinstance(item, Found) and item.stat.is_directory:
                 waiting.append(path)
+
+
+def what_secret(folder: Path, found: Found) -> str | None:
+    """Return what secret a file that was found would give away, or None; also when it cannot be read just now."""
+    if not found.stat.is_file or found.stat.size > MAX_SECRET_BYTES:
+        return None
+    try:
+        descriptor = os.open(f"{folder}/{found.path}", _READ_FLAGS)
+        try:
+            return what_secret_in(os.read(descriptor, MAX_SECRET_BYTES))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
+def _is_store(folder: Path) -> bool:
+    """Tell whether a directory is a store, or a copy of one, of whichever implementation."""
+    try:
+        status = os.lstat(folder / "master_key")
+        if st.S_ISREG(status.st_mode) and status.st_size == KEY_BYTES:
+            return True
+    except OSError:
+        pass  # there is none, or it cannot be looked at, and then not be read either
+    return (folder / ".hyperfs").is_dir()
 
 
 def _look(entry: os.DirEntry[str], path: str, excluded: Collection[tuple[int, int]]) -> Found | Skipped:
@@ -127,7 +164,7 @@ class ReadFile:
 
     def __init__(self, folder: Path, found: Found) -> None:
         """Open it. Raises OSError; EINVAL when it is no regular file any more."""
-        self._descriptor = os.open(folder / found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._descriptor = os.open(folder / found.path, _READ_FLAGS)
         with ExitStack() as on_failure:
             on_failure.callback(os.close, self._descriptor)
             self._status = os.fstat(self._descriptor)

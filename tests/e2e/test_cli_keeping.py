@@ -274,6 +274,27 @@ def test_an_exported_key_makes_a_copy_writable(
     assert other("cat", key, "new") == "new"
 
 
+def test_a_key_goes_into_a_folder_of_ones_own_unless_told(own: Hyperfs, pruned: str, tmp_path: Path) -> None:
+    shared_folder = tmp_path / "shared"
+    shared_folder.mkdir()
+    environment = {**own.environment, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    own("key", "export", pruned, cwd=shared_folder, env=environment)
+    file = tmp_path / "config/hyperfs" / f"{pruned[:8]}.hyperfs-key"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert list(shared_folder.iterdir()) == []
+
+
+def test_an_import_of_a_store_publishes_no_key(own: Hyperfs, pruned: str, tmp_path: Path) -> None:
+    copy = tmp_path / "backup/store"
+    shutil.copytree(own.store, copy, ignore=shutil.ignore_patterns(".hyperfs"))
+    own("key", "export", pruned, "--out", tmp_path / "backup/drive.key")
+    done = own.run("import", tmp_path / "backup", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert ([one["path"] for one in told["skipped"]], told["files"]) == (["store", "drive.key"], 0)
+    assert own.json("import", tmp_path / "backup", "--with-secrets")["files"] > 2
+
+
 def test_a_sealed_key_needs_its_passphrase(own: Hyperfs, other: Hyperfs, pruned: str, tmp_path: Path) -> None:
     file = tmp_path / "drive.key"
     own("key", "export", pruned, "--out", file, "--passphrase", **typed("secret"))
