@@ -138,6 +138,10 @@ class MountFailed(HyperfsError):
     """A drive that cannot be mounted: no FUSE here, or a mount point that cannot be used as it is."""
 
 
+class StillStaged(HyperfsError):
+    """A mount that ended before all that was written to it was in the drive: it is kept, for the next mount of it."""
+
+
 class UsageError(HyperfsError):
     """Arguments that make no sense together; commands exit with status 2."""
 

@@ -1,10 +1,9 @@
 """``mount`` and ``umount``."""
 
 import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -18,10 +17,14 @@ from hyperfs.cli.common import (
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Container
 
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.keys import DriveAddress
+
+Result = TypeVar("Result")
+
+_BAR_SECONDS: Final = 0.2
 
 
 class _Octal(click.ParamType[int]):
@@ -149,7 +152,15 @@ def mount(
 @common_options(json=False, network=False)
 @click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
 def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
-    """Take a mounted folder away, now and for the next start. Refuses while somebody is in it, unless --lazy."""
+    """Take a mounted folder away, now and for the next start. Refuses while somebody is in it, unless --lazy.
+
+    Returns once what was written to it is in the drive, which may take as long as copying it, and with status 1 when
+    that could not be: it is kept then, and comes into the drive once that is mounted again.
+    """
+    import trio
+
+    from hyperfs.mount.mountpoint import take_away_dead, unmount
+
     path = os.path.abspath(mountpoint)
     path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
@@ -158,16 +169,47 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
 
         mounts = [mount for mount in await client.mounts() if mount.mountpoint == path]
         if not mounts:
+            if await trio.to_thread.run_sync(take_away_dead, path):
+                return
             raise UsageError(f"{path}: no drive of the store {client.places.store} is mounted there")
         if not lazy and mounts[0].state == "mounted":
-            _refuse_if_busy(path)
+            await trio.to_thread.run_sync(unmount, path)
         try:
-            await client.unmount(mounts[0].id)
+            await with_commit_bar(client, lambda: client.unmount(mounts[0].id), ids={mounts[0].id})
         except UsageError:
             if any(mount.id == mounts[0].id for mount in await client.mounts()):
                 raise  # otherwise the folder is away, and its process was quicker to say so than we
+        finally:
+            await trio.to_thread.run_sync(take_away_dead, path)
 
     run_with_daemon(common, run)
+
+
+async def with_commit_bar(
+    client: "DaemonClient", work: "Callable[[], Awaitable[Result]]", *, ids: "Container[str] | None" = None
+) -> "Result":
+    """Wait for ``work``, which ends mounts (these, or all); show on a terminal how far they are with committing."""
+    import trio
+
+    from hyperfs.cli.progress import commit_progress
+    from hyperfs.drive.nursery import open_work
+
+    with commit_progress("committing what was written") as told:
+        if told is None:
+            return await work()
+        async with open_work() as nursery:
+
+            async def watch() -> None:
+                while True:
+                    shown = [mount.committing for mount in await client.mounts() if ids is None or mount.id in ids]
+                    under_way = [one for one in shown if one is not None]
+                    told(sum(one.done_bytes for one in under_way), sum(one.total_bytes for one in under_way))
+                    await trio.sleep(_BAR_SECONDS)
+
+            nursery.start_soon(watch)
+            result = await work()
+            nursery.cancel_scope.cancel()
+        return result
 
 
 async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]", path: str) -> None:
@@ -202,13 +244,3 @@ async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable
                 with suppress(UsageError):
                     await client.unmount(mount.id)
                 await client.wait_unmounted(mount.id)
-
-
-def _refuse_if_busy(path: str) -> None:
-    """Unmount ``path`` as umount(8) does; raise when somebody is in it."""
-    from hyperfs.errors import MountFailed
-
-    command = ["umount", "--", path] if os.geteuid() == 0 else ["fusermount3", "-u", "--", path]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-    if outcome.returncode and "busy" in outcome.stderr:
-        raise MountFailed(f"{path}: somebody is in it; `fuser -vm {path}` shows who, --lazy takes it away all the same")

@@ -45,6 +45,25 @@ def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
 
 
 @contextmanager
+def commit_progress(what: str) -> "Iterator[Callable[[int, int], None] | None]":
+    """Show a bar of bytes, which moves as the function given is told how many there are of how many in all."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    sizes = TextColumn("{task.fields[sizes]}")
+    with _bar(TextColumn("{task.description}"), BarColumn(), sizes, _speed_column(), TimeRemainingColumn()) as bar:
+        task = bar.add_task(what, sizes="", total=None, visible=False)
+
+        def update(done_bytes: int, total_bytes: int) -> None:
+            shown = f"{size_text(done_bytes)} of {size_text(total_bytes)}"
+            bar.update(task, completed=done_bytes, total=total_bytes, sizes=shown, visible=total_bytes > 0)
+
+        yield update
+
+
+@contextmanager
 def search_progress(what: str, unit: str, *, wanted: bool = True) -> Iterator[Callable[[int], None] | None]:
     """Show that something is looked through, and how many ``unit`` so far, as the function given is told."""
     if not (wanted and sys.stderr.isatty()):

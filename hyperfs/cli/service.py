@@ -38,30 +38,34 @@ def status(common: Common) -> None:
 @click.command(epilog=examples("hyperfs stop"))
 @common_options(json=False, network=False)
 def stop(common: Common) -> None:
-    """End the daemon and its mounts. What was served and mounted comes back when it is started again."""
+    """End the daemon and its mounts. What was served and mounted comes back when it is started again.
+
+    What was written to mounts is committed first, which may take as long as copying it. Status 1 says that some of it
+    could not be: it is kept, and is committed after the next start.
+    """
     import os
     import signal
 
     import trio
 
+    from hyperfs.cli.mounts import with_commit_bar
     from hyperfs.daemon.places import Places
     from hyperfs.daemon.process import is_alive, read_announcement, wait_process
-    from hyperfs.errors import DaemonError, OtherVersion
+    from hyperfs.errors import DaemonError, OtherVersion, StillStaged
 
     announcement = read_announcement(Places(common.store.expanduser().resolve()))
 
-    async def run(client: "DaemonClient") -> bool:
-        await client.stop()
-        return True
+    async def run(client: "DaemonClient") -> tuple[str, ...]:
+        return await with_commit_bar(client, client.stop)
 
     try:
-        asked = run_with_running_daemon(common, run)
+        left = run_with_running_daemon(common, run)
     except OtherVersion:
         if announcement is None or not is_alive(announcement.pid):
             raise
         os.kill(announcement.pid, signal.SIGTERM)
-        asked = True
-    if asked is None or announcement is None:
+        left = ()
+    if left is None or announcement is None:
         click.echo(f"no daemon runs for the store {common.store}", err=True)
         return
 
@@ -72,7 +76,12 @@ def stop(common: Common) -> None:
         return False
 
     if not trio.run(wait):
-        raise DaemonError(f"the daemon (process {announcement.pid}) has not ended yet; its log says why")
+        raise DaemonError(
+            f"the daemon (process {announcement.pid}) has not ended yet; "
+            f"{Places(common.store.expanduser().resolve()).log} says why"
+        )
+    if left:
+        raise StillStaged("\n".join(left))
 
 
 @click.command(

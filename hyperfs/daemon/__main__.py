@@ -49,15 +49,15 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
     )
     waiting = _Waiting(ready_descriptor)
     try:
-        trio.run(partial(_serve, places_of(store), waiting, idle_seconds))
+        return trio.run(partial(_serve, places_of(store), waiting, idle_seconds))
     except (HyperfsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         waiting.tell(json.dumps(to_plain(describe(error))))
         return 1
-    return 0
 
 
-async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | None) -> None:
+async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | None) -> int:
+    """Run until told to end; return the exit status, 1 when something that was written to mounts stays staged."""
     import signal
 
     import trio
@@ -82,7 +82,19 @@ async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | No
             _notify_service_manager("READY=1")
             await daemon.wait_stop()
             _notify_service_manager("STOPPING=1")
+            nursery.start_soon(_ask_for_time)
+            left = await daemon.supervisor.end_all()
             nursery.cancel_scope.cancel()
+    return 1 if left else 0
+
+
+async def _ask_for_time() -> None:
+    """Keep the service manager from killing us while mounts commit; one that is silent is killed by ourselves."""
+    import trio
+
+    while True:
+        _notify_service_manager("EXTEND_TIMEOUT_USEC=60000000")
+        await trio.sleep(10)
 
 
 class _Waiting:

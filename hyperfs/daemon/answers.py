@@ -100,8 +100,19 @@ class PeerCount:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitProgress:
+    """How much of what was written to a mount is in the drive, when its folder was taken away."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MountTold:
-    """A mount as it stands. ``error`` is what the last try ended of; ``writable`` is None until the folder answered."""
+    """A mount as it stands. ``error`` is what the last try ended of; ``writable`` is None until the folder answered.
+
+    ``committing``, where it is given: the folder is away, and what was written to it is being committed.
+    """
 
     id: str
     key: str
@@ -112,6 +123,7 @@ class MountTold:
     writable: bool | None
     pid: int | None
     error: str | None
+    committing: CommitProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,12 @@ class DaemonClient:
         return await self.request(ask.ListMounts())
 
     async def unmount(self, id: str) -> None:
-        """End a mount and forget it; returns once it is gone. Raises `UsageError` when there is none."""
+        """End a mount and forget it; returns once what was written is committed and it is gone.
+
+        Raises:
+            UsageError: there is none.
+            StillStaged: it is gone, and something that was written is not in the drive yet.
+        """
         await self.request(ask.Unmount(id))
 
     async def wait_unmounted(self, id: str) -> None:
@@ -252,9 +257,9 @@ class DaemonClient:
         """Return everything that `hyperfs status` shows."""
         return await self.request(ask.GetStatus())
 
-    async def stop(self) -> None:
-        """Ask the daemon to end, with its mounts; it may not have ended yet on return."""
-        await self.request(ask.Stop())
+    async def stop(self) -> tuple[str, ...]:
+        """Have the daemon end, once its mounts have; return what stays staged of them, a line each."""
+        return await self.request(ask.Stop())
 
     def close(self) -> None:
         """Let go of the files of all views."""

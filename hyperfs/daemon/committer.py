@@ -6,7 +6,7 @@ comes. `append` therefore returns at once, with a bound on what is under way; wh
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -36,6 +36,8 @@ class DaemonCommitter:
         self._client = client
         self._key = key
         self._lease: DaemonLease | None = None
+        self.appended_bytes = 0
+        """How many bytes of content the daemon has appended for this committer so far."""
 
     @property
     def key(self) -> bytes:
@@ -46,7 +48,7 @@ class DaemonCommitter:
     async def content(self) -> AsyncIterator["DaemonLease"]:
         """Hold the lease on the drive's content core; at the end all that was appended stands there."""
         granted = await self._client.request(LeaseContent(self._key))
-        lease = DaemonLease(self._client, granted)
+        lease = DaemonLease(self._client, granted, self._appended)
         self._lease = lease
         try:
             yield lease
@@ -79,6 +81,9 @@ class DaemonCommitter:
         """Give away the store's reserve. See `Committer.make_way`."""
         return await self._client.request(MakeWay(self._key))
 
+    def _appended(self, byte_count: int) -> None:
+        self.appended_bytes += byte_count
+
     async def _release(self, lease: int) -> None:
         try:
             await self._client.request(ReleaseContent(lease))
@@ -89,8 +94,9 @@ class DaemonCommitter:
 class DaemonLease:
     """The lease of a `DaemonCommitter`: puts content into slots, and keeps all but one of them under way."""
 
-    def __init__(self, client: DaemonClient, granted: LeaseGranted) -> None:
+    def __init__(self, client: DaemonClient, granted: LeaseGranted, on_appended: Callable[[int], None]) -> None:
         self._client = client
+        self._on_appended = on_appended
         self._id = granted.lease
         self._length = granted.length
         self._byte_length = granted.byte_length
@@ -99,7 +105,7 @@ class DaemonLease:
         self._filling: int | None = None
         self._filled = 0
         self._sizes: list[int] = []
-        self._under_way: deque[tuple[Pending, int]] = deque()
+        self._under_way: deque[tuple[Pending, int, int]] = deque()
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
         """Append ``blocks`` and return where they will be. Raises what an earlier append failed of."""
@@ -149,7 +155,7 @@ class DaemonLease:
         """Have the daemon append what was put into the slot that is being filled."""
         if self._filling is not None and self._sizes:
             pending = self._client.send(AppendContent(self._id, self._filling, tuple(self._sizes)))
-            self._under_way.append((pending, self._filling))
+            self._under_way.append((pending, self._filling, sum(self._sizes)))
             self._filling, self._filled, self._sizes = None, 0, []
 
     async def _free_slot(self) -> int:
@@ -158,7 +164,8 @@ class DaemonLease:
         return self._free.pop()
 
     async def _await_oldest(self) -> None:
-        pending, slot = self._under_way[0]
+        pending, slot, byte_count = self._under_way[0]
         await pending.wait()
         self._under_way.popleft()
+        self._on_appended(byte_count)
         self._free.append(slot)

@@ -10,7 +10,9 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import trio
 
 from hyperfs.daemon import answers as told
 from hyperfs.daemon import keeping
@@ -25,6 +27,9 @@ from hyperfs.daemon.state import MountRecord, State, united
 from hyperfs.daemon.status import status_of
 from hyperfs.daemon.supervisor import MountState
 from hyperfs.errors import DaemonError, UsageError
+
+_LAST_WORD_SECONDS: Final = 5.0
+"""How long a client that stops the daemon may take to read the answer."""
 
 Answering = Callable[[Daemon, Session, Any], Awaitable[Any]]
 
@@ -191,7 +196,7 @@ async def unserve(daemon: Daemon, session: Session, call: ask.Unserve) -> None:
 async def mount_drive(daemon: Daemon, session: Session, call: ask.MountDrive) -> str:
     """Mount a drive, now and after each start; returns once the folder is ready.
 
-    Cancelled, or when the state cannot be saved, it is unmounted again, by and by.
+    Cancelled, or when the state cannot be saved, what was begun is unmounted again, by and by.
     """
     mountpoint = Path(call.mountpoint)
     refuse_overlap(mountpoint, daemon.places.store)
@@ -204,17 +209,18 @@ async def mount_drive(daemon: Daemon, session: Session, call: ask.MountDrive) ->
         options=call.options,
         peers=call.peers,
     )
-    mount = daemon.supervisor.add(record)
+    mount, is_new = await daemon.supervisor.join_or_add(record)
     daemon.has_changed()
     try:
         daemon.peers.hold(("mount", record.id), record.peers)
         await mount.tried.wait()
         if mount.state is MountState.READY:
-            await daemon.state.change(lambda state: dataclasses.replace(state, mounts=(*state.mounts, record)))
+            await daemon.state.change(partial(_with_mount, record=record))
             return record.id
     except BaseException:  # nobody is left to be told of the folder: take it back
-        mount.stop.set()
-        daemon.nursery.start_soon(daemon.supervisor.end, mount)
+        if is_new:
+            mount.stop.set()
+            daemon.nursery.start_soon(daemon.supervisor.end, mount)
         raise
     failure = mount.failure or UsageError(f"{mountpoint}: unmounted before it was ready; mount it again")
     await daemon.supervisor.end(mount)
@@ -227,7 +233,7 @@ async def list_mounts(daemon: Daemon, session: Session, call: ask.ListMounts) ->
 
 
 async def unmount(daemon: Daemon, session: Session, call: ask.Unmount) -> None:
-    """Unmount and forget."""
+    """Unmount and forget. Cancelled, as `Supervisor.remove`."""
     await daemon.supervisor.remove(call.id)
 
 
@@ -251,9 +257,14 @@ async def mount_ready(daemon: Daemon, session: Session, call: ask.MountReady) ->
     daemon.supervisor.is_ready(call.id, writable=call.writable)
 
 
+async def mount_lives(daemon: Daemon, session: Session, call: ask.MountLives) -> None:
+    """From a mount's process: it is about to begin, or to end."""
+    daemon.supervisor.lives(call.id, call.committing)
+
+
 async def mount_ends(daemon: Daemon, session: Session, call: ask.MountEnds) -> None:
     """From a mount's process: it ends, of this failure, because its folder was unmounted, or since it was told to."""
-    daemon.supervisor.ends(call.id, call.failure, unmounted=call.unmounted)
+    daemon.supervisor.ends(call.id, call.failure, unmounted=call.unmounted, staged=call.staged)
 
 
 async def mount_uses(daemon: Daemon, session: Session, call: ask.MountUses) -> None:
@@ -267,16 +278,21 @@ async def get_status(daemon: Daemon, session: Session, call: ask.GetStatus) -> t
     return status_of(daemon)
 
 
-async def stop(daemon: Daemon, session: Session, call: ask.Stop) -> None:
-    """End the daemon."""
-    daemon.stop()
+async def stop(daemon: Daemon, session: Session, call: ask.Stop, asked: Asked) -> None:
+    """End the mounts, answer with what stays staged of them, and end the daemon, also when cancelled."""
+    try:
+        asked.answer(await daemon.supervisor.end_all())
+        with trio.move_on_after(_LAST_WORD_SECONDS):
+            await session.sent()
+    finally:
+        daemon.stop()
 
 
 def handlers_of(daemon: Daemon) -> Handlers:
     """Return what answers the calls of clients of ``daemon``."""
     return Handlers(
         answering={kind: partial(handler, daemon) for kind, handler in {**_ANSWERING, **keeping.ANSWERING}.items()},
-        long={ask.LeaseContent: partial(lease_content, daemon)},
+        long={ask.LeaseContent: partial(lease_content, daemon), ask.Stop: partial(stop, daemon)},
         in_order={ask.AppendContent: partial(append_content, daemon)},
     )
 
@@ -305,11 +321,16 @@ _ANSWERING: dict[type[ask.Call[Any]], Answering] = {
     ask.WaitUnmounted: wait_unmounted,
     ask.AttachMount: attach_mount,
     ask.MountReady: mount_ready,
+    ask.MountLives: mount_lives,
     ask.MountEnds: mount_ends,
     ask.MountUses: mount_uses,
     ask.GetStatus: get_status,
-    ask.Stop: stop,
 }
+
+
+def _with_mount(state: State, *, record: MountRecord) -> State:
+    others = tuple(other for other in state.mounts if other.id != record.id)
+    return dataclasses.replace(state, mounts=(*others, record))
 
 
 def _refuse_if_incomplete(session: Session, gathered: int) -> None:

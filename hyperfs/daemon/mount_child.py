@@ -6,29 +6,40 @@ goes on with what is here, waits for the next daemon, and ends only when its fol
 """
 
 import logging
+import math
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from hyperfs.daemon.answers import MountWanted
+from hyperfs.daemon.answers import CommitProgress, MountWanted
 from hyperfs.daemon.client import BlocksInUse, DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import describe
 from hyperfs.daemon.inner_drives import keep_open
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import places_of, refuse_overlap
-from hyperfs.daemon.requests import AttachMount, MountEnds, MountReady
+from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountReady
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
+if TYPE_CHECKING:
+    from hyperfs.mount.session import Ended
+
 _log = logging.getLogger(__name__)
+
+ALIVE_SECONDS: Final = 1.0
+"""How often the daemon is told that a mount still begins, or ends."""
+LAST_WORD_SECONDS: Final = 10.0
+"""How long the daemon may take to hear how a mount ended."""
 
 
 def main(arguments: list[str]) -> int:
@@ -53,19 +64,32 @@ async def _run(store: str, id: str) -> int:
     async with connect(store, start=Start.NEVER, reconnect=True, restored=child.greet) as client:
         wanted = await child.attach(client)
         failure: Exception | None = None
-        unmounted = False
-        try:
-            unmounted = await child.serve(client, wanted)
-        except (HyperfsError, OSError) as error:
-            _log.error("%s: %s", wanted.mountpoint, error)
-            failure = error
+        ended: Ended | None = None
+        async with open_work() as nursery:
+            nursery.start_soon(child.say_alive, client)
+            try:
+                ended = await child.serve(client, wanted)
+            except (HyperfsError, OSError) as error:
+                _log.error("%s: %s", wanted.mountpoint, error)
+                failure = error
+            nursery.cancel_scope.cancel()
+        unmounted = ended is not None and ended.by_user
+        staged = None if ended is None or ended.staged is None else str(ended.staged)
         told = False
         if client.connected:
-            with trio.move_on_after(1):
-                told = await child.say_end(client, failure, unmounted=unmounted)
+            with trio.move_on_after(LAST_WORD_SECONDS):
+                told = await child.say_end(client, failure, unmounted=unmounted, staged=staged)
         if unmounted and not told:
             client.places.unmounted_note(id).touch()
-        return 0 if failure is None else 1
+        return 0 if failure is None and staged is None else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Committing:
+    """What there was to commit when the folder was taken away."""
+
+    appended_before: int
+    total_bytes: int
 
 
 class _Child:
@@ -76,6 +100,9 @@ class _Child:
         self._ready = False
         self._writable = False
         self._writer_lock: LockFile | None = None
+        self._committer: DaemonCommitter | None = None
+        self._committing: _Committing | None = None
+        self._news = trio.Event()
 
     async def attach(self, client: DaemonClient) -> MountWanted:
         """Say that we serve this mount and return what it is to be."""
@@ -91,9 +118,9 @@ class _Child:
             _log.info("%s; unmounting", error)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    async def serve(self, client: DaemonClient, wanted: MountWanted) -> bool:
-        """Mount, and return once it is unmounted; tell whether somebody did that, rather than end this process."""
-        from hyperfs.mount.session import Ending, Writing, run_mount  # the only place where libfuse is loaded
+    async def serve(self, client: DaemonClient, wanted: MountWanted) -> "Ended":
+        """Mount, and return once it is unmounted and what was written is committed, or stays staged."""
+        from hyperfs.mount.session import Writing, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted.mountpoint)
         refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
@@ -104,8 +131,9 @@ class _Child:
         writing = None
         if drive.writable and not chosen.read_only:
             self._writable = True
+            self._committer = DaemonCommitter(client, drive.key)
             directory = await self._lock_staging(client, drive.key, mountpoint)
-            writing = Writing(DaemonCommitter(client, drive.key), directory, chosen.flush_seconds)
+            writing = Writing(self._committer, directory, chosen.flush_seconds)
         async with open_work() as nursery:
 
             async def say_ready() -> None:
@@ -120,9 +148,35 @@ class _Child:
                 nursery.start_soon(say_ready)
 
             nursery.start_soon(keep_open, client, drive)
-            ending = await run_mount(drive, mountpoint, chosen, writing=writing, on_ready=ready)
+            ended = await run_mount(
+                drive, mountpoint, chosen, writing=writing, on_ready=ready, on_unmounted=self._unmounted
+            )
             nursery.cancel_scope.cancel()
-        return ending is Ending.UNMOUNTED
+        return ended
+
+    def _unmounted(self, uncommitted_bytes: int) -> None:
+        """The folder is away, and so many bytes are still to be committed."""
+        appended_bytes = 0 if self._committer is None else self._committer.appended_bytes
+        self._committing = _Committing(appended_bytes, uncommitted_bytes)
+        self._news.set()
+
+    async def say_alive(self, client: DaemonClient) -> None:
+        """Tell the daemon now and then that we live, while we are not ready yet, and while we commit at the end."""
+        while True:
+            if self._committing is not None or not self._ready:
+                try:
+                    await client.request(MountLives(self._id, self._progress()))
+                except (DaemonError, UsageError) as error:
+                    _log.debug("%s", error)
+            with trio.move_on_after(math.inf if self._ready and self._committing is None else ALIVE_SECONDS):
+                await self._news.wait()
+            self._news = trio.Event()
+
+    def _progress(self) -> CommitProgress | None:
+        if self._committing is None or self._committer is None:
+            return None
+        total = self._committing.total_bytes
+        return CommitProgress(min(total, self._committer.appended_bytes - self._committing.appended_before), total)
 
     async def _lock_staging(self, client: DaemonClient, key: bytes, mountpoint: Path) -> Path:
         """Return where the writes of this mount are staged, for as long as this process lives its own.
@@ -139,11 +193,13 @@ class _Child:
             )
         return directory
 
-    async def say_end(self, client: DaemonClient, failure: Exception | None, *, unmounted: bool) -> bool:
+    async def say_end(
+        self, client: DaemonClient, failure: Exception | None, *, unmounted: bool, staged: str | None
+    ) -> bool:
         """Say why we end; tell whether a daemon heard it."""
         told = None if failure is None else describe(failure)
         try:
-            await client.request(MountEnds(self._id, told, unmounted=unmounted))
+            await client.request(MountEnds(self._id, told, unmounted=unmounted, staged=staged))
         except (DaemonError, UsageError) as error:
             _log.debug("%s", error)
             return False

@@ -71,6 +71,10 @@ class Places:
         """What was written to a drive through its mount and is not in it yet."""
         return self.own / "staging" / key.hex()
 
+    def has_staged(self, key: bytes) -> bool:
+        """Tell whether something is staged that no mount of the drive has committed."""
+        return any(self.staging(key).glob("*.journal"))
+
     def unmounted_note(self, id: str) -> Path:
         """What the process of mount ``id`` leaves when its folder was unmounted and no daemon was there to hear it."""
         return self.mounts / f"{id}.unmounted"

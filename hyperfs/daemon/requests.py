@@ -11,6 +11,7 @@ from hyperfs.core.reader import Hint, Priority
 from hyperfs.daemon.answers import (
     Audited,
     CacheUse,
+    CommitProgress,
     Head,
     LeaseGranted,
     MountTold,
@@ -356,7 +357,10 @@ class ListMounts(Call[tuple[MountTold, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class Unmount(Call[None]):
-    """Unmount and forget; answered once the mount is gone."""
+    """Unmount and forget; answered once what was written is committed and the mount is gone.
+
+    Fails with `StillStaged` when it is gone and something stays staged.
+    """
 
     method: ClassVar = "mount.remove"
     id: str
@@ -390,13 +394,26 @@ class MountReady(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class MountLives(Call[None]):
+    """From a mount's process, now and then while it begins or ends: it is alive, and so far with its last commit."""
+
+    method: ClassVar = "mount.lives"
+    id: str
+    committing: CommitProgress | None
+
+
+@dataclass(frozen=True, slots=True)
 class MountEnds(Call[None]):
-    """From a mount's process: it ends, of a failure, because its folder was unmounted, or since it was told to."""
+    """From a mount's process: it ends, of a failure, because its folder was unmounted, or since it was told to.
+
+    ``staged``: why something that was written is not in the drive yet, and is kept for the next mount.
+    """
 
     method: ClassVar = "mount.ends"
     id: str
     failure: Described | None
     unmounted: bool
+    staged: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,8 +437,11 @@ class GetStatus(Call[Status]):
 
 
 @dataclass(frozen=True, slots=True)
-class Stop(Call[None]):
-    """End the daemon, with its mounts; it may not have ended yet when this is answered."""
+class Stop(Call[tuple[str, ...]]):
+    """End the daemon; answered once its mounts have ended, with what stays staged of them, a line each.
+
+    The process itself may not have ended yet when this is answered.
+    """
 
     method: ClassVar = "stop"
 

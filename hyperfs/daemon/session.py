@@ -134,6 +134,12 @@ class Session:
         self._unsent_bytes += len(frames)
         self._wake.set()
 
+    async def sent(self) -> None:
+        """Return once everything posted so far has been sent."""
+        while self._outbox:
+            self._has_room = trio.Event()
+            await self._has_room.wait()
+
     async def _read(self, nursery: trio.Nursery) -> None:
         while (message := await self._connection.receive()) is not None:
             match message:

@@ -1,9 +1,11 @@
 """The mounts of a store: one child process each, started, watched, started again, ended.
 
-The rule: at any time at most one process serves a mount, the one that holds its lock. A new daemon finds the children
-of the one before it alive, adopts them, and starts a child only where the lock is free.
+The rules: at any time at most one process serves a mount, the one that holds its lock. A new daemon finds the children
+of the one before it alive, adopts them, and starts a child only where the lock is free. A child that ends may take as
+long as it needs to commit what was written; only one that says nothing any more is killed.
 """
 
+import dataclasses
 import logging
 import os
 import signal
@@ -16,18 +18,21 @@ from typing import Final
 
 import trio
 
-from hyperfs.daemon.answers import MountTold
+from hyperfs.daemon.answers import CommitProgress, MountTold
 from hyperfs.daemon.failures import Described, exception_of
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.process import environment, wait_process
 from hyperfs.daemon.state import MountRecord
-from hyperfs.errors import DaemonError, UsageError
+from hyperfs.errors import DaemonError, StillStaged, UsageError
+from hyperfs.mount import mountpoint as mounting
 
 _log = logging.getLogger(__name__)
 
-END_SECONDS: Final = 10.0
-"""How long a child may take to unmount before it is killed."""
+SILENT_SECONDS: Final = 30.0
+"""A child that is to end, and has said nothing for so long, is killed."""
+UNMOUNT_SECONDS: Final = 10.0
+"""How long the kernel may take to take away the folder of a child that was killed."""
 _FIRST_RETRY_SECONDS: Final = 0.2
 _LAST_RETRY_SECONDS: Final = 30.0
 
@@ -37,6 +42,8 @@ class MountState(Enum):
 
     STARTING = "starting"
     READY = "mounted"
+    COMMITTING = "committing"
+    """Its folder is away; what was written to it is being committed."""
     FAILED = "failed"
     """The last try ended; another follows."""
     GONE = "unmounted"
@@ -52,11 +59,27 @@ class Mount:
     writable: bool | None = None
     """Whether the folder may be written to; None until it answered."""
     failure: Exception | None = None
+    committing: CommitProgress | None = None
+    said: int = 0
+    """How often its process has said anything."""
+    has_said_its_end: bool = False
+    staged: str | None = None
+    """Why something stays staged, as its process said at its end."""
     tried: trio.Event = field(default_factory=trio.Event)
     """Set once the folder answered, or the first try ended."""
     stop: trio.Event = field(default_factory=trio.Event)
     gone: trio.Event = field(default_factory=trio.Event)
     ended_by_user: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """The drive's key."""
+        return bytes.fromhex(self.record.key)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its folder is away, or about to go."""
+        return self.stop.is_set() or self.state in (MountState.COMMITTING, MountState.GONE)
 
     def describe(self) -> MountTold:
         """Return it as it is told to clients."""
@@ -70,6 +93,7 @@ class Mount:
             writable=self.writable,
             pid=self.pid,
             error=str(self.failure) if self.failure is not None and self.state is MountState.FAILED else None,
+            committing=self.committing,
         )
 
 
@@ -81,7 +105,10 @@ class Supervisor:
         self._nursery = nursery
         self._forget = forget
         self._mounts: dict[str, Mount] = {}
+        self._staged: dict[str, str] = {}
+        """Of mounts that are gone: what is told of those of which something stays staged."""
         self._ending = False
+        self._ended: set[str] = set()
 
     def all(self) -> list[Mount]:
         """Return every mount."""
@@ -91,34 +118,80 @@ class Supervisor:
         """Return mount ``id``. Raises `UsageError` when there is none."""
         mount = self._mounts.get(id)
         if mount is None:
-            raise UsageError(f"there is no mount {id}")
+            raise UsageError(f"there is no mount {id}; `hyperfs status` shows those that there are")
         return mount
 
+    async def join_or_add(self, record: MountRecord) -> tuple[Mount, bool]:
+        """Return the mount of ``record``, and whether it is new: one may be there, as it is being mounted again.
+
+        One at the same folder that is about to end is waited for, so that its commit is part of what is mounted.
+
+        Raises:
+            UsageError: something else is mounted there.
+            DaemonError: the daemon is about to end.
+        """
+        while True:
+            mount = self._mounts.get(record.id)
+            if mount is None:
+                return self.add(record), True
+            if mount.is_ending:
+                await mount.gone.wait()
+            elif mount.state is MountState.FAILED:
+                await self.end(mount)
+            elif dataclasses.replace(mount.record, peers=record.peers, label=record.label) == record:
+                return mount, False
+            else:
+                raise UsageError(
+                    f"{record.mountpoint}: {mount.record.label} is mounted there already, or is to be, perhaps with "
+                    "other options; `hyperfs umount` it first"
+                )
+
     def add(self, record: MountRecord) -> Mount:
-        """Begin to mount what ``record`` says; see `Mount.tried`. Raises `UsageError` when its mount point is taken."""
+        """Begin to mount what ``record`` says, where no mount is; see `Mount.tried`. Raises `DaemonError`."""
         if self._ending:
-            raise DaemonError("the daemon is about to end")
-        if record.id in self._mounts:
-            raise UsageError(f"{record.mountpoint}: {self._mounts[record.id].record.label} is mounted there already")
-        mount = Mount(record)
-        self._mounts[record.id] = mount
+            raise DaemonError("the daemon is about to end; try again in a moment")
+        assert record.id not in self._mounts
+        mount = self._mounts[record.id] = Mount(record)
+        self._staged.pop(record.id, None)
         self._nursery.start_soon(self._watch, mount)
         return mount
 
     async def remove(self, id: str) -> None:
-        """End mount ``id`` and return once it is gone. Raises `UsageError` when there is none."""
-        await self.end(self.get(id))
+        """End mount ``id``, and return once what was written to it is committed and it is gone.
 
-    async def end_all(self) -> None:
-        """End every mount, each to be mounted again by the next daemon; return once they are gone."""
+        One that was just being mounted again, and has something staged, gets to commit it first. Cancelled, it ends by
+        itself.
+
+        Raises:
+            UsageError: there is none.
+            StillStaged: it is gone, and something that was written stays staged.
+        """
+        mount = self._mounts.get(id)
+        if mount is not None:
+            if mount.state is MountState.STARTING and await trio.to_thread.run_sync(self._has_staged, mount):
+                await self._unless_silent(mount, mount.tried)
+            await self.end(mount)
+        elif id not in self._staged:
+            self.get(id)
+        if id in self._staged:
+            raise StillStaged(self._staged[id])
+
+    async def end_all(self) -> tuple[str, ...]:
+        """End every mount, each to be mounted again by the next daemon; return once they are gone.
+
+        Returns what stays staged, a line each, also when it is called again. Cancelled, they go on to end.
+        """
         self._ending = True
+        self._ended |= self._mounts.keys()
         async with trio.open_nursery() as nursery:
             for mount in self.all():
                 nursery.start_soon(self.end, mount)
+        return tuple(line for id, line in self._staged.items() if id in self._ended)
 
     def attached(self, id: str, pid: int) -> MountRecord:
         """A child said that it serves mount ``id``. Raises `UsageError` when nobody wants that any more."""
         mount = self.get(id)
+        mount.said += 1
         if mount.stop.is_set():
             raise UsageError(f"{mount.record.mountpoint}: is not to be mounted any more")
         mount.pid = pid
@@ -127,17 +200,29 @@ class Supervisor:
     def is_ready(self, id: str, *, writable: bool) -> None:
         """A child said that the folder of mount ``id`` answers."""
         mount = self.get(id)
+        mount.said += 1
         mount.writable = writable
         mount.state = MountState.READY
         mount.failure = None
         mount.tried.set()
 
-    def ends(self, id: str, failure: Described | None, *, unmounted: bool) -> None:
+    def lives(self, id: str, committing: CommitProgress | None) -> None:
+        """A child said that it is still about to begin, or, with ``committing``, to end."""
+        mount = self.get(id)
+        mount.said += 1
+        mount.committing = committing
+        if committing is not None:
+            mount.state = MountState.COMMITTING
+
+    def ends(self, id: str, failure: Described | None, *, unmounted: bool, staged: str | None) -> None:
         """A child said that it is about to end: of ``failure``, because its folder was unmounted, or told by a signal.
 
         In the last case it is started again, unless all of the machine is going down, and us with it.
         """
         mount = self.get(id)
+        mount.said += 1
+        mount.has_said_its_end = True
+        mount.staged = staged
         mount.ended_by_user = unmounted
         if failure is not None:
             mount.failure = exception_of(failure)
@@ -162,6 +247,7 @@ class Supervisor:
                 with trio.move_on_after(pause):
                     await mount.stop.wait()
                 pause = min(pause * 2, _LAST_RETRY_SECONDS)
+            await self._note_staged(mount)
         finally:
             mount.state = MountState.GONE
             self._mounts.pop(mount.record.id, None)
@@ -174,6 +260,8 @@ class Supervisor:
         """Adopt the process that serves ``mount``, or start one; return once it has ended."""
         lock = LockFile(self._places.mount_lock(mount.record.id))
         mount.state = MountState.STARTING
+        mount.committing = None
+        mount.has_said_its_end = False
         if lock.try_take():
             lock.release()
             process = await trio.lowlevel.open_process(
@@ -197,19 +285,60 @@ class Supervisor:
             mount.pid = None
 
     async def end(self, mount: Mount) -> None:
-        """Ask the child to unmount and wait until it has; kill it when it takes too long."""
+        """Have the child unmount and commit, and return once it is gone; kill it when it says nothing any more.
+
+        Cancelled, the child goes on with that.
+        """
         mount.stop.set()
         self._signal(mount, signal.SIGTERM)
-        with trio.move_on_after(END_SECONDS):
-            await mount.gone.wait()
+        if await self._unless_silent(mount, mount.gone):
             return
-        _log.error("mount %s does not end; killing process %s", mount.record.mountpoint, mount.pid)
-        self._signal(mount, signal.SIGKILL)
-        await trio.run_process(
-            ["fusermount3", "-u", "-z", "-q", "--", mount.record.mountpoint], check=False, stdin=subprocess.DEVNULL
+        _log.error(
+            "mount %s has said nothing for %g s; killing process %s", mount.record.mountpoint, SILENT_SECONDS, mount.pid
         )
-        with trio.move_on_after(END_SECONDS):
+        self._signal(mount, signal.SIGKILL)
+        with trio.move_on_after(UNMOUNT_SECONDS):  # in a thread: the path may lead through what does not answer
+            await trio.to_thread.run_sync(mounting.unmount_lazily, mount.record.mountpoint, abandon_on_cancel=True)
+        with trio.move_on_after(UNMOUNT_SECONDS):
             await mount.gone.wait()
+
+    async def _unless_silent(self, mount: Mount, event: trio.Event) -> bool:
+        """Return True once ``event`` is set, False when the child has said nothing for `SILENT_SECONDS`."""
+        said = -1
+        while mount.said != said:
+            said = mount.said
+            with trio.move_on_after(SILENT_SECONDS):
+                await event.wait()
+                return True
+        return False
+
+    async def _note_staged(self, mount: Mount) -> None:
+        """Take note of what is told of a mount that is gone, of which something stays staged."""
+        if not await trio.to_thread.run_sync(self._has_staged, mount):
+            return
+        if mount.staged is not None:
+            reason = mount.staged
+        elif mount.failure is not None:
+            reason = str(mount.failure)
+        elif mount.has_said_its_end:
+            return
+        else:
+            reason = "its process ended before it was done"
+        told = (
+            f"{mount.record.mountpoint}: what was written is not all in drive {mount.record.key[:8]} yet: {reason}; it "
+            "is kept in the store, and is committed once the drive is mounted again"
+        )
+        self._staged[mount.record.id] = told
+        _log.error("%s", told)
+
+    def _has_staged(self, mount: Mount) -> bool:
+        """Tell whether something is staged for the drive of ``mount``, and no other mount is at it."""
+        if mount.record.options.read_only or mount.record.version is not None or mount.writable is False:
+            return False
+        if not self._places.has_staged(mount.key):
+            return False
+        with LockFile(self._places.staging(mount.key) / "lock") as lock:
+            return lock.try_take()
 
     def _signal(self, mount: Mount, number: signal.Signals) -> None:
         if mount.pid is not None:

@@ -27,7 +27,8 @@ READ_AHEAD_KIB = 1024
 MAX_BACKGROUND = 4096
 CONNECTIONS = Path("/sys/fs/fuse/connections")
 _MOUNTINFO = Path("/proc/self/mountinfo")
-_DETACH = 2
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,7 @@ def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     _check_fuse(allow_other=allow_other)
     absolute = os.path.abspath(mountpoint)
     path = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
-    if is_dead(path):
-        logger.info("%s: a mount whose process is gone: unmounting it first", path)
-        unmount_lazily(path)
-        if is_dead(path):
-            raise _failed(path, errno.ENOTCONN, "a dead mount that cannot be unmounted; try `fusermount3 -uz` on it")
+    take_away_dead(path)
     path = os.path.realpath(path)
     mounted = mounted_at(path)
     if mounted is not None and mounted.file_system_type == FILE_SYSTEM_TYPE:
@@ -92,14 +89,143 @@ def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     return path
 
 
+def unmount(mountpoint: str) -> None:
+    """Unmount ``mountpoint``; do nothing when no drive is mounted there any more.
+
+    Raises:
+        MountFailed: somebody is in it.
+    """
+    if _is_drive(mounted_at(mountpoint)) and not _take_away(mountpoint, lazily=False):
+        raise _failed(
+            mountpoint,
+            errno.EBUSY,
+            f"somebody is in it; `fuser -vm {mountpoint}` shows who, --lazy takes it away all the same",
+        )
+
+
 def unmount_lazily(mountpoint: str) -> None:
-    """Take ``mountpoint`` out of the tree now, whoever is still inside; do nothing when nothing is mounted there."""
+    """Take a drive's mount out of the tree now, whoever is still inside; do nothing when none is mounted there."""
+    if _is_drive(mounted_at(mountpoint)):
+        _take_away(mountpoint, lazily=True)
+
+
+def take_away_dead(mountpoint: str) -> bool:
+    """Unmount ``mountpoint`` if a drive is mounted there whose process is gone; tell whether there was one.
+
+    Raises:
+        MountFailed: it cannot be unmounted.
+    """
+    if not _is_drive(mounted_at(mountpoint)) or not is_dead(mountpoint):
+        return False
+    logger.info("%s: a mount whose process is gone: unmounting it", mountpoint)
+    unmount_lazily(mountpoint)
+    if is_dead(mountpoint):
+        raise _failed(mountpoint, errno.ENOTCONN, "a dead mount that cannot be unmounted; try `fusermount3 -uz` on it")
+    return True
+
+
+def _is_drive(mounted: Mounted | None) -> bool:
+    return mounted is not None and mounted.file_system_type == FILE_SYSTEM_TYPE
+
+
+def _take_away(mountpoint: str, *, lazily: bool) -> bool:
+    """Unmount the drive at ``mountpoint``; tell whether it is away, False when somebody is in it.
+
+    As root it goes by a descriptor of the folder above and follows no link, so that nobody to whom a part of the path
+    belongs can have something else unmounted; for other users fusermount3 sees to that.
+    """
     if os.geteuid() == 0:
-        _libc().umount2(os.fsencode(mountpoint), _DETACH)
-        return
+        return _unmount_as_root(mountpoint, lazily=lazily)
     program = shutil.which(FUSERMOUNT)
-    if program is not None:
-        subprocess.run([program, "-u", "-z", "-q", "--", mountpoint], check=False, stderr=subprocess.DEVNULL)
+    if program is None:
+        raise MountFailed(f"{mountpoint}: {FUSERMOUNT} is missing; install the package fuse3")
+    command = [program, "-u", *(["-z"] if lazily else []), "-q", "--", mountpoint]
+    subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+    return lazily or not _is_drive(mounted_at(mountpoint))
+
+
+def _unmount_as_root(mountpoint: str, *, lazily: bool) -> bool:
+    parent, name = os.path.split(mountpoint)
+    above = open_without_links(parent)
+    try:
+        mounted = _mount_ids(mountpoint)
+        found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+        try:
+            is_the_one = _mount_id_of(found) in mounted
+        finally:
+            os.close(found)  # or the folder would be in use by ourselves
+        if not is_the_one:
+            raise _failed(mountpoint, errno.EINVAL, "what is mounted there now is no drive; look at `findmnt` first")
+        flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)
+        libc = _libc()
+        if libc.umount2(os.fsencode(f"/proc/self/fd/{above}/{name}"), flags) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code == errno.EBUSY:
+            return False
+        raise _failed(mountpoint, code, f"cannot be unmounted: {os.strerror(code)}")
+    finally:
+        os.close(above)
+
+
+class Folder:
+    """The folder to mount at, which cannot become another one between the checks, the mount and the unmount.
+
+    As root ``path`` goes by a descriptor that this owns until `close`: a user to whom a part of the path belongs could
+    put a link in its place. For other users fusermount3 sees to that.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Take hold of ``path``, absolute and without links. Raises `MountFailed`."""
+        self.path = path
+        self._descriptor: int | None = None
+        if os.geteuid() == 0:
+            try:
+                self._descriptor = open_without_links(path)
+            except OSError as error:
+                raise _failed(
+                    path, error.errno or errno.EIO, f"leads elsewhere by now, or nowhere: {error.strerror}; mount again"
+                ) from error
+            self.path = f"/proc/self/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def open_without_links(path: str) -> int:
+    """Return a descriptor, for use in other calls only, of the folder at ``path``, absolute, following no link.
+
+    Raises:
+        OSError: it is not there, or a part of the path is a link (ENOTDIR, ELOOP).
+    """
+    descriptor = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in filter(None, path.split("/")):
+        try:
+            inside = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = inside
+    return descriptor
+
+
+def _mount_ids(mountpoint: str) -> set[int]:
+    """Return the kernel's numbers of the drives that are mounted at ``mountpoint``."""
+    return {
+        int(fields[0])
+        for fields in _mountinfo()
+        if fields[4] == mountpoint and fields[fields.index("-") + 1] == FILE_SYSTEM_TYPE
+    }
+
+
+def _mount_id_of(descriptor: int) -> int:
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "mnt_id":
+            return int(value)
+    raise OSError(errno.EIO, "the kernel does not tell which mount a descriptor is of")
 
 
 def abort(device: str) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 
 import pyfuse3
@@ -26,7 +27,7 @@ from hyperfs.mount.options import MountOptions
 from hyperfs.mount.snapshot_view import SnapshotView
 from hyperfs.mount.writing import Staged, Writing
 
-__all__ = ["Ending", "Writing", "run_mount"]
+__all__ = ["Ended", "Ending", "Writing", "run_mount"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,19 @@ class Ending(Enum):
     """This process was told to end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a mount ended. ``staged``: why something that was written stays staged for the next mount; None: nothing."""
+
+    by: Ending
+    staged: Exception | None = None
+
+    @property
+    def by_user(self) -> bool:
+        """Whether somebody unmounted the folder, rather than told this process to end."""
+        return self.by is Ending.UNMOUNTED
+
+
 async def run_mount(
     drive: Drive,
     mountpoint: str | os.PathLike[str],
@@ -56,15 +70,16 @@ async def run_mount(
     *,
     writing: Writing | None = None,
     on_ready: Callable[[BlocksInUse], None] | None = None,
-) -> Ending:
-    """Show ``drive`` at ``mountpoint``; return once it is unmounted, and say by whom.
+    on_unmounted: Callable[[int], None] | None = None,
+) -> Ended:
+    """Show ``drive`` at ``mountpoint``; return once it is unmounted and what was written is committed, or stays staged.
 
     There can be one in a process at a time. With ``writing`` it may be changed: what an earlier process staged is
     staged again before it is mounted, and what is staged is committed after it was unmounted; if that fails it stays
     staged, and the log says why. ``on_ready`` is called once the folder answers, with what tells which blocks of a
-    core open files lie in. Cancelling it, or, when it
-    runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is still inside); after a signal
-    it returns.
+    core open files lie in, ``on_unmounted`` once the folder is away, with how many bytes are to be committed then.
+    Cancelling it, or, when it runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is
+    still inside); after a signal it returns.
 
     Raises:
         MountFailed: no FUSE here, or the mount point is missing, not an empty directory, or not permitted. A mount
@@ -78,11 +93,12 @@ async def run_mount(
     if writing is not None:
         staged = await Staged.open(drive, writing, confines_links=options.confines_links)
     try:
-        return await _serve(drive, path, options, staged, on_ready)
+        ending = await _serve(drive, path, options, staged, on_ready, on_unmounted)
     finally:
         if staged is not None:
             with trio.CancelScope(shield=True):
                 await staged.close()
+    return Ended(ending, None if staged is None else staged.failure)
 
 
 async def _serve(
@@ -91,6 +107,7 @@ async def _serve(
     options: MountOptions,
     staged: Staged | None,
     on_ready: Callable[[BlocksInUse], None] | None,
+    on_unmounted: Callable[[int], None] | None,
 ) -> Ending:
     async with open_work() as nursery:
         view = SnapshotView(drive, confines_links=options.confines_links) if staged is None else staged.view
@@ -114,6 +131,8 @@ async def _serve(
             with trio.CancelScope(shield=True):
                 await session.end()
                 if staged is not None:
+                    if on_unmounted is not None:
+                        on_unmounted(staged.workspace.uncommitted_bytes)
                     await staged.close()  # here, where a signal still finds somebody who knows
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
@@ -129,13 +148,14 @@ class _Session:
         self.invalidator = Invalidator(operations.waits)
         self._operations = operations
         self._path = path
+        self._folder = mounting.Folder(path)
         self._served = trio.Event()
         self._serving = trio.CancelScope(shield=True)
 
     def mount(self, options: set[str]) -> None:
         """Mount. Raises `MountFailed`; the kernel's or fusermount3's own words are on the standard error."""
         try:
-            pyfuse3.init(self._operations, self._path, options)
+            pyfuse3.init(self._operations, self._folder.path, options)
         except RuntimeError as error:
             raise MountFailed(
                 f"{self._path}: mounting was refused ({error}); the line before this in the log says why"
@@ -187,6 +207,7 @@ class _Session:
             self._serving.cancel()
             await self._served.wait()
         pyfuse3.close(unmount=True)
+        self._folder.close()
 
 
 async def _stop_on_signal(session: _Session, *, task_status: trio.TaskStatus[None]) -> None:

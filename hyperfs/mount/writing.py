@@ -42,6 +42,8 @@ class Staged:
         self.flusher = Flusher(self.view.maker, interval_seconds=writing.flush_seconds)
         self._drive = drive
         self._closed = False
+        self.failure: Exception | None = None
+        """Why something stays staged after `close`; None when nothing does."""
 
     @classmethod
     async def open(cls, drive: Drive, writing: Writing, *, confines_links: bool) -> "Staged":
@@ -68,6 +70,7 @@ class Staged:
         try:
             await self.flusher.flush()
         except (HyperfsError, OSError) as error:
+            self.failure = error
             logger.warning(
                 "drive %s: what was written stays staged for the next mount: %s", short(self._drive.key), error
             )

@@ -1,0 +1,181 @@
+"""Mounts as the daemon watches them, with a process that a test plays."""
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.daemon.answers import CommitProgress
+from hyperfs.daemon.places import Places
+from hyperfs.daemon.state import MountChoices, MountRecord
+from hyperfs.daemon.supervisor import SILENT_SECONDS, Mount, MountState, Supervisor
+from hyperfs.errors import DaemonError, StillStaged, UsageError
+
+from ..support.stores import places
+
+__all__ = ["places"]
+
+Play = Callable[["Played", Mount], Awaitable[None]]
+
+
+class Played(Supervisor):
+    """A supervisor whose children are played by ``play``, which returns when the process ends."""
+
+    def __init__(self, places: Places, nursery: trio.Nursery, play: Play) -> None:
+        super().__init__(places, nursery, lambda id: None)
+        self._play = play
+        self.signals: list[signal.Signals] = []
+        self.terminated = trio.Event()
+        self.killed = trio.Event()
+
+    async def _run_child(self, mount: Mount) -> None:
+        mount.state = MountState.STARTING
+        mount.has_said_its_end = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_killed, nursery.cancel_scope)
+            await self._play(self, mount)
+            nursery.cancel_scope.cancel()
+
+    async def _until_killed(self, scope: trio.CancelScope) -> None:
+        await self.killed.wait()
+        scope.cancel()
+
+    def _signal(self, mount: Mount, number: signal.Signals) -> None:
+        self.signals.append(number)
+        (self.killed if number is signal.SIGKILL else self.terminated).set()
+
+
+def record_at(mountpoint: Path, **changes: object) -> MountRecord:
+    fields = {"key": "ab" * 32, "version": None, "label": "abab", "options": MountChoices(), **changes}
+    return MountRecord(id="f0", mountpoint=str(mountpoint), **fields)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def supervised(places: Places, play: Play) -> AsyncIterator[Played]:
+    async with trio.open_nursery() as nursery:
+        yield Played(places, nursery, play)
+        nursery.cancel_scope.cancel()
+
+
+async def ready_then_ends(supervisor: Played, mount: Mount) -> None:
+    supervisor.is_ready(mount.record.id, writable=True)
+    await supervisor.terminated.wait()
+    supervisor.ends(mount.record.id, None, unmounted=False, staged=None)
+
+
+def stage_something(places: Places, record: MountRecord) -> None:
+    directory = places.staging(bytes.fromhex(record.key))
+    directory.mkdir(parents=True)
+    (directory / "1.journal").write_bytes(b"something")
+
+
+async def test_a_mount_that_commits_for_long_is_waited_for(
+    places: Places, tmp_path: Path, patient_clock: trio.abc.Clock
+) -> None:
+    async def commit_for_long(supervisor: Played, mount: Mount) -> None:
+        supervisor.is_ready("f0", writable=True)
+        await supervisor.terminated.wait()
+        for number in range(100):
+            supervisor.lives("f0", CommitProgress(number, 100))
+            assert mount.describe().state == "committing"
+            await trio.sleep(SILENT_SECONDS - 1)
+        supervisor.ends("f0", None, unmounted=False, staged=None)
+
+    async with supervised(places, commit_for_long) as supervisor:
+        mount = supervisor.add(record_at(tmp_path))
+        await mount.tried.wait()
+        await supervisor.remove("f0")
+        assert (supervisor.signals, supervisor.all()) == ([signal.SIGTERM], [])
+
+
+async def test_a_mount_that_says_nothing_is_killed_and_what_is_staged_is_told(
+    places: Places, tmp_path: Path, patient_clock: trio.abc.Clock
+) -> None:
+    async def say_nothing(supervisor: Played, mount: Mount) -> None:
+        supervisor.is_ready("f0", writable=True)
+        await trio.sleep_forever()
+
+    async with supervised(places, say_nothing) as supervisor:
+        record = record_at(tmp_path)
+        stage_something(places, record)
+        await supervisor.add(record).tried.wait()
+        with pytest.raises(StillStaged, match="is kept in the store"):
+            await supervisor.remove("f0")
+        assert supervisor.signals == [signal.SIGTERM, signal.SIGKILL]
+
+
+async def test_what_stays_staged_is_told_with_the_reason_also_to_who_asks_late(places: Places, tmp_path: Path) -> None:
+    async def fail_to_commit(supervisor: Played, mount: Mount) -> None:
+        supervisor.is_ready("f0", writable=True)
+        supervisor.ends("f0", None, unmounted=True, staged="the disk is full")
+
+    async with supervised(places, fail_to_commit) as supervisor:
+        record = record_at(tmp_path)
+        stage_something(places, record)
+        await supervisor.add(record).gone.wait()
+        with pytest.raises(StillStaged, match="the disk is full"):
+            await supervisor.remove("f0")
+
+
+async def test_when_all_end_what_stays_staged_is_told(places: Places, tmp_path: Path) -> None:
+    async def fail_to_commit(supervisor: Played, mount: Mount) -> None:
+        supervisor.is_ready("f0", writable=True)
+        await supervisor.terminated.wait()
+        supervisor.ends("f0", None, unmounted=False, staged="the disk is full")
+
+    async with supervised(places, fail_to_commit) as supervisor:
+        record = record_at(tmp_path)
+        stage_something(places, record)
+        await supervisor.add(record).tried.wait()
+        (line,) = await supervisor.end_all()
+        assert "the disk is full" in line
+        with pytest.raises(DaemonError):
+            supervisor.add(record)
+
+
+async def test_a_mount_that_is_being_mounted_again_and_has_something_staged_commits_it_before_it_goes(
+    places: Places, tmp_path: Path
+) -> None:
+    recovered = trio.Event()
+
+    async def recover(supervisor: Played, mount: Mount) -> None:
+        await recovered.wait()
+        assert supervisor.signals == []
+        await ready_then_ends(supervisor, mount)
+
+    async with supervised(places, recover) as supervisor, trio.open_nursery() as nursery:
+        record = record_at(tmp_path)
+        stage_something(places, record)
+        supervisor.add(record)
+        nursery.start_soon(supervisor.remove, "f0")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        recovered.set()
+
+
+async def test_what_is_being_mounted_again_is_joined(places: Places, tmp_path: Path) -> None:
+    async with supervised(places, ready_then_ends) as supervisor:
+        first = supervisor.add(record_at(tmp_path))
+        assert await supervisor.join_or_add(record_at(tmp_path, label="the same")) == (first, False)
+
+
+@pytest.mark.parametrize("change", [{"key": "cd" * 32}, {"version": 3}, {"options": MountChoices(read_only=True)}])
+async def test_what_is_something_else_is_not_joined(places: Places, tmp_path: Path, change: dict[str, object]) -> None:
+    async with supervised(places, ready_then_ends) as supervisor:
+        supervisor.add(record_at(tmp_path))
+        with pytest.raises(UsageError, match="umount"):
+            await supervisor.join_or_add(record_at(tmp_path, **change))
+
+
+async def test_where_a_mount_is_about_to_end_the_next_one_waits_for_it(places: Places, tmp_path: Path) -> None:
+    async with supervised(places, ready_then_ends) as supervisor:
+        first = supervisor.add(record_at(tmp_path))
+        await first.tried.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.end, first)
+            await supervisor.terminated.wait()
+            second, is_new = await supervisor.join_or_add(record_at(tmp_path))
+        assert (second is not first, is_new, first.gone.is_set()) == (True, True, True)

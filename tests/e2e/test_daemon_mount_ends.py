@@ -1,0 +1,179 @@
+"""How mounts end: after a crash, while they commit, and when what was written cannot be committed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ..support.commands import Hyperfs, eventually, hyperfs_in, kill, mounted_below
+
+DAEMON = """
+import os, sys, trio
+from hyperfs.daemon.__main__ import run
+from hyperfs.drive.committer import LocalCommitter
+commit = LocalCommitter.commit
+async def delayed(self, *arguments, **more):
+    while os.path.exists(sys.argv[2]):
+        await trio.sleep(0.01)
+    if os.path.exists(sys.argv[3]):
+        raise OSError(28, "No space left on device")
+    return await commit(self, *arguments, **more)
+LocalCommitter.commit = delayed
+sys.exit(run(sys.argv[1], None, None, verbose=False))
+"""
+"""A daemon whose commits wait while the one file exists, and fail while the other does."""
+
+
+@pytest.fixture
+def hyperfs(tmp_path: Path) -> Iterator[Hyperfs]:
+    with hyperfs_in(tmp_path) as commands:
+        yield commands
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Path:
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    return directory
+
+
+@contextmanager
+def daemon_that_waits_and_fails(hyperfs: Hyperfs) -> Iterator[tuple[Path, Path, "subprocess.Popen[bytes]"]]:
+    waits, fails = hyperfs.store.parent / "waits", hyperfs.store.parent / "fails"
+    command = [sys.executable, "-c", DAEMON, str(hyperfs.store), str(waits), str(fails)]
+    with subprocess.Popen(command, env=hyperfs.environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: hyperfs.daemon_pid == process.pid)
+            yield waits, fails, process
+        finally:
+            for path in (waits, fails):
+                path.unlink(missing_ok=True)
+            process.terminate()
+
+
+def killed_with_its_daemon(hyperfs: Hyperfs, key: str, mountpoint: Path) -> None:
+    hyperfs("mount", key, mountpoint)
+    (mount,) = hyperfs.mounts()
+    hyperfs.kill_daemon()
+    kill(mount["pid"])
+
+
+def test_a_folder_is_unmounted_after_daemon_and_mount_were_killed(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    killed_with_its_daemon(hyperfs, hyperfs("create").strip(), mountpoint)
+    hyperfs("umount", mountpoint)
+    assert (mounted_below(mountpoint.parent), os.listdir(mountpoint), hyperfs.mounts()) == ([], [], [])
+
+
+def test_what_was_written_before_both_were_killed_is_committed_when_it_is_unmounted(
+    hyperfs: Hyperfs, mountpoint: Path
+) -> None:
+    key = hyperfs("create").strip()
+    hyperfs("mount", key, mountpoint, "--flush-interval", "3600")
+    descriptor = os.open(mountpoint / "file", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"content")
+    os.fsync(descriptor)
+    (mount,) = hyperfs.mounts()
+    hyperfs.kill_daemon()
+    kill(mount["pid"])
+    with pytest.raises(OSError, match="not connected"):
+        os.close(descriptor)
+    hyperfs("umount", mountpoint)
+    assert (mounted_below(mountpoint.parent), hyperfs("cat", key, "file")) == ([], "content")
+
+
+def test_a_dead_folder_that_no_daemon_knows_is_unmounted(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    killed_with_its_daemon(hyperfs, hyperfs("create").strip(), mountpoint)
+    (hyperfs.store / ".hyperfs/state.json").unlink()
+    hyperfs("umount", mountpoint)
+    assert mounted_below(mountpoint.parent) == []
+
+
+def test_what_is_being_mounted_again_can_be_mounted(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    key = hyperfs("create").strip()
+    killed_with_its_daemon(hyperfs, key, mountpoint)
+    hyperfs("mount", key, mountpoint)
+    (mount,) = hyperfs.mounts()
+    assert (mount["state"], os.listdir(mountpoint)) == ("mounted", [])
+
+
+def test_the_folder_goes_first_and_umount_returns_once_all_is_committed(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    with daemon_that_waits_and_fails(hyperfs) as (waits, _, _):
+        key = hyperfs("create").strip()
+        hyperfs("mount", key, mountpoint)
+        waits.touch()
+        (mountpoint / "file").write_bytes(b"content")
+        with hyperfs.start("umount", mountpoint) as umount:
+            eventually(lambda: mounted_below(mountpoint.parent) == [])
+            eventually(lambda: hyperfs.mounts()[0]["state"] == "committing")
+            assert umount.poll() is None
+            waits.unlink()
+            assert umount.wait(60) == 0
+        assert hyperfs("cat", key, "file") == "content"
+
+
+def test_a_mount_where_one_still_commits_waits_for_it(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    with daemon_that_waits_and_fails(hyperfs) as (waits, _, _):
+        key = hyperfs("create").strip()
+        hyperfs("mount", key, mountpoint)
+        waits.touch()
+        (mountpoint / "file").write_bytes(b"content")
+        subprocess.run(["umount", mountpoint], check=True)
+        eventually(lambda: hyperfs.mounts()[0]["state"] == "committing")
+        with hyperfs.start("mount", key, mountpoint) as mount:
+            waits.unlink()
+            assert mount.wait(60) == 0
+        assert (mountpoint / "file").read_bytes() == b"content"
+
+
+def test_umount_says_what_could_not_be_committed_and_the_next_mount_has_it(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    with daemon_that_waits_and_fails(hyperfs) as (_, fails, _):
+        key = hyperfs("create").strip()
+        hyperfs("mount", key, mountpoint)
+        fails.touch()
+        (mountpoint / "file").write_bytes(b"content")
+        assert "is kept in the store" in hyperfs.fails("umount", mountpoint)
+        assert mounted_below(mountpoint.parent) == []
+        fails.unlink()
+        hyperfs("mount", key, mountpoint)
+        assert (mountpoint / "file").read_bytes() == b"content"
+        hyperfs("umount", mountpoint)
+        assert hyperfs("cat", key, "file") == "content"
+
+
+def test_stop_says_what_could_not_be_committed(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    with daemon_that_waits_and_fails(hyperfs) as (_, fails, process):
+        key = hyperfs("create").strip()
+        hyperfs("mount", key, mountpoint)
+        fails.touch()
+        (mountpoint / "file").write_bytes(b"content")
+        assert "is kept in the store" in hyperfs.fails("stop")
+        assert process.wait(60) == 1
+    hyperfs("create")
+    eventually(lambda: hyperfs.mounts()[0]["state"] == "mounted")
+    assert (mountpoint / "file").read_bytes() == b"content"
+
+
+def test_a_daemon_told_to_end_waits_until_its_mounts_have_committed(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    with daemon_that_waits_and_fails(hyperfs) as (waits, _, process):
+        key = hyperfs("create").strip()
+        hyperfs("mount", key, mountpoint)
+        waits.touch()
+        (mountpoint / "file").write_bytes(b"content")
+        process.terminate()
+        eventually(lambda: mounted_below(mountpoint.parent) == [])
+        waits.unlink()
+        assert process.wait(60) == 0
+    assert hyperfs("cat", key, "file") == "content"
+
+
+def test_a_folder_that_somebody_is_in_is_not_unmounted(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    key = hyperfs("create").strip()
+    hyperfs("mount", key, mountpoint)
+    with (mountpoint / "file").open("w"):
+        assert "somebody is in it" in hyperfs.fails("umount", mountpoint)
+        assert mounted_below(mountpoint.parent) == [str(mountpoint)]
+    hyperfs("umount", mountpoint)
