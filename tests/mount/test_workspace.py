@@ -57,14 +57,17 @@ async def test_a_file_that_grew_at_the_end_of_the_content_appends_what_is_new(tm
     assert (await paths.drive_tree())["log"] == b"one\ntwo\n"
 
 
-async def test_a_file_that_shrank_appends_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 4])
+async def test_a_file_that_shrank_is_a_run_of_what_is_left(tmp_path: Path, size: int) -> None:
     paths = await Paths.open(tmp_path)
     await paths.put("f", b"0123456789")
     await paths.commit()
-    await paths.truncate("f", 4)
-    assert (await paths.commit()).appended_bytes == 0
-    assert (await paths.own.drive.snapshot().stat("f")).stat.size == 4
-    assert await paths.read("f") == b"0123"
+    await paths.truncate("f", size)
+    assert (await paths.commit()).appended_bytes == size
+    stat = (await paths.own.drive.snapshot().stat("f")).stat
+    blocks = [await paths.own.content.get(index) for index in range(stat.offset, stat.offset + stat.blocks)]
+    assert b"".join(blocks) == b"0123456789"[:size]
+    assert await paths.read("f") == b"0123456789"[:size]
 
 
 async def test_changing_attributes_appends_no_content(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Commits: what is staged goes into the drive, as one version.
 
-The rules: a commit is of one instant. Bytes are appended before the nodes that name them, each file as one run; a file
-that only grew at the end of the content core gets its new bytes appended, one that shrank gets none. Bytes are read
-once, in pieces, and what was read is what is hashed. A commit that nobody answered is looked for before it is sent
-again. Until it stands on the disk, the journals that it makes needless stay.
+The rules: a commit is of one instant. Bytes are appended before the nodes that name them, each file as one run of
+blocks that hold its bytes and no others, since the reference reads whole blocks; of a file that only grew at the end of
+the content core the new bytes are appended. Bytes are read once, in pieces, and what was read is what is hashed. A
+commit that nobody answered is looked for before it is sent again. Until it stands on the disk, the journals that it
+makes needless stay.
 """
 
 import logging
@@ -327,9 +328,6 @@ class _Appender:
         frozen = put.frozen
         assert frozen is not None
         below = frozen.below
-        if isinstance(below, OpenFile) and not frozen.extents and frozen.size <= frozen.limit:
-            blocks = below.run.blocks if frozen.size else range(below.run.blocks.start, below.run.blocks.start)
-            return Run(blocks, below.run.byte_offset, frozen.size)
         if self._is_at_end(put):
             assert isinstance(below, OpenFile)
             first, byte_offset, position = below.run.blocks.start, below.run.byte_offset, below.run.size
