@@ -59,6 +59,17 @@ def fill(path: Path, mebibytes: int) -> None:
             file.write(bytes(1 << 20))
 
 
+def test_what_is_written_and_touched_by_turns_never_gets_older(drive: WritableMount) -> None:
+    path = drive.folder / "f"
+    times = []
+    for _ in range(100):
+        path.write_bytes(b"x")
+        times.append(path.stat().st_mtime_ns)
+        path.touch()
+        times.append(path.stat().st_mtime_ns)
+    assert times == sorted(times)
+
+
 def test_what_is_written_is_a_version_within_the_flush_interval(drive: WritableMount) -> None:
     (drive.folder / "d").mkdir()
     (drive.folder / "d/f").write_bytes(b"hello")

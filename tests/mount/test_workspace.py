@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hyperfs.errors import DaemonError, PathError
-from hyperfs.mount.staging.namespace import Renaming
+from hyperfs.mount.staging.nodes import Renaming
 from hyperfs.mount.staging.segments import OWN_SEGMENT_BYTES
+from hyperfs.mount.staging.workspace import MAX_TIME_NS
 from tests.support.workspaces import Paths
 
 
@@ -80,6 +81,40 @@ async def test_changing_attributes_appends_no_content(tmp_path: Path) -> None:
     assert st.S_IMODE(stat.mode) == 0o600
     attributes = await paths.workspace.attributes(await paths.number("f"))
     assert attributes.mtime == 1_234_567_890_123_456_789
+
+
+async def test_time_goes_on_whatever_the_clocks_do(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    times = []
+
+    async def note() -> None:
+        times.append((await paths.workspace.attributes(await paths.number("f"))).mtime)
+
+    await paths.put("f", b"1")
+    await note()
+    touched = paths.now + 2_345_678  # the kernel's clock is ahead of ours by a part of a tick
+    await paths.set_attributes("f", mtime=touched)
+    await note()
+    await paths.write("f", b"2")
+    await note()
+    paths.now -= 3_600_000_000_000
+    await paths.write("f", b"3")
+    await note()
+    assert times[1] == touched
+    assert times == sorted(times)
+
+
+async def test_a_time_that_a_program_sets_is_kept_and_moves_no_clock(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"1")
+    for when in (paths.now + 10**12, 5, paths.now - 1):
+        await paths.set_attributes("f", mtime=when)
+        assert (await paths.workspace.attributes(await paths.number("f"))).mtime == when
+    await paths.write("f", b"2")
+    assert (await paths.workspace.attributes(await paths.number("f"))).mtime == paths.now
+    far = (await paths.set_attributes("f", mtime=1 << 70)).mtime
+    again = await Paths.open(tmp_path, paths.own)
+    assert (await again.workspace.attributes(await again.number("f"))).mtime == far == MAX_TIME_NS
 
 
 async def test_holes_and_cut_ends_read_as_zeros(tmp_path: Path) -> None:

@@ -4,18 +4,17 @@ The rules: a change is written down before it is made; what was written to a fil
 asks for it. While an earlier process's changes are being made again nothing is written down, and time is what it was.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hyperfs.drive import names
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.journal import Journal
-from hyperfs.mount.staging.nodes import MILLISECOND_NS, Node
+from hyperfs.mount.staging.nodes import Node
 from hyperfs.mount.staging.records import AttributesSet, LeftOut, Place, Record, Removed, Written, encode
+from hyperfs.mount.staging.times import Clock
 from hyperfs.mount.staging.tree import Tree
-
-Clock = Callable[[], int]
 
 
 class Records:
@@ -38,11 +37,8 @@ class Records:
             self._replayed_time = None
 
     def now(self) -> int:
-        """Return the time of a change, in ns, as exactly as the format keeps it."""
-        if self._replayed_time is not None:
-            return self._replayed_time
-        now = self._clock()
-        return now - now % MILLISECOND_NS
+        """Return the time of a change, in ns: when it is made again, the time at which it was made."""
+        return self._clock() if self._replayed_time is None else self._replayed_time
 
     def add(self, record: Record) -> None:
         """Write down a change. Raises OSError, and then it does not count."""

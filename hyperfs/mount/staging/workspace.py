@@ -8,7 +8,6 @@ open file waits for nobody. Paths are the journal's only: inside, everything is 
 import errno
 import os
 import stat as st
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,8 +22,9 @@ from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
-from hyperfs.mount.staging.recording import Clock, Records
+from hyperfs.mount.staging.recording import Records
 from hyperfs.mount.staging.records import AttributesSet, UserAttributeSet, Written
+from hyperfs.mount.staging.times import Clock, Times, kernel_time
 from hyperfs.mount.staging.tree import Found, Tree
 
 MAX_FILE_BYTES = 1 << 43
@@ -45,7 +45,7 @@ class Workspace:
         directory: Path,
         *,
         owner: tuple[int, int] | None = None,
-        clock: Clock = time.time_ns,
+        clock: Clock = kernel_time,
     ) -> None:
         """Stage in ``directory``, which is this workspace's alone."""
         self.directory = directory
@@ -53,7 +53,8 @@ class Workspace:
         self.files = StagingDirectory(directory)
         self.segments = self.files.segments
         self.journal = self.files.journal
-        self.records = Records(self.journal, self.tree, clock)
+        self._times = Times(clock)
+        self.records = Records(self.journal, self.tree, self._times.now)
         self.names = Namespace(self)
         self.uncommitted_bytes = 0
         self.is_recovered = False
@@ -257,7 +258,9 @@ class Workspace:
             self._truncate(node, size)
         new_mode = node.mode if mode is None else st.S_IFMT(node.mode) | st.S_IMODE(mode)
         new_uid, new_gid = node.uid if uid is None else uid, node.gid if gid is None else gid
-        if mtime is None:
+        if mtime is not None:
+            self._times.was_set(mtime)
+        else:
             mtime = node.mtime if size is None else now
         new_mtime = min(max(0, mtime), MAX_TIME_NS)
         if node.parent is not None:
