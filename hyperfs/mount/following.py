@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MAX_GATHERED = 20_000
 """Changes gathered before the switch; of more, the rest is told while it is still being found."""
+MAX_GATHERED_TEXT = 4 << 20
+"""The same for what their paths take, in characters: a drive's author may make them long."""
 RETRY_SECONDS = 2.0
 TELLING_SECONDS = 5.0
 """How long what is at a path now may take to be read, before its name is dropped without knowing."""
@@ -185,9 +187,11 @@ class Follower:
 
 async def _gather(found: AsyncIterator[Change], limit: int) -> list[Change]:
     gathered = []
+    text = 0
     async for change in found:
         gathered.append(change)
-        if len(gathered) == limit:
+        text += len(change.path)
+        if len(gathered) == limit or text > MAX_GATHERED_TEXT:
             break
         if len(gathered) % _SLICE == 0:
             await trio.lowlevel.checkpoint()  # what is here comes without yielding

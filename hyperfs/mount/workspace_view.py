@@ -168,10 +168,12 @@ class WorkspaceView(View):
         """Open a file. The kernel keeps its pages: whatever changed it went through the kernel, or it was told."""
         workspace = self._workspace
         content = await workspace.open(number, writing=writing)
-        if content is None:
+        while content is None:
             snapshot = self.snapshot
             entry = await self._tree.entry(number)
-            return _Handle(number, await snapshot.open(entry), entry.path, content_of(entry, stat_of(entry)))
+            file = await snapshot.open(entry)
+            if snapshot is self.snapshot:  # handles that are open when it is switched are moved, this one is none yet
+                return _Handle(number, file, entry.path, content_of(entry, stat_of(entry)))
         try:
             if truncating:
                 mode = None if keeps_set_id else _without_set_id(self._tree.nodes[number].mode)
