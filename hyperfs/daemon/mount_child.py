@@ -28,6 +28,7 @@ from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountRea
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
+from hyperfs.garbage import collect_when_idle, keep_pauses_short
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
@@ -148,6 +149,8 @@ class _Child:
                 nursery.start_soon(say_ready)
 
             nursery.start_soon(keep_open, client, drive)
+            keep_pauses_short()
+            nursery.start_soon(collect_when_idle)
             ended = await run_mount(
                 drive, mountpoint, chosen, writing=writing, on_ready=ready, on_unmounted=self._unmounted
             )
