@@ -39,6 +39,7 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
 
     from hyperfs.daemon.codec import to_plain
     from hyperfs.daemon.failures import describe
+    from hyperfs.daemon.files import raise_file_limit
     from hyperfs.daemon.places import places_of
     from hyperfs.errors import HyperfsError
 
@@ -47,6 +48,7 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    raise_file_limit()
     waiting = _Waiting(ready_descriptor)
     try:
         return trio.run(partial(_serve, places_of(store), waiting, idle_seconds))

@@ -40,7 +40,7 @@ class Cache:
         self._arrived: OrderedDict[tuple[bytes, int], float] = OrderedDict()
         self._wake = trio.Event()
         self._tidying = trio.Lock()
-        registry.on_new = self._watch
+        registry.watch(self)
 
     def set_limit(self, limit: int | None) -> None:
         """Keep at most ``limit`` bytes from now on; None: any amount."""
@@ -65,9 +65,10 @@ class Cache:
         """Return, for each drive of others that is here, its key and how many bytes its content takes."""
         told = []
         for key in await trio.to_thread.run_sync(self._store.keys):
-            core = await self._store.core(key)
-            content = await _content_of(core)
-            if content is not None and not core.writable:
+            with await self._store.lease(key) as core:
+                content = await _content_of(core)
+                is_others = not core.writable
+            if content is not None and is_others:
                 told.append(CachedDrive(key.hex(), await trio.to_thread.run_sync(self._allocated, content)))
         return told
 
@@ -81,31 +82,34 @@ class Cache:
         used = sum(sizes.values())
         if used <= limit:
             return True
-        copies: dict[bytes, Core] = {}
+        copies = set()
         for key in sizes:
-            core = await self._store.core(key)
-            if core.writable or await _content_of(core) is not None:
-                used -= sizes[key]
-            else:
-                copies[key] = core
+            with await self._store.lease(key) as core:
+                if core.writable or await _content_of(core) is not None:
+                    used -= sizes[key]
+                else:
+                    copies.add(key)
         if used <= limit:
             return True
         excess = used - math.floor(limit * _LEFT)
         now = trio.current_time()
         for key in sorted(copies, key=lambda key: self._last_arrival.get(key, -math.inf)):
-            excess -= await self._clear(copies[key], excess, self._old_blocks(copies[key]))
+            if excess > 0:
+                with await self._store.lease(key) as core:
+                    excess -= await self._clear(core, excess, self._old_blocks(core))
         for (key, segment), arrived in list(self._arrived.items()):
             if excess <= 0 or now - arrived < FRESH_SECONDS:
                 break
             del self._arrived[key, segment]
             if key in copies:
                 blocks = range(segment * _SEGMENT_BLOCKS, (segment + 1) * _SEGMENT_BLOCKS)
-                excess -= await self._clear(copies[key], excess, [blocks])
+                with await self._store.lease(key) as core:
+                    excess -= await self._clear(core, excess, [blocks])
         return excess <= 0
 
     async def _clear(self, core: Core, excess: int, candidates: list[range]) -> int:
         """Clear blocks of ``candidates``, the first ones first, for ``excess`` bytes; return how many are free now."""
-        if excess <= 0 or not core.length:
+        if not core.length:
             return 0
         block_bytes = max(1, core.byte_length // core.length)
         enough = -(-excess // block_bytes)
@@ -152,9 +156,14 @@ class Cache:
 
     # What cores tell
 
-    def _watch(self, core: Core) -> None:
+    def came(self, core: Core) -> None:
+        """Hear what is stored in a core that is opened."""
         core.add_listener(self)
         self._wake.set()
+
+    def went(self, core: Core) -> None:
+        """Hear no more of a core that nobody uses."""
+        core.remove_listener(self)
 
     def extended(self, core: Core, old_length: int, new_length: int) -> None:
         """Nothing: a head takes no space."""

@@ -21,7 +21,7 @@ from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.daemon.serving import Serving
 from hyperfs.daemon.state import State, StateKeeper
 from hyperfs.daemon.supervisor import Supervisor
-from hyperfs.drive.committer import LocalCommitter, named_content
+from hyperfs.daemon.writers import Writers
 from hyperfs.drive.create import create_drive
 from hyperfs.errors import BlockNotAvailable, NotADrive, short
 from hyperfs.replication import Replicator
@@ -48,12 +48,10 @@ class Daemon:
         self.peers = PeerBook(self.swarm, replicator, nursery)
         self.registry = CoreRegistry(store, replicator, nursery)
         self.cache = Cache(store, self.registry)
+        self.writers = Writers(store, self.registry, self._ask_peers)
         self.serving = Serving(self.state, self.registry, self.swarm, nursery)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)
-        self._writing = User(writes=True)
-        self._committers: dict[bytes, LocalCommitter] = {}
-        self._opening: dict[bytes, trio.Lock] = {}
         self._clients = 0
         self._stop = trio.Event()
         self._changed = trio.Event()
@@ -70,39 +68,6 @@ class Daemon:
             self.peers.hold(("mount", record.id), record.peers)
             self.supervisor.add(record)
 
-    async def committer(self, key: bytes) -> LocalCommitter:
-        """Return the one through which drive ``key`` is written.
-
-        Before the first use the peers are asked whether they have more of the drive than is here, within
-        `FIRST_WORD_SECONDS`: a restored backup that is written to would fork it.
-
-        Raises:
-            NotADrive, NotWritable, DamagedStore.
-        """
-        async with self._opening.setdefault(key, trio.Lock()):
-            known = self._committers.get(key)
-            if known is None:
-                metadata = await self.registry.open(key, self._writing)
-                if metadata.writable and not metadata.length:
-                    await self._ask_peers(metadata)
-                    if not metadata.length:
-                        raise BlockNotAvailable(
-                            f"only the secret key of drive {short(key)} is here: connect to a peer that has the drive"
-                        )
-                content_key = self.registry.content_key(metadata)
-                if content_key is None and metadata.length:
-                    await metadata.get(0)
-                    content_key = self.registry.content_key(metadata)
-                if content_key is None:
-                    raise NotADrive(f"{short(key)} is not a drive of this store")
-                content = await self.registry.open(content_key, self._writing)
-                known = LocalCommitter(metadata, content, reserve=self.store.reserve)
-                await self.store.reserve.make()
-                await content.fork_guard.note_signed(await named_content(metadata))
-                await self._ask_peers(metadata, content)
-                self._committers[key] = known
-            return known
-
     async def drive_cores(self, key: bytes, user: User) -> tuple[Core, Core]:
         """Return a drive's metadata and content, in use until ``user`` is released.
 
@@ -111,12 +76,9 @@ class Daemon:
             NotADrive, DamagedStore, OSError.
         """
         metadata = await self.registry.open(key, user)
-        content_key = self.registry.content_key(metadata)
-        if content_key is None:
-            if not metadata.length:
-                raise BlockNotAvailable(f"nothing of drive {short(key)} is here; name a peer with --peer HOST:PORT")
-            await metadata.get(0)
-            content_key = self.registry.content_key(metadata)
+        if not metadata.length:
+            raise BlockNotAvailable(f"nothing of drive {short(key)} is here; name a peer with --peer HOST:PORT")
+        content_key = await self.registry.find_content_key(metadata)
         if content_key is None:
             raise NotADrive(f"{short(key)} is not a drive")
         return metadata, await self.registry.open(content_key, user)
@@ -138,7 +100,13 @@ class Daemon:
 
     async def create_drive(self) -> bytes:
         """Make a new, empty drive and return its key."""
-        return await create_drive(self.store)
+        key = await create_drive(self.store)
+        user = User()  # so that its cores, which `create_drive` left open, are closed once nobody uses them
+        try:
+            await self.drive_cores(key, user)
+        finally:
+            self.registry.release(user)
+        return key
 
     def has_peers(self) -> bool:
         """Tell whether anybody is connected, or may be soon."""
@@ -158,6 +126,7 @@ class Daemon:
 
     def client_went(self, user: User) -> None:
         """Let go of everything that a client had open."""
+        self.writers.release(user)
         self.registry.release(user)
         self.peers.release(user)
         self._clients -= 1

@@ -35,12 +35,12 @@ def refuse_pruned(daemon: Daemon, core: Core, ranges: Sequence[range]) -> None:
 
 async def prepare_to_write(daemon: Daemon, session: Session, call: ask.PrepareToWrite) -> None:
     """Ask the peers whether they have more of a drive of ours than is here."""
-    await daemon.committer(call.key)
+    await daemon.writers.committer(call.key, session.user)
 
 
 async def make_way(daemon: Daemon, session: Session, call: ask.MakeWay) -> bool:
     """Give away the reserve, for a commit that a full disk stands in the way of."""
-    return await (await daemon.committer(call.key)).make_way()
+    return await (await daemon.writers.committer(call.key, session.user)).make_way()
 
 
 async def clear_content(daemon: Daemon, session: Session, call: ask.ClearContent) -> None:
@@ -51,7 +51,7 @@ async def clear_content(daemon: Daemon, session: Session, call: ask.ClearContent
     elif call.expected_version is None:
         raise NotWritable(f"drive {short(call.key)} is yours: nobody may have what is cleared here; prune it instead")
     else:
-        committer = await daemon.committer(call.key)
+        committer = await daemon.writers.committer(call.key, session.user)
         await committer.clear(call.ranges, expected_version=call.expected_version)
     if daemon.store.reserve.wanted:
         await daemon.store.reserve.make()
@@ -90,7 +90,7 @@ async def adopt_drive(daemon: Daemon, session: Session, call: ask.AdoptDrive) ->
     for secret, length in ((secrets.content, secrets.lengths[1]), (secrets.drive, secrets.lengths[0])):
         core = await daemon.store.adopt(secret)
         await core.fork_guard.note_signed(length)
-        daemon.registry.adopted(core)
+        daemon.registry.adopted(await daemon.registry.open(core.key, session.user))
 
 
 async def get_cache(daemon: Daemon, session: Session, call: ask.GetCache) -> told.CacheUse:

@@ -103,19 +103,19 @@ async def commit(daemon: Daemon, session: Session, call: ask.Commit) -> int:
         _refuse_if_incomplete(session, call.gathered)
         operations = [*session.gathered, *operations]
         session.gathered.clear()
-    committer = await daemon.committer(call.key)
+    committer = await daemon.writers.committer(call.key, session.user)
     return await committer.commit(operations, expected_version=call.expected_version)
 
 
 async def sync_drive(daemon: Daemon, session: Session, call: ask.SyncDrive) -> None:
     """Return once everything committed to a drive before is on disk."""
-    await (await daemon.committer(call.key)).sync()
+    await (await daemon.writers.committer(call.key, session.user)).sync()
 
 
 async def lease_content(daemon: Daemon, session: Session, call: ask.LeaseContent, asked: Asked) -> None:
     """Hold a lease until it is released or withdrawn; append what comes meanwhile."""
     lease = Lease()
-    committer = await daemon.committer(call.key)
+    committer = await daemon.writers.committer(call.key, session.user)
     try:
         async with committer.content() as content:
             slots, descriptor = Slots.create()

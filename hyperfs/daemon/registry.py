@@ -1,23 +1,28 @@
 """The cores that are open in the daemon: who uses each, and which of them peers may have.
 
-The rule: a core of somebody else's is shared with peers while anybody uses it; one of ours only while it is served, but
-peers are asked about it as soon as it is written to.
-Whoever uses a core hears of each new head of it.
+The rules: a core is held open while anybody uses it, and a little longer, and no more of them are open than there are
+descriptors for. One of somebody else's is shared with peers meanwhile; one of ours only while it is served, but peers
+are asked about it as soon as it is written to. Whoever uses a core hears of each new head of it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import trio
 
 from hyperfs.core.core import Core
+from hyperfs.core.pool import CoreLease
 from hyperfs.core.store import Store
-from hyperfs.drive.volume import content_key_here
+from hyperfs.daemon.files import affordable_cores
+from hyperfs.drive.volume import content_key_here, content_key_in
+from hyperfs.errors import DaemonError
 from hyperfs.replication import Follow, Replicator
 
 LINGER_SECONDS: Final = 30.0
-"""A core of somebody else's stays shared for this long after its last user: the next command is likely to want it."""
+"""A core stays open and shared for this long after its last user: the next command is likely to want it."""
+MAX_LINGERING: Final = 64
+"""How many cores that nobody uses stay open."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,71 +38,145 @@ class User:
     on_head: Callable[[Core], None] | None = None
 
 
-class CoreRegistry:
-    """Owns which cores of ``store`` are shared through ``replicator``. Is a `CoreListener` of each."""
+class Watcher(Protocol):
+    """Whoever wants to know which cores are open. Called inline: must be quick, and must not raise."""
 
-    def __init__(self, store: Store, replicator: Replicator, nursery: trio.Nursery) -> None:
+    def came(self, core: Core) -> None:
+        """It was opened."""
+
+    def went(self, core: Core) -> None:
+        """Nobody uses it any more; the next one who does may get another object."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """One core that is open: by whose leave, for whom, and what is known of it."""
+
+    lease: CoreLease
+    users: set[User] = field(default_factory=set)
+    uploading: bool | None = None
+    """Whether peers may have it; None when it is not shared at all."""
+    sharing: int = 0
+    """Which time it is that it is shared: another number after each time that it was not."""
+    content_key: bytes | None = None
+    left_at: float | None = None
+    """When its last user left."""
+
+    @property
+    def core(self) -> Core:
+        return self.lease.core
+
+
+class CoreRegistry:
+    """Owns which cores of ``store`` are open, and shared through ``replicator``. Is a `CoreListener` of each.
+
+    ``max_cores`` bounds how many are open at a time.
+    """
+
+    def __init__(
+        self, store: Store, replicator: Replicator, nursery: trio.Nursery, *, max_cores: int | None = None
+    ) -> None:
         self._store = store
         self._replicator = replicator
         self._nursery = nursery
-        self._users: dict[bytes, set[User]] = {}
-        self._cores: dict[bytes, Core] = {}
-        self._shared: dict[bytes, bool] = {}
-        self._content_keys: dict[bytes, bytes] = {}
-        self.on_new: Callable[[Core], None] | None = None
+        self._open: dict[bytes, _Open] = {}
+        self._watchers: list[Watcher] = []
+        self._letting_go = False
+        self._sharings = 0
+        self.max_cores = affordable_cores() if max_cores is None else max_cores
 
     async def open(self, key: bytes, user: User) -> Core:
-        """Return the core of ``key``, which stays in use until ``user`` is released.
+        """Return the core of ``key``, which stays in use until ``user`` is released. Cancelled, it is not in use.
 
         Raises:
+            DaemonError: as many are open as may be.
             StoreLocked, DamagedStore, OSError.
         """
-        core = await self._store.core(key)
-        if key not in self._cores:
-            self._cores[key] = core
-            core.add_listener(self)
-            if self.on_new is not None:
-                self.on_new(core)
-        self._users.setdefault(key, set()).add(user)
-        self._share_or_not(core)
-        return core
+        if key not in self._open and len(self._open) >= self.max_cores:
+            self._let_go(max_lingering=0)
+            if len(self._open) >= self.max_cores:
+                raise DaemonError(
+                    f"{len(self._open)} cores are open, as many as there may be files for: unmount or unserve drives, "
+                    "or allow the daemon more open files (ulimit -n) and start it again"
+                )
+        lease = await self._store.lease(key)
+        opened = self._open.get(key)
+        if opened is None:
+            opened = self._open[key] = _Open(lease)
+            opened.core.add_listener(self)
+            for watcher in self._watchers:
+                watcher.came(opened.core)
+        else:
+            lease.release()  # another call was quicker
+        opened.users.add(user)
+        opened.left_at = None
+        self._share_or_not(opened)
+        return opened.core
 
     def release(self, user: User) -> None:
         """Take back every `open` of ``user``."""
-        left = [key for key, users in self._users.items() if user in users]
-        for key in left:
-            self._users[key].discard(user)
-        if user.offers:
-            for key in left:
-                self._share_or_not(self._cores[key])
-        elif left:
-            self._nursery.start_soon(self._leave_later, left)
+        for opened in [opened for opened in self._open.values() if user in opened.users]:
+            opened.users.discard(user)
+            if user.offers:
+                self._share_or_not(opened)
+            if not opened.users:
+                opened.left_at = trio.current_time()
+        self._let_go(max_lingering=MAX_LINGERING)
+        if not self._letting_go and any(not opened.users for opened in self._open.values()):
+            self._letting_go = True
+            self._nursery.start_soon(self._let_go_in_time)
 
     def adopted(self, core: Core) -> None:
         """Take note that ``core``, until now somebody else's, is ours."""
-        if self._shared.pop(core.key, None) is not None:
-            self._replicator.remove_core(core)
-        if core.key in self._users:
-            self._share_or_not(core)
+        opened = self._open.get(core.key)
+        if opened is not None:
+            if opened.uploading is not None:
+                opened.uploading = None
+                self._replicator.remove_core(core)
+            self._share_or_not(opened)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have ``watcher`` told of cores that are opened from now on."""
+        self._watchers.append(watcher)
+
+    def close(self) -> None:
+        """Let go of every core, whoever uses it: the store is about to close."""
+        for key in list(self._open):
+            self._forget(key)
 
     def open_cores(self) -> list[Core]:
-        """Return every core that was opened."""
-        return list(self._cores.values())
+        """Return every core that is open."""
+        return [opened.core for opened in self._open.values()]
 
     def content_key(self, metadata: Core) -> bytes | None:
         """Return the content core's key that a drive's first block names; None when it is not here, or no drive's."""
-        known = self._content_keys.get(metadata.key)
-        if known is None and metadata.length:
-            known = content_key_here(metadata)
-            if known is not None:
-                self._content_keys[metadata.key] = known
+        opened = self._open.get(metadata.key)
+        if opened is not None and opened.content_key is not None:
+            return opened.content_key
+        known = content_key_here(metadata) if metadata.length else None
+        if opened is not None:
+            opened.content_key = known
         return known
+
+    async def find_content_key(self, metadata: Core) -> bytes | None:
+        """Return what `content_key` does, also when the first block has to be fetched or read from the disk.
+
+        Raises:
+            BlockNotAvailable, DamagedStore, OSError.
+        """
+        known = self.content_key(metadata)
+        return content_key_in(await metadata.get(0)) if known is None and metadata.length else known
+
+    def sharing(self, core: Core) -> int:
+        """Return a number that stays the same for as long as peers hear of ``core``, which is in use."""
+        return self._open[core.key].sharing
 
     # What a core tells its listeners
 
     def extended(self, core: Core, old_length: int, new_length: int) -> None:
         """Pass a new head on to whoever uses the core."""
-        for user in self._users.get(core.key, ()):
+        opened = self._open.get(core.key)
+        for user in () if opened is None else opened.users:
             if user.on_head is not None:
                 user.on_head(core)
 
@@ -110,25 +189,46 @@ class CoreRegistry:
     def durable(self, core: Core, length: int) -> None:
         """Nothing to pass on: that concerns peers."""
 
-    def _share_or_not(self, core: Core) -> None:
-        users = self._users.get(core.key, set())
+    def _share_or_not(self, opened: _Open) -> None:
+        core, users = opened.core, opened.users
         uploading = not core.writable or any(user.offers for user in users)
         wanted = bool(users) and (uploading or any(user.writes for user in users))
-        if wanted and self._shared.get(core.key) is not uploading:
-            self._shared[core.key] = uploading
+        if wanted and opened.uploading is not uploading:
+            if opened.uploading is None:
+                self._sharings += 1
+                opened.sharing = self._sharings
+            opened.uploading = uploading
             self._replicator.add_core(core, follow=self._follow(core), uploading=uploading)
-        elif not wanted and core.key in self._shared:
-            del self._shared[core.key]
+        elif not wanted and opened.uploading is not None:
+            opened.uploading = None
             self._replicator.remove_core(core)
 
     def _follow(self, core: Core) -> Follow:
         """Choose what is fetched unasked: a trie's newest block is read at once, a drive's newest content is not."""
-        for other in self._cores.values():
-            if self.content_key(other) == core.key:
-                return Follow.NOTHING
+        if any(self.content_key(other.core) == core.key for other in list(self._open.values())):
+            return Follow.NOTHING
         return Follow.NEWEST
 
-    async def _leave_later(self, keys: list[bytes]) -> None:
-        await trio.sleep(LINGER_SECONDS)
-        for key in keys:
-            self._share_or_not(self._cores[key])
+    async def _let_go_in_time(self) -> None:
+        while left := [opened.left_at for opened in self._open.values() if opened.left_at is not None]:
+            await trio.sleep_until(min(left) + LINGER_SECONDS)
+            self._let_go(max_lingering=MAX_LINGERING)
+        self._letting_go = False
+
+    def _let_go(self, *, max_lingering: int) -> None:
+        """Let go of what nobody has used for long, and of what went unused first when that is too much."""
+        unused = [(opened.left_at, key) for key, opened in self._open.items() if opened.left_at is not None]
+        unused.sort()
+        too_many = len(unused) - max_lingering
+        for number, (left_at, key) in enumerate(unused):
+            if number < too_many or trio.current_time() >= left_at + LINGER_SECONDS:
+                self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        opened = self._open.pop(key)
+        if opened.uploading is not None:
+            self._replicator.remove_core(opened.core)
+        opened.core.remove_listener(self)
+        for watcher in self._watchers:
+            watcher.went(opened.core)
+        opened.lease.release()

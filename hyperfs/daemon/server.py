@@ -70,6 +70,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
     replicator = Replicator(extensions=[HypertrieExtension()])
     places.maps.mkdir(mode=0o700, exist_ok=True)
     store = await Store.open(places.store, maps=places.maps, source=replicator)
+    daemon: Daemon | None = None
     try:
         state = await trio.to_thread.run_sync(read_state, places.state)
         failure: Exception | None = None
@@ -97,6 +98,8 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
         if failure is not None:
             raise failure
     finally:
+        if daemon is not None:
+            daemon.registry.close()
         with trio.CancelScope(shield=True):
             await store.close()
         places.announcement.unlink(missing_ok=True)

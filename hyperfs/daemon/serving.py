@@ -8,6 +8,7 @@ import dataclasses
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -21,6 +22,9 @@ from hyperfs.swarm import Listening, Swarm
 
 _log = logging.getLogger(__name__)
 
+MAX_INSIDE: Final = 256
+"""How many drives are served because they are mounted inside those that are to be served."""
+
 
 @dataclass(slots=True, eq=False)
 class _Offer:
@@ -29,6 +33,8 @@ class _Offer:
     user: User = field(default_factory=lambda: User(offers=True))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     seen: set[bytes] = field(default_factory=set)
+    is_cut: bool = False
+    """Whether it was told that not all that is mounted in it is offered."""
     begun: trio.Event = field(default_factory=trio.Event)
 
 
@@ -130,6 +136,20 @@ class Serving:
             finally:
                 offer.begun.set()
 
+    def _has_room(self, offer: _Offer, key: bytes) -> bool:
+        """Tell whether one more of what is mounted inside served drives may be open: their owners choose how many."""
+        inside = sum(len(other.seen) - 1 for other in self._offers.values())
+        if inside < min(MAX_INSIDE, self._registry.max_cores // 4):
+            return True
+        if not offer.is_cut:
+            offer.is_cut = True
+            _log.warning(
+                "drive %s has more drives mounted in it than can be served with it: serve those that matter by their "
+                "own keys",
+                short(key),
+            )
+        return False
+
     async def _follow(self, offer: _Offer, key: bytes, nursery: trio.Nursery) -> None:
         """Offer a drive's content, and the drives mounted in it, now and as new ones are mounted."""
         cores = _Cores(self._registry, offer.user)
@@ -148,7 +168,7 @@ class Serving:
                         await drive.content()
                         length = core.length
                         for target in (await snapshot.mounts()).targets.values():
-                            if target.key in offer.seen:
+                            if target.key in offer.seen or not self._has_room(offer, key):
                                 continue
                             offer.seen.add(target.key)
                             if target.is_core:

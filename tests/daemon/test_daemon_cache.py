@@ -1,5 +1,7 @@
 """The limit for copies of others' content, in the daemon of this process."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -38,18 +40,21 @@ def clock(mock_clock: trio.testing.MockClock) -> trio.testing.MockClock:
     return mock_clock
 
 
-async def cache_of(store: Store, nursery: trio.Nursery) -> tuple[Cache, CoreRegistry]:
-    registry = CoreRegistry(store, Replicator(), nursery)
-    cache = Cache(store, registry)
-    cache.set_limit(100 * BLOCK_BYTES)
-    return cache, registry
+@asynccontextmanager
+async def cached(path: Path, nursery: trio.Nursery) -> AsyncIterator[tuple[Store, Cache, CoreRegistry]]:
+    """A store with a cache that is limited to 100 blocks."""
+    async with run_store(path) as store:
+        registry = CoreRegistry(store, Replicator(), nursery)
+        cache = Cache(store, registry)
+        cache.set_limit(100 * BLOCK_BYTES)
+        yield store, cache, registry
+        registry.close()
 
 
 async def test_what_came_first_goes_first(
     tmp_path: Path, source: Core, clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    async with run_store(tmp_path) as store:
-        cache, registry = await cache_of(store, nursery)
+    async with cached(tmp_path, nursery) as (_, cache, registry):
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(128, 192))
         clock.jump(1)
@@ -61,8 +66,7 @@ async def test_what_came_first_goes_first(
 
 
 async def test_what_came_just_now_stays(tmp_path: Path, source: Core, nursery: trio.Nursery) -> None:
-    async with run_store(tmp_path) as store:
-        cache, registry = await cache_of(store, nursery)
+    async with cached(tmp_path, nursery) as (_, cache, registry):
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(128))
         assert not await cache.tidy(100 * BLOCK_BYTES)
@@ -74,8 +78,7 @@ async def test_what_came_before_this_daemon_goes_before_what_came_since(
 ) -> None:
     async with run_store(tmp_path) as store:
         await copy_of(source, await store.core(source.key), range(64, 192))
-    async with run_store(tmp_path) as store:
-        cache, registry = await cache_of(store, nursery)
+    async with cached(tmp_path, nursery) as (store, cache, registry):
         copy = await registry.open(source.key, User())
         await copy_of(source, copy, range(64))
         assert await cache.tidy(100 * BLOCK_BYTES)
@@ -84,8 +87,7 @@ async def test_what_came_before_this_daemon_goes_before_what_came_since(
 
 
 async def test_ours_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nursery) -> None:
-    async with run_store(tmp_path) as store:
-        cache, _ = await cache_of(store, nursery)
+    async with cached(tmp_path, nursery) as (store, cache, _):
         key = await create_drive(store)
         content = await store.content_core(key)
         await content.append(BLOCKS)
@@ -95,9 +97,8 @@ async def test_ours_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nurse
 
 
 async def test_metadata_of_others_stays_whatever_the_limit(tmp_path: Path, nursery: trio.Nursery) -> None:
-    async with run_store(tmp_path / "theirs") as theirs, run_store(tmp_path / "mine") as mine:
+    async with run_store(tmp_path / "theirs") as theirs, cached(tmp_path / "mine", nursery) as (_, cache, registry):
         metadata = await theirs.core(await create_drive(theirs))
-        cache, registry = await cache_of(mine, nursery)
         copy = await registry.open(metadata.key, User())
         await copy_of(metadata, copy, range(1))
         await copy.sync()

@@ -17,6 +17,7 @@ from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_running, read_announcement
+from hyperfs.daemon.registry import User
 from hyperfs.daemon.requests import AppendContent, LeaseContent
 from hyperfs.daemon.server import open_daemon
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
@@ -188,7 +189,7 @@ async def test_content_without_a_lease_is_refused(places: Places) -> None:
 async def test_the_writer_is_told_at_the_end_of_the_lease_what_failed(places: Places) -> None:
     async with daemon_and_client(places) as (daemon, client):
         drive = await written_drive(client, {})
-        core = (await daemon.committer(drive.key)).content_core
+        core = (await daemon.writers.committer(drive.key, User())).content_core
 
         async def full(*arguments: object, **more: object) -> int:
             raise OSError(28, "No space left on device")
