@@ -81,7 +81,7 @@ async def _run(store: str, id: str) -> int:
             with trio.move_on_after(LAST_WORD_SECONDS):
                 told = await child.say_end(client, failure, unmounted=unmounted, staged=staged)
         if unmounted and not told:
-            client.places.unmounted_note(id).touch()
+            client.places.unmounted_note(id).touch(mode=0o600)
         return 0 if failure is None and staged is None else 1
 
 

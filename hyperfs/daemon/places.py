@@ -1,20 +1,18 @@
 """Where things are: the default store, hyperfs's own files in it, and the control socket.
 
-The rule: the socket lies in a directory that only its user may enter (checked, not hoped), its path fits a socket
-address, and each store has exactly one.
+The rule: the socket lies in a directory that only its user may enter (checked, not hoped), and that nobody else could
+have made before him; each store has exactly one.
 """
 
 import hashlib
 import os
 import stat
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyperfs.errors import DaemonError, UsageError
-
-MAX_SOCKET_PATH = 107
-"""Bytes: Linux allows 108 with the closing zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +78,33 @@ class Places:
         return self.mounts / f"{id}.unmounted"
 
     def socket(self) -> Path:
-        """Return where this store's control socket belongs. Its directory is made, and checked.
+        """Return where this store's control socket belongs: in the user's runtime directory, else in the store itself.
+
+        Its directory is made, and checked. The path may be too long for a socket address: see `socket_address`.
 
         Raises:
             DaemonError: the directory is not this user's alone.
         """
+        runtime = _runtime_directory()
+        if runtime is None:
+            return _in_private_directory(self.own / "control.sock")
         name = hashlib.blake2b(os.fsencode(self.store), digest_size=8).hexdigest() + ".sock"
-        runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if runtime and os.path.isabs(runtime) and os.path.isdir(runtime):
-            path = Path(runtime, "hyperfs", name)
-            if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
-                return _in_private_directory(path)
-        path = Path(tempfile.gettempdir(), f"hyperfs-{os.geteuid()}", name)
-        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-            path = Path("/tmp", f"hyperfs-{os.geteuid()}", name)
-        return _in_private_directory(path)
+        return _in_private_directory(runtime / "hyperfs" / name)
+
+
+@contextmanager
+def socket_address(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield an address for the socket at ``path`` that is short enough for any path, and valid as long as the context.
+
+    Raises:
+        OSError: its directory is not there.
+    """
+    directory, name = os.path.split(path)
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
 
 
 def default_store() -> Path:
@@ -115,7 +125,7 @@ def places_of(store: str | os.PathLike[str]) -> Places:
     """
     path = Path(store).expanduser()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         places = Places(path.resolve())
         places.own.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -136,6 +146,19 @@ def refuse_overlap(mountpoint: Path, store: Path) -> None:
         raise UsageError(f"{mountpoint}: a mount point cannot be above or inside the store {store}; choose another")
 
 
+def _runtime_directory() -> Path | None:
+    """Return the user's runtime directory; None when there is none in which only he can make anything."""
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    if not named or not os.path.isabs(named):
+        return None
+    try:
+        info = os.stat(named)
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022
+    return Path(named) if is_ours else None
+
+
 def _in_private_directory(path: Path) -> Path:
     directory = path.parent
     try:
@@ -143,6 +166,10 @@ def _in_private_directory(path: Path) -> Path:
         info = os.lstat(directory)
     except OSError as error:
         raise DaemonError(f"no directory for the control socket: {error}") from error
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
-        raise DaemonError(f"{directory}: must be a directory that only you may enter (mode 0700); remove it and retry")
+    # root may use a store of somebody else's, who then can do no more than keep root from using it
+    is_ours = info.st_uid == os.geteuid() or os.geteuid() == 0
+    if not stat.S_ISDIR(info.st_mode) or not is_ours or info.st_mode & 0o077:
+        raise DaemonError(
+            f"{directory}: must be a directory that only you may enter; `chmod 700` it if it is yours, or remove it"
+        )
     return path

@@ -22,9 +22,10 @@ from hyperfs import __version__
 from hyperfs.daemon.codec import from_plain
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import Described, exception_of
-from hyperfs.daemon.places import Places
+from hyperfs.daemon.places import Places, socket_address
 from hyperfs.daemon.wire import PROTOCOL
 from hyperfs.errors import DaemonError, OtherVersion
+from hyperfs.storage.disk import replace_file
 
 START_SECONDS: Final = 60.0
 """How long a daemon may take to open its store (after a crash it has something to repair)."""
@@ -62,9 +63,7 @@ def write_announcement(places: Places, announcement: Announcement) -> None:
         "hyperfs": announcement.version,
         "ending": announcement.ending,
     }
-    beside = places.announcement.with_suffix(".new")
-    beside.write_text(json.dumps(fields) + "\n", encoding="utf-8")
-    os.replace(beside, places.announcement)
+    replace_file(places.announcement, (json.dumps(fields) + "\n").encode())
 
 
 async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECONDS) -> Connection | None:
@@ -78,7 +77,8 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
         return None
     stream = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
-        await stream.connect(announcement.socket)
+        with socket_address(announcement.socket) as address:
+            await stream.connect(address)
     except OSError as error:
         stream.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
@@ -197,7 +197,7 @@ async def _start(places: Places) -> None:
     command += ["--ready-fd", str(writing), "--idle-seconds", os.environ.get("HYPERFS_IDLE_SECONDS", str(IDLE_SECONDS))]
     _keep_log_short(places)
     try:
-        with open(places.log, "ab") as log:  # noqa: ASYNC230  a local file
+        with open(places.log, "ab", opener=_private) as log:  # noqa: ASYNC230  a local file
             process = await trio.lowlevel.open_process(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -226,6 +226,10 @@ async def _start(places: Places) -> None:
     failure = json.loads(word)
     if failure is not None:
         raise exception_of(from_plain(Described, failure))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _keep_log_short(places: Places) -> None:

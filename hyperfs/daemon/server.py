@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -19,10 +20,11 @@ from hyperfs.core.store import Store
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.methods import handlers_of
-from hyperfs.daemon.places import Places
+from hyperfs.daemon.places import Places, socket_address
 from hyperfs.daemon.process import Announcement, write_announcement
 from hyperfs.daemon.session import Handlers, Session
 from hyperfs.daemon.state import read_state
+from hyperfs.errors import DaemonError
 from hyperfs.replication import Replicator
 from hyperfs.trie import HypertrieExtension
 
@@ -74,8 +76,9 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
     try:
         state = await trio.to_thread.run_sync(read_state, places.state)
         failure: Exception | None = None
-        with _bound_socket(places) as listener:
-            announcement = Announcement(os.getpid(), listener.getsockname(), __version__, ending=False)
+        path = places.socket()
+        with _bound_socket(path) as listener:
+            announcement = Announcement(os.getpid(), str(path), __version__, ending=False)
             async with trio.open_nursery() as nursery:
                 daemon = Daemon(places, store, replicator, state, nursery)
                 try:
@@ -105,15 +108,24 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
         places.announcement.unlink(missing_ok=True)
 
 
-def _bound_socket(places: Places) -> trio.socket.SocketType:
-    """Return the listening control socket. The store's lock is ours, so whatever stands at its path is a dead one's."""
-    path = places.socket()
+def _bound_socket(path: Path) -> trio.socket.SocketType:
+    """Return the listening control socket. The store's lock is ours, so whatever stands at its path is a dead one's.
+
+    Raises:
+        DaemonError: there can be no socket there.
+    """
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         before = os.umask(0o177)
         try:
-            listener.bind(os.fspath(path))
+            with socket_address(path) as address:
+                listener.bind(address)
+        except OSError as error:
+            raise DaemonError(
+                f"{path}: no control socket can be there ({error.strerror}); set XDG_RUNTIME_DIR to a directory of "
+                "yours, on a local file system"
+            ) from error
         finally:
             os.umask(before)
         listener.listen(_BACKLOG)

@@ -1,12 +1,13 @@
 """Where the socket and the store are."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from hyperfs.daemon.locks import LockFile
-from hyperfs.daemon.places import MAX_SOCKET_PATH, default_store, places_of, refuse_overlap
+from hyperfs.daemon.places import default_store, places_of, refuse_overlap, socket_address
 from hyperfs.errors import DaemonError, UsageError
 
 
@@ -46,22 +47,30 @@ def test_a_link_in_place_of_the_directory_is_refused(runtime: Path, tmp_path: Pa
         places_of(tmp_path / "store").socket()
 
 
-def test_a_path_too_long_for_a_socket_address_falls_back_to_a_short_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runtime = tmp_path / ("r" * 100)
-    runtime.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    assert len(os.fsencode(places_of(tmp_path / "store").socket())) <= MAX_SOCKET_PATH
-
-
 @pytest.mark.parametrize("value", ["", "relative/path", "/does/not/exist"])
-def test_without_a_usable_runtime_directory_the_socket_is_in_a_private_one_of_its_own(
+def test_without_a_usable_runtime_directory_the_socket_is_in_the_store(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert places_of(tmp_path / "store").socket().parent == tmp_path / f"hyperfs-{os.geteuid()}"
+    assert places_of(tmp_path / "store").socket() == tmp_path / "store/.hyperfs/control.sock"
+
+
+def test_a_runtime_directory_in_which_others_may_make_something_is_not_used(runtime: Path, tmp_path: Path) -> None:
+    runtime.chmod(0o777)
+    (runtime / "hyperfs").write_text("made by somebody else, to lock us out")
+    assert places_of(tmp_path / "store").socket() == tmp_path / "store/.hyperfs/control.sock"
+
+
+def test_a_socket_can_be_reached_however_long_its_path_is(tmp_path: Path) -> None:
+    directory = tmp_path / ("d" * 100) / ("e" * 100)
+    directory.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        with socket_address(directory / "socket") as address:
+            listener.bind(address)
+            listener.listen(1)
+        with socket_address(directory / "socket") as address:
+            client.connect(address)
+        assert (directory / "socket").is_socket()
 
 
 def test_the_default_store_is_the_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
