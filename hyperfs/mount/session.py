@@ -20,6 +20,7 @@ from hyperfs.errors import MountFailed, short
 from hyperfs.mount import mountpoint as mounting
 from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
+from hyperfs.mount.garbage import collecting_little
 from hyperfs.mount.intake import taking_turns
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import Operations
@@ -90,14 +91,15 @@ async def run_mount(
         lambda: mounting.prepare(os.fspath(mountpoint), allow_other=options.allow_other), abandon_on_cancel=True
     )
     staged = None
-    if writing is not None:
-        staged = await Staged.open(drive, writing, confines_links=options.confines_links)
-    try:
-        ending = await _serve(drive, path, options, staged, on_ready, on_unmounted)
-    finally:
-        if staged is not None:
-            with trio.CancelScope(shield=True):
-                await staged.close()
+    with collecting_little():
+        if writing is not None:
+            staged = await Staged.open(drive, writing, confines_links=options.confines_links)
+        try:
+            ending = await _serve(drive, path, options, staged, on_ready, on_unmounted)
+        finally:
+            if staged is not None:
+                with trio.CancelScope(shield=True):
+                    await staged.close()
     return Ended(ending, None if staged is None else staged.failure)
 
 
