@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.allowance import Rates
 from hyperfs.swarm.dht.datagrams import Datagram, PeersInput, PeersOutput
 from hyperfs.swarm.dht.node import PEERS, DhtNode

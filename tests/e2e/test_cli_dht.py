@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from hyperfs.daemon.addresses import parse_address
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.service import open_dht
 
 TOPIC = bytes(range(32))

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from hyperfs.crypto import key_pair
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.requests import Asked
 from hyperfs.swarm.dht.service import DhtService, open_dht
 from tests.support.reference import ReferencePeer, reference_peer

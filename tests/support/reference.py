@@ -12,7 +12,7 @@ and whatever the process wrote to stderr stands in the failure's message.
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,12 @@ class ReferencePeer:
 
 @asynccontextmanager
 async def reference_peer(
-    storage: Path | None = None, *, master_key: bytes | None = None
+    storage: Path | None = None, *, master_key: bytes | None = None, wrapper: Sequence[str] = ()
 ) -> AsyncIterator[ReferencePeer]:
     """Run a reference peer with its store in the directory ``storage``, or in memory.
 
     A ``master_key`` makes the keys of a new store the same each time. On leaving, the peer closes its store (its files
-    are whole and unlocked then) and ends.
+    are whole and unlocked then) and ends. ``wrapper`` is a command to run it with.
     """
     node = shutil.which("node")
     if node is None or not (REFERENCE / "node_modules").is_dir():
@@ -124,7 +124,7 @@ async def reference_peer(
     try:
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
-                [node, str(REFERENCE / "peer.js")],
+                [*wrapper, node, str(REFERENCE / "peer.js")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

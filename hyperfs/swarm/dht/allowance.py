@@ -10,6 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from hyperfs.swarm.token_bucket import TokenBucket
+
 PROVEN_SECONDS: Final = 600.0
 MAX_HOSTS: Final = 8192
 
@@ -27,34 +29,15 @@ class Rates:
     burst_seconds: float = 4.0
 
 
-class _Bucket:
-    """A rate: ``take`` says whether one more fits."""
-
-    __slots__ = ("_at", "_most", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst_seconds: float, now: float) -> None:
-        self._rate = rate
-        self._most = self._tokens = rate * burst_seconds
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        self._tokens = min(self._most, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Allowance:
     """Decides whether a datagram from a host is answered. Keeps at most `MAX_HOSTS` hosts of either kind."""
 
     def __init__(self, rates: Rates, now: float) -> None:
         self._rates = rates
-        self._all = _Bucket(rates.unproven, rates.burst_seconds, now)
-        self._hosts: OrderedDict[str, _Bucket] = OrderedDict()
+        self._all = TokenBucket(rates.unproven, rates.burst_seconds, now)
+        self._hosts: OrderedDict[str, TokenBucket] = OrderedDict()
         self._proven: OrderedDict[str, float] = OrderedDict()
-        self._proven_hosts: OrderedDict[str, _Bucket] = OrderedDict()
+        self._proven_hosts: OrderedDict[str, TokenBucket] = OrderedDict()
         self.refused = 0
         """How many datagrams were not answered."""
 
@@ -74,10 +57,10 @@ class Allowance:
         self.refused += not allowed
         return allowed
 
-    def _bucket(self, buckets: OrderedDict[str, _Bucket], host: str, rate: float, now: float) -> _Bucket:
+    def _bucket(self, buckets: OrderedDict[str, TokenBucket], host: str, rate: float, now: float) -> TokenBucket:
         bucket = buckets.get(host)
         if bucket is None:
-            bucket = buckets[host] = _Bucket(rate, self._rates.burst_seconds, now)
+            bucket = buckets[host] = TokenBucket(rate, self._rates.burst_seconds, now)
             if len(buckets) > MAX_HOSTS:
                 buckets.popitem(last=False)
         else:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from hyperfs.crypto import SIGNATURE_BYTES
+from hyperfs.swarm.addresses import ADDRESS_BYTES, Address, decode_address, encode_address
 from hyperfs.swarm.dht import messages_pb2
-from hyperfs.swarm.dht.addresses import ADDRESS_BYTES, Address, decode_address, encode_address
 
 VERSION: Final = 1
 ID_BYTES: Final = 32

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from typing import Final
 
 from hyperfs.crypto import HASH_BYTES, verify
-from hyperfs.swarm.dht.addresses import ADDRESS_BYTES, Address, encode_address
+from hyperfs.swarm.addresses import ADDRESS_BYTES, Address, encode_address
 from hyperfs.swarm.dht.datagrams import MAX_VALUE_BYTES, Mutable, PeersInput, PeersOutput
 
 GENERATION_SECONDS: Final = 480.0

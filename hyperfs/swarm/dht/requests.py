@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind
 from hyperfs.swarm.dht.timers import Timer, Timers
 

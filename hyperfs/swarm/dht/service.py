@@ -23,7 +23,7 @@ import trio
 from hyperfs.crypto import KeyPair, sign, verify
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import HyperfsError
-from hyperfs.swarm.dht.addresses import Address, decode_addresses
+from hyperfs.swarm.addresses import Address, decode_addresses
 from hyperfs.swarm.dht.allowance import Rates
 from hyperfs.swarm.dht.datagrams import (
     MAX_DATAGRAM_BYTES,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress
 from hyperfs.swarm.dht.requests import MAX_IN_FLIGHT, Asked
 

@@ -10,6 +10,7 @@ const readline = require('readline')
 const { Network } = require('./lib/network')
 const { Cores } = require('./lib/cores')
 const { Dht } = require('./lib/dht')
+const { Discovery } = require('./lib/discovery')
 const { Drives } = require('./lib/drives')
 const { Tries } = require('./lib/tries')
 const { openStore } = require('./lib/store')
@@ -28,7 +29,8 @@ async function open ({ storage = null, masterKey = null }) {
     drive: new Drives(store),
     trie: new Tries(cores),
     wire: new Wire(),
-    dht: new Dht()
+    dht: new Dht(),
+    discovery: new Discovery()
   }
   return {}
 }
@@ -36,6 +38,7 @@ async function open ({ storage = null, masterKey = null }) {
 async function close () {
   if (!store) return {}
   groups.dht.close()
+  groups.discovery.close()
   await groups.net.close()
   await store.shut()
   return {}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperfs.swarm.addresses import Address, decode_addresses
 from hyperfs.swarm.dht import messages_pb2
-from hyperfs.swarm.dht.addresses import Address, decode_addresses
 from hyperfs.swarm.dht.datagrams import (
     MAX_DATAGRAM_BYTES,
     Datagram,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.allowance import Rates
 from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind, Mutable, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode

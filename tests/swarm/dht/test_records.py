@@ -5,8 +5,8 @@ import random
 import pytest
 
 from hyperfs.crypto import key_pair, sign
+from hyperfs.swarm.addresses import Address, decode_addresses
 from hyperfs.swarm.dht import records
-from hyperfs.swarm.dht.addresses import Address, decode_addresses
 from hyperfs.swarm.dht.datagrams import Mutable, PeersInput
 from hyperfs.swarm.dht.records import MAX_TOLD, Announcements, Values, immutable_target
 

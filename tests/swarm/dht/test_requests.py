@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind
 from hyperfs.swarm.dht.requests import MAX_A_SECOND, MAX_IN_FLIGHT, Asked, Requests
 from hyperfs.swarm.dht.timers import Timers

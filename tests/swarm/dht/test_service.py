@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht import service as service_module
-from hyperfs.swarm.dht.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, Kind, encode
 from hyperfs.swarm.dht.service import DhtFailed, DhtService, FoundPeer, open_dht, resolve
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperfs.swarm.dht.addresses import Address
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.table import BUCKET_NODES, RoutingTable
 
 OWN = bytes(32)

@@ -1,0 +1,82 @@
+"""Whom we look for on the local network, and to whom we answer.
+
+The rules: who only announces does not ask, who only looks does not answer; a node does not find itself, by an id of its
+own for each topic. How many answers a flood of questions gets is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.mdns.messages import ID_BYTES, NAME_BYTES, Answer, address_of, answer, parse, question
+from hyperfs.swarm.token_bucket import TokenBucket
+
+ANSWERS_A_SECOND: Final = 10.0
+_BURST_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Somebody on the local network who has a topic."""
+
+    topic: bytes
+    address: Address
+
+
+@dataclass(slots=True)
+class _Topic:
+    topic: bytes
+    id: bytes
+    port: int | None
+    looks: bool
+
+
+class Neighbours:
+    """The topics of one process. ``random_bytes`` makes ids, ``now`` tells seconds."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes], now: Callable[[], float]) -> None:
+        self._random_bytes = random_bytes
+        self._now = now
+        self._topics: dict[bytes, _Topic] = {}
+        self._allowance = TokenBucket(ANSWERS_A_SECOND, _BURST_SECONDS, now())
+
+    def join(self, topic: bytes, *, port: int | None, looks: bool) -> list[bytes]:
+        """Announce a topic at a TCP ``port`` (None: do not), look for others (``looks``); return what to send at once.
+
+        A topic that was joined before is announced and looked for as said now.
+        """
+        name = topic[:NAME_BYTES]
+        before = self._topics.get(name)
+        own_id = before.id if before is not None else self._random_bytes(ID_BYTES)
+        self._topics[name] = _Topic(topic, own_id, port, looks)
+        sent = [] if port is None else [answer([Answer(name, port, id=own_id)], None)]
+        return [*sent, question([name])] if looks else sent
+
+    def leave(self, topic: bytes) -> None:
+        """Announce a topic, and look for it, no more."""
+        self._topics.pop(topic[:NAME_BYTES], None)
+
+    def question(self) -> bytes | None:
+        """Return what asks for everything that is looked for, None when nothing is."""
+        names = [name for name, topic in self._topics.items() if topic.looks]
+        return question(names) if names else None
+
+    def receive(self, data: bytes, sender: str) -> tuple[list[Neighbour], bytes | None]:
+        """Take a message from the IPv4 address ``sender``; return whom it tells of, and what to answer."""
+        found: list[Neighbour] = []
+        answers: list[Answer] = []
+        for part in parse(data):
+            topic = self._topics.get(part.name)
+            if topic is None or part.id == topic.id:
+                continue
+            if isinstance(part, Answer):
+                if topic.looks:
+                    found.append(Neighbour(topic.topic, address_of(part, sender)))
+            elif topic.port is not None:
+                answers.append(Answer(part.name, topic.port, id=topic.id))
+        if not answers or not self._allowance.take(self._now()):
+            return found, None
+        return found, answer(answers, sender)

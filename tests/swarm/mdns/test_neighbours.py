@@ -1,0 +1,99 @@
+"""Neighbours find each other, nobody finds himself, and a flood is answered at a rate."""
+
+import random
+
+from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.mdns.messages import Answer, Question, answer, parse, question
+from hyperfs.swarm.mdns.neighbours import Neighbour, Neighbours
+
+TOPIC = bytes(range(32))
+OTHER = bytes(range(1, 33))
+HERE = "10.0.0.1"
+THERE = "10.0.0.2"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def neighbours(seed: int = 1, clock: Clock | None = None) -> Neighbours:
+    return Neighbours(random.Random(seed).randbytes, clock or Clock())
+
+
+def asked(topic: bytes = TOPIC) -> bytes:
+    return question([topic[:20]])
+
+
+def test_who_asks_is_told_where_a_topic_is() -> None:
+    announcer, looker = neighbours(1), neighbours(2)
+    announcer.join(TOPIC, port=4000, looks=False)
+    (sent,) = looker.join(TOPIC, port=None, looks=True)
+    nobody, reply = announcer.receive(sent, HERE)
+    assert nobody == []
+    assert reply is not None
+    assert looker.receive(reply, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000))], None)
+
+
+def test_who_announces_says_so_once_unasked() -> None:
+    announcer, looker = neighbours(1), neighbours(2)
+    looker.join(TOPIC, port=None, looks=True)
+    (unasked,) = announcer.join(TOPIC, port=4000, looks=False)
+    assert looker.receive(unasked, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000))], None)
+
+
+def test_who_announces_and_looks_does_both_and_does_not_find_himself() -> None:
+    both = neighbours()
+    unasked, asking = both.join(TOPIC, port=4000, looks=True)
+    assert [type(part) for message in (unasked, asking) for part in parse(message)] == [Answer, Question]
+    assert both.receive(unasked, HERE) == ([], None)
+
+
+def test_who_only_looks_does_not_answer_and_who_only_announces_does_not_ask() -> None:
+    looker, announcer = neighbours(1), neighbours(2)
+    looker.join(TOPIC, port=None, looks=True)
+    announcer.join(TOPIC, port=4000, looks=False)
+    assert looker.receive(asked(), HERE) == ([], None)
+    assert announcer.question() is None
+    assert looker.question() == asked()
+
+
+def test_other_topics_are_nothing_to_us() -> None:
+    both = neighbours()
+    both.join(TOPIC, port=4000, looks=True)
+    assert both.receive(asked(OTHER), HERE) == ([], None)
+    assert both.receive(answer([Answer(OTHER[:20], 1)], None), HERE) == ([], None)
+
+
+def test_what_was_left_is_neither_answered_nor_looked_for() -> None:
+    both = neighbours()
+    both.join(TOPIC, port=4000, looks=True)
+    both.leave(TOPIC)
+    both.leave(TOPIC)
+    assert both.question() is None
+    assert both.receive(asked(), HERE) == ([], None)
+
+
+def test_joining_again_changes_the_port_and_not_the_id() -> None:
+    both = neighbours()
+    (before, *_), (after, *_) = (both.join(TOPIC, port=port, looks=True) for port in (4000, 5000))
+    (first,), (second,) = parse(before), parse(after)
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    assert (second.port, second.id) == (5000, first.id)
+
+
+def test_a_flood_of_questions_is_answered_at_a_rate() -> None:
+    clock = Clock()
+    announcer = neighbours(1, clock)
+    announcer.join(TOPIC, port=4000, looks=False)
+    replies = 0
+    for second in range(10):
+        clock.now = float(second)
+        replies += sum(announcer.receive(asked(), HERE)[1] is not None for _ in range(1000))
+    assert replies <= 30 + 9 * 10
+    clock.now = 100.0
+    assert announcer.receive(asked(), HERE)[1] is not None
