@@ -3,13 +3,10 @@
 The rule: whatever happens, the namespaces are gone afterwards, and with them the cable.
 """
 
-import itertools
-import os
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-_numbers = itertools.count()
 
 
 class Host:
@@ -33,7 +30,7 @@ class Host:
 @contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
     """Make two hosts that reach each other, and nobody else."""
-    number = f"{os.getpid()}-{next(_numbers)}"
+    number = secrets.token_hex(4)  # a process id is not enough: tests run in process namespaces of their own
     hosts = Host(f"hyperfs-{number}-a", "10.77.0.1"), Host(f"hyperfs-{number}-b", "10.77.0.2")
     try:
         for host in hosts:
@@ -44,6 +41,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "cable")
             for device in ("lo", "cable"):
                 _ip("-n", host.name, "link", "set", device, "up")
+            _ip("-n", host.name, "route", "add", "224.0.0.0/4", "dev", "cable")
         yield hosts
     finally:
         for host in hosts:
