@@ -28,7 +28,7 @@ from hyperfs.protocol.events import (
     UnwantReceived,
     WantReceived,
 )
-from hyperfs.protocol.frames import MessageType
+from hyperfs.protocol.frames import MAX_FRAME_BYTES, MessageType
 from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
@@ -43,7 +43,19 @@ MAX_PROOF_NODES = 256
 MAX_EXTENSIONS = 256
 MAX_EXTENSION_NAME_BYTES = 256
 
+MAX_SMALL_BODY_BYTES = 1024
+"""The longest body of a message that consists of a few numbers, keys and hashes."""
+MAX_BODY_BYTES: dict[int, int] = {
+    MessageType.OPTIONS: 128 * 1024,
+    MessageType.HAVE: 256 * 1024,
+    MessageType.DATA: MAX_FRAME_BYTES,
+    MessageType.EXTENSION: MAX_FRAME_BYTES,
+}
+"""The longest bodies of the other messages: what is longer is not even parsed."""
+
 _LARGE_BODY = 4096
+_MAX_NODE_BYTES = 128
+_NODE_FIELD = 3
 _M = TypeVar("_M", bound=Message)
 
 
@@ -238,6 +250,7 @@ def _decode_data(channel: Channel, body: memoryview) -> DataReceived:
     value: bytes | None = None
     if len(body) > _LARGE_BODY:
         value, body = _cut_out_value(body)
+        _check_fields(body)
     message = _parse(messages_pb2.Data, body)
     index = message.index
     _check_number("a Data", index)
@@ -275,6 +288,28 @@ def _cut_out_value(body: memoryview) -> tuple[bytes | None, memoryview]:
     except (EncodingError, IndexError):
         pass  # protobuf will say what is wrong
     return None, body
+
+
+def _check_fields(body: memoryview) -> None:
+    """Raise PeerMisbehaved for a Data with more, or larger, nodes than a proof can have, before it is parsed."""
+    offset = 0
+    try:
+        for _ in range(MAX_PROOF_NODES + 8):
+            if offset >= len(body):
+                return
+            tag, offset = varint.decode(body, offset)
+            size, begin = varint.decode(body, offset)
+            if tag & 7 == 2:
+                if tag >> 3 == _NODE_FIELD and size > _MAX_NODE_BYTES:
+                    raise PeerMisbehaved(f"sent a tree node of {size} bytes")
+                offset = begin + size
+            elif tag & 7 == 0:
+                offset = begin
+            else:
+                return  # protobuf will say what is wrong
+    except EncodingError:
+        return  # likewise
+    raise PeerMisbehaved(f"sent a proof of more than {MAX_PROOF_NODES} nodes")
 
 
 def _parse(message_class: type[_M], body: bytes | memoryview) -> _M:

@@ -116,8 +116,15 @@ class Connection:
         """Return our opening or open channel for a core, if there is one."""
         return self._channels.get(discovery_key)
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+    @property
+    def has_frames(self) -> bool:
+        """Whether `receive` left frames for the next call, which may be one without data."""
+        return self._reader.more
+
+    def receive(self, data: bytes | bytearray | memoryview, *, at_most: int | None = None) -> list[Event]:
         """Take bytes from the peer, cut anywhere, and return what happened, in order.
+
+        ``at_most`` is how many frames to look at, so that a call is short however small the frames are.
 
         Raises PeerMisbehaved when the peer broke the protocol, with a message that reads on after its name ("sent a
         frame of 9437184 bytes, ..."). The connection is over then: drop it; there is no more output, and calling
@@ -129,11 +136,12 @@ class Connection:
             events: list[Event] = []
             if self._decrypt is None:
                 data = self._receive_handshake(data, events)
-            if self._decrypt is not None and len(data):
-                space = self._reader.space(len(data))
-                space[:] = data
-                self._decrypt.apply(space)
-                for number, message_type, body in self._reader.frames():
+            if self._decrypt is not None:
+                if len(data):
+                    space = self._reader.space(len(data))
+                    space[:] = data
+                    self._decrypt.apply(space)
+                for number, message_type, body in self._reader.frames(at_most):
                     self._receive_frame(number, message_type, body, events)
             return events
         except PeerMisbehaved as error:
@@ -239,6 +247,8 @@ class Connection:
     # Frames
 
     def _receive_frame(self, number: int, message_type: int, body: memoryview, events: list[Event]) -> None:
+        if len(body) > codec.MAX_BODY_BYTES.get(message_type, codec.MAX_SMALL_BODY_BYTES):
+            raise PeerMisbehaved(f"sent {_name(message_type)} of {len(body)} bytes")
         channel = self._remote.get(number)
         if isinstance(channel, Channel):
             decode = codec.DECODERS.get(message_type)

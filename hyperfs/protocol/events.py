@@ -161,13 +161,8 @@ class ExtensionReceived:
     payload: bytes
 
 
-Event = (
-    HandshakeDone
-    | ChannelRequested
-    | ChannelOpened
-    | ChannelRefused
-    | ChannelClosed
-    | OptionsReceived
+ChannelEvent = (
+    OptionsReceived
     | StatusReceived
     | HaveReceived
     | UnhaveReceived
@@ -178,3 +173,6 @@ Event = (
     | DataReceived
     | ExtensionReceived
 )
+"""What a peer said on an open channel."""
+
+Event = HandshakeDone | ChannelRequested | ChannelOpened | ChannelRefused | ChannelClosed | ChannelEvent

@@ -49,7 +49,7 @@ class FrameReader:
     Fill a `space` of the right size with plain bytes, then take all the `frames` that are complete.
     """
 
-    __slots__ = ("_buffer", "_end", "_missing", "_start", "_view")
+    __slots__ = ("_buffer", "_end", "_missing", "_start", "_view", "more")
 
     def __init__(self) -> None:
         self._buffer = bytearray(_SMALL_BUFFER)
@@ -57,6 +57,7 @@ class FrameReader:
         self._start = 0
         self._end = 0
         self._missing = 1  # of bytes behind _end, before parsing has any sense
+        self.more = False
 
     @property
     def buffered(self) -> int:
@@ -72,19 +73,28 @@ class FrameReader:
         self._missing -= size
         return self._view[begin : self._end]
 
-    def frames(self) -> Iterator[tuple[int, int, memoryview]]:
+    def frames(self, at_most: int | None = None) -> Iterator[tuple[int, int, memoryview]]:
         """Take the complete frames, each ``(channel number, type, body)``, keep-alives left out.
+
+        Ends after ``at_most`` frames, keep-alives counted; `more` tells whether others may be complete.
 
         A body is valid until the next call of `space`. Raises PeerMisbehaved for what cannot be a frame, after which
         this reader is of no more use.
         """
+        self.more = False
         if self._missing > 0:
             return
+        left = -1 if at_most is None else at_most
         buffer = self._buffer
         view = self._view
         end = self._end
         position = self._start
         while position < end:
+            if not left:
+                self._start = position
+                self.more = True
+                return
+            left -= 1
             length = buffer[position]
             body = position + 1
             if length >= 0x80:
