@@ -1,39 +1,41 @@
 """What is wanted of a core, and what was asked for it.
 
-The one rule: a block that a demand wants is in exactly one place: in its ``todo``, under way in a flight that lists the
-demand, or here. ``pending`` counts the second kind, so a demand is met when it is 0 and ``todo`` is empty.
+A block that a demand wants is in exactly one place: in its ``todo``, under way in a flight that lists the demand, or
+here. ``pending`` counts the second kind, so a demand is met when it is 0 and ``todo`` is empty.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from hyperfs.core.proofs import Received
+from hyperfs.core.proofs import MAX_LENGTH, Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable
+from hyperfs.replication.ranges import Ranges
 
 if TYPE_CHECKING:
     from hyperfs.replication.peer import Peer
+
+MAX_UNSEEN: Final = 64
+"""Ranges in which a peer's announcements are still to be compared with a demand; past that they are taken together."""
 
 
 class Demand:
     """Ranges of blocks that somebody wants, at one priority."""
 
-    __slots__ = ("done", "error", "passed", "pending", "priority", "todo", "withdrawn")
+    __slots__ = ("_unseen", "done", "error", "pending", "priority", "todo", "withdrawn")
 
     def __init__(self, ranges: Sequence[range], priority: Priority) -> None:
         self.priority = priority
-        self.todo: deque[range] = deque(blocks for blocks in ranges if len(blocks))
+        self.todo = Ranges(ranges)
         self.pending = 0
         self.withdrawn = False
         self.done = trio.Event()
         self.error: BlockNotAvailable | None = None
-        self.passed: dict[Peer, int] = {}
-        """Peers that had nothing of ``todo``, with the count of their announcements by then."""
+        self._unseen: dict[Peer, Ranges] = {}
 
     def check(self) -> bool:
         """Tell whether everything is here, and if so let the waiter know."""
@@ -43,15 +45,38 @@ class Demand:
         return True
 
     def fail(self, error: BlockNotAvailable) -> None:
-        """Give up: the waiter raises ``error``."""
+        """Give up: the waiter raises ``error``, and nothing more is asked for."""
         self.error = error
+        self.withdrawn = True
         self.done.set()
+
+    def unseen(self, peer: Peer) -> Ranges:
+        """Return where ``todo`` has not been compared yet with what ``peer`` has. At first that is everywhere."""
+        unseen = self._unseen.get(peer)
+        if unseen is None:
+            unseen = self._unseen[peer] = Ranges([range(MAX_LENGTH)])
+        return unseen
+
+    def see_again(self, peer: Peer, start: int, stop: int) -> None:
+        """Note that ``peer`` may have something new of [start, stop)."""
+        unseen = self._unseen.get(peer)
+        if unseen is not None and self.todo.meets(start, stop):
+            unseen.add(start, stop)
+            if len(unseen) > MAX_UNSEEN:
+                spans = list(unseen)
+                unseen.add(spans[0].start, spans[-1].stop)
+
+    def forget(self, peer: Peer) -> None:
+        """Note that ``peer`` is gone."""
+        self._unseen.pop(peer, None)
 
     def put_back(self, index: int) -> None:
         """Note that a block under way is not coming: it is to be asked for again."""
         self.pending -= 1
-        self.todo.appendleft(range(index, index + 1))
-        self.passed.clear()
+        self.todo.add(index, index + 1)
+        for peer in self._unseen:
+            if peer.availability.has(index):
+                self.see_again(peer, index, index + 1)
 
 
 class Flight:
@@ -61,13 +86,16 @@ class Flight:
         "answered",
         "asked_at",
         "brings",
+        "cancelled",
         "delivered_at_asking",
         "demands",
+        "dependants",
         "done",
         "held",
         "index",
         "optimistic",
         "peer",
+        "relies_on",
     )
 
     def __init__(
@@ -83,12 +111,23 @@ class Flight:
         """Set when it was answered and stored, or failed, for whoever asked for more than a block."""
         self.brings: Iterable[int] = ()
         """Tree nodes that later requests to this peer rely on this one to bring."""
+        self.relies_on: Iterable[Flight] = ()
+        """The flights that bring what its digest says is here."""
+        self.dependants = 0
+        """How many flights rely on this one."""
         self.optimistic = False
-        """Whether its digest relies on what earlier flights bring, so that it is handled after them."""
+        """Whether it is handled after the flights that were asked before it, since its proof may rely on theirs."""
         self.answered = False
+        self.cancelled = False
+        """Whether it was taken back: then its answer may come or not."""
         self.held: Received | None = None
 
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for it right now."""
         return any(demand.priority is Priority.URGENT and not demand.withdrawn for demand in self.demands)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still wants its answer."""
+        return self.done is not None or any(not demand.withdrawn for demand in self.demands)

@@ -1,27 +1,41 @@
 """One shared core: who has it, what is wanted of it, and what is asked of whom.
 
-The one rule: a block is asked of a peer only if that peer announced it, and of a second one only when the first is slow
-and somebody waits. Urgent demands go before readahead, that before the background, and within a class the older first.
-A demand that nobody can meet waits; it is its caller who has the deadline.
+A block is asked of a peer only if that peer announced it, and of a second one only when the first is slow and somebody
+waits. Urgent demands go before readahead, that before the background, and within a class the older first. A demand that
+nobody can meet waits; it is its caller who has the deadline.
+
+What a peer announces makes work in proportion to itself, and not to what is wanted: each demand remembers where it was
+not compared yet with what the peer has. Much work is done a little at a time, by `Exchange.attend`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from hyperfs.core.nonblocking import run_with_reads
-from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
-from hyperfs.errors import BlockNotAvailable, BlockTooFar, DamagedStore, Fork, InvalidProof, PeerMisbehaved, short
+from hyperfs.errors import (
+    BlockNotAvailable,
+    BlockTooFar,
+    Closed,
+    DamagedStore,
+    Fork,
+    InvalidProof,
+    PeerMisbehaved,
+    short,
+)
 from hyperfs.replication.demand import Demand, Flight
-from hyperfs.replication.peer import WANT_BLOCKS, Peer
+from hyperfs.replication.peer import Peer
+from hyperfs.replication.ranges import Ranges
 from hyperfs.replication.reconciliation import Reconciliation
+from hyperfs.replication.requests import Answers
 from hyperfs.replication.status import Follow
+from hyperfs.replication.wants import WANT_BLOCKS
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -33,6 +47,10 @@ HEDGE_SECONDS: Final = 0.5
 MAX_UNATTENDED: Final = 256
 """Demands that nobody waits for; past that the oldest is given up."""
 _WANTS_OF_A_DEMAND: Final = 64
+_LOOKS_AT_ONCE: Final = 256
+_ASKS_AT_ONCE: Final = 256
+_HEDGED_AT_ONCE: Final = 256
+"""Old requests that are looked at for blocks to ask of another peer, at one time."""
 
 
 class OutOfStep(Exception):
@@ -59,6 +77,8 @@ class Exchange:
         self._changed = trio.Event()
         self._demands_made = 0
         self._unattended: list[Demand] = []
+        self._attended: dict[Peer, int] = {}
+        """How many announcements of each peer were followed up."""
         core.add_listener(self)
 
     # what it tells
@@ -107,9 +127,27 @@ class Exchange:
             self.withdraw(self._unattended.pop(0))
 
     def withdraw(self, demand: Demand) -> None:
-        """Stop wanting; what is under way runs out by itself."""
+        """Stop wanting, and take back what was asked for nobody else's sake and does not make others' proofs short."""
         demand.withdrawn = True
         self._demands[demand.priority].pop(demand, None)
+        if demand.pending and not demand.done.is_set():
+            # the last ones first: they rely on those before
+            for flight in reversed([flight for flight in self._asked.values() if demand in flight.demands]):
+                if not flight.wanted:
+                    self._cancel(flight)
+
+    def _cancel(self, flight: Flight) -> None:
+        second = self._hedged.get(flight.index)
+        if second is not None and second.peer.requests.cancel(second):
+            second.peer.link.wake()
+            del self._hedged[flight.index]
+        if flight.peer.requests.cancel(flight):
+            flight.peer.link.wake()
+            left = self._hedged.pop(flight.index, None)
+            if left is not None:
+                self._asked[flight.index] = left
+            else:
+                del self._asked[flight.index]
 
     async def fetch(self, ranges: Sequence[range], priority: Priority) -> None:
         """Return once all of ``ranges`` is here. Raises BlockNotAvailable when the core is shared no longer."""
@@ -127,7 +165,7 @@ class Exchange:
         tried: set[tuple[Peer, int]] = set()
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
-            for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
+            for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.requests)):
                 if peer.remote_uploading and (peer, peer.announcements) not in tried:
                     tried.add((peer, peer.announcements))
                     flight = self._ask_seek(peer, byte_offset, blocks)
@@ -140,13 +178,13 @@ class Exchange:
 
     def _ask_seek(self, peer: Peer, byte_offset: int, blocks: range) -> Flight | None:
         run = peer.availability.next_run(blocks.start, blocks.stop)
-        if byte_offset in peer.seeks:
-            return peer.seeks[byte_offset]
+        if byte_offset in peer.requests.seeks:
+            return peer.requests.seeks[byte_offset]
         # an offset asked twice running is not answered the second time
-        if run is None or peer.last_seek == byte_offset:
+        if run is None or peer.requests.last_seek == byte_offset:
             return None
         flight = Flight(run.start, peer, trio.current_time(), demands=[], done=trio.Event())
-        peer.ask_seek(byte_offset, flight)
+        peer.requests.ask_seek(byte_offset, flight)
         peer.link.wake()
         return flight
 
@@ -179,17 +217,17 @@ class Exchange:
         index = peer.availability.claimed_length - 1
         if index < self.core.length or not peer.remote_uploading or not peer.availability.has(index):
             return None
-        under_way = peer.proofs.get(index) or peer.in_flight.get(index)
+        under_way = peer.requests.under_way(index)
         if under_way is not None:
             if under_way.done is None:
                 under_way.done = trio.Event()
             return under_way
         flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
         if self.follow is Follow.NEWEST:
-            peer.ask(flight)
+            peer.requests.ask(flight)
             self._asked.setdefault(index, flight)
         else:
-            peer.ask_proof(flight)
+            peer.requests.ask_proof(flight)
         peer.link.wake()
         return flight
 
@@ -199,7 +237,7 @@ class Exchange:
         index = peer.availability.claimed_length - 1
         now = trio.current_time()
         for other in self.peers:
-            flight = other.proofs.get(index) or other.in_flight.get(index)
+            flight = other.requests.under_way(index)
             if flight is not None and now - flight.asked_at < HEDGE_SECONDS:
                 return
         self._ask_head(peer)
@@ -214,11 +252,10 @@ class Exchange:
         """Begin: the channel of ``peer`` is open both ways."""
         peer.is_open = True
         peer.last_answer_at = trio.current_time()
-        peer.uploads.enabled = self.uploading
+        peer.haves.uploading = self.uploading
         downloading = not self.core.writable or bool(self.demands)
         if not (self.uploading and downloading):
             peer.channel.send_status(uploading=self.uploading, downloading=downloading)
-        self._send_wants(peer)
         self.refill(peer)
         peer.link.wake()
 
@@ -228,14 +265,10 @@ class Exchange:
             return
         self.uploading = uploading
         for peer in self.open_peers:
-            peer.uploads.enabled = uploading
+            peer.haves.uploading = uploading
             peer.channel.send_status(uploading=uploading, downloading=True)
-            for blocks in self.core.present(0, self._announced_length):
-                if uploading:
-                    peer.announce(blocks.start, blocks.stop)
-                else:
-                    peer.retract(blocks.start, blocks.stop)
-            peer.link.wake()
+            peer.haves.changed(0, self.core.length)
+            peer.link.attend_soon(peer)
 
     def leave(self, peer: Peer) -> None:
         """Count a peer out, and ask others for what it owed."""
@@ -245,13 +278,14 @@ class Exchange:
         peer.is_open = False
         peer.heard.set()
         peer.uploads.clear()
-        self.lost(peer.give_up_all())
+        peer.availability.clear()
+        self._attended.pop(peer, None)
+        self.lost(peer.requests.give_up())
         if was_open and not self.open_peers:
             self.alone_since = trio.current_time()
         for demands in self._demands.values():
             for demand in demands:
-                demand.passed.pop(peer, None)
-        self._sweep()
+                demand.forget(peer)
         if self.reconciliation is not None:
             self.reconciliation.left(peer)
 
@@ -267,25 +301,43 @@ class Exchange:
 
     def refill_all(self) -> None:
         """Ask every peer for as much as it may be asked for."""
-        for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.in_flight)):
+        for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.requests)):
             self.refill(peer)
 
+    def attend(self, peer: Peer) -> None:
+        """Do what came up for ``peer`` since the last time: follow what it announced, and ask it for more."""
+        if not peer.is_open:
+            return
+        if peer.announcements != self._attended.get(peer):
+            self._attended[peer] = peer.announcements
+            self._changed.set()
+            self._changed = trio.Event()
+            if self.reconciliation is not None:
+                self.reconciliation.announced(peer)
+            elif peer.availability.claimed_length > self.core.length:
+                self._follow(peer)
+        self.refill(peer)
+
     def refill(self, peer: Peer) -> None:
-        """Ask ``peer`` for as much as it may be asked for, and about what it has."""
+        """Ask ``peer`` for as much as it may be asked for, and about what it has.
+
+        When that is much work, do some of it, and have the rest done by `attend`.
+        """
         if not (peer.is_open and peer.remote_uploading):
             return
         self._send_wants(peer)
         if self.reconciliation is not None and not self.reconciliation.trusts(peer):
             return
+        steps = _Steps()
         size = peer.window.size
-        room = size - len(peer.in_flight)
+        room = size - len(peer.requests)
         asked = 0
         for priority, demands in self._demands.items():
             if not demands:
                 continue
             if priority is Priority.URGENT:
                 spare = room + max(8, size // 2)
-            elif room - asked >= max(1, size // 8) or not peer.in_flight:
+            elif room - asked >= max(1, size // 8) or not len(peer.requests):
                 spare = room - asked
             else:
                 if any(demand.todo for demand in demands):
@@ -295,88 +347,98 @@ class Exchange:
                 if spare <= 0:
                     peer.window.note_full()
                     break
-                if demand.passed.get(peer) == peer.announcements:
+                unseen = demand.unseen(peer)
+                if not unseen or not demand.todo:
                     continue
-                taken = self._ask_for(demand, peer, spare)
+                taken = self._ask_for(demand, peer, unseen, spare, steps)
                 asked += taken
                 spare -= taken
                 if spare <= 0 and demand.todo:
                     peer.window.note_full()
                 if demand.check():
                     self._demands[priority].pop(demand, None)
+                if steps.over:
+                    peer.link.attend_soon(peer)
+                    return
         if asked:
             peer.link.wake()
 
-    def _ask_for(self, demand: Demand, peer: Peer, most: int) -> int:
-        """Ask ``peer`` for at most ``most`` blocks that ``demand`` wants; return how many."""
-        kept: list[range] = []
+    def _ask_for(self, demand: Demand, peer: Peer, unseen: Ranges, most: int, steps: _Steps) -> int:
+        """Ask ``peer`` for at most ``most`` blocks that ``demand`` wants; return how many.
+
+        ``unseen`` is where that has not been looked for yet; what is looked at is taken out of it.
+        """
         asked = 0
         now = trio.current_time()
-        todo = demand.todo
-        while todo and asked < most:
-            wanted = todo.popleft()
-            position, end = wanted.start, wanted.stop
-            while position < end and asked < most:
-                missing = next(iter(self.core.missing(position, end)), None)
-                if missing is None:
-                    position = end
-                    break
-                run = peer.availability.next_run(missing.start, missing.stop)
-                if run is None:
-                    kept.append(missing)
-                    position = missing.stop
-                    continue
-                if run.start > missing.start:
-                    kept.append(range(missing.start, run.start))
-                position = run.start
-                for index in run:
-                    if asked >= most:
-                        break
-                    position = index + 1
-                    demand.pending += 1
-                    flight = self._asked.get(index)
-                    if flight is not None:
-                        flight.demands.append(demand)
-                        continue
-                    flight = Flight(index, peer, now, demands=[demand])
-                    self._asked[index] = flight
-                    peer.ask(flight)
-                    asked += 1
-            if position < end:
-                todo.appendleft(range(position, end))
-        exhausted = not todo
-        todo.extendleft(reversed(kept))
-        if exhausted and kept:
-            demand.passed[peer] = peer.announcements
+        todo, core = demand.todo, self.core
+        while asked < most and not steps.over:
+            span = unseen.first_from(0)
+            if span is None:
+                break
+            steps.looks += 1
+            wanted = todo.first_from(span.start)
+            run = None
+            if wanted is not None and wanted.start < span.stop:
+                run = peer.availability.next_run(wanted.start, span.stop)
+            if wanted is None or run is None:
+                unseen.remove(span.start, span.stop)
+                continue
+            if run.start >= wanted.stop:
+                unseen.remove(span.start, run.start)
+                continue
+            start, stop = run.start, min(run.stop, wanted.stop)
+            missing = next(iter(core.missing(start, stop)), None)
+            if missing is None or missing.start > start:
+                # it came by another way before it was wanted
+                stop = stop if missing is None else missing.start
+                todo.remove(start, stop)
+            else:
+                stop = min(missing.stop, start + most - asked, start + steps.asks_left)
+                todo.remove(start, stop)
+                asked += self._ask_blocks(demand, peer, range(start, stop), now)
+                steps.asks_left -= stop - start
+            unseen.remove(span.start, stop)
+        return asked
+
+    def _ask_blocks(self, demand: Demand, peer: Peer, blocks: range, now: float) -> int:
+        """Have ``demand`` wait for ``blocks``; ask ``peer`` for those that nobody was asked for, and tell how many."""
+        asked = 0
+        demand.pending += len(blocks)
+        for index in blocks:
+            flight = self._asked.get(index)
+            if flight is not None:
+                flight.demands.append(demand)
+                continue
+            flight = Flight(index, peer, now, demands=[demand])
+            self._asked[index] = flight
+            peer.requests.ask(flight)
+            asked += 1
         return asked
 
     def _send_wants(self, peer: Peer) -> None:
         """Ask what ``peer`` has where blocks are wanted, and of the first page, by which its length is learned."""
-        claimed = peer.availability.claimed_length
-        if peer.wants_made_for == (self._demands_made, claimed):
-            return
-        pages = [0]
+        made_for = (self._demands_made, peer.availability.claimed_length)
+        if peer.wants_made_for != made_for and peer.wants.ask(self._wanted_pages(peer.availability.claimed_length)):
+            peer.wants_made_for = made_for
+
+    def _wanted_pages(self, claimed_length: int) -> Iterator[int]:
+        yield 0
         for demands in self._demands.values():
             for demand in demands:
                 for wanted in islice(demand.todo, _WANTS_OF_A_DEMAND):
                     first = wanted.start // WANT_BLOCKS
                     # of a long range only what the peer may have: its end may be far away
-                    end = wanted.stop if len(wanted) <= WANT_BLOCKS else min(wanted.stop, claimed)
-                    pages.extend(range(first, max(first, (end - 1) // WANT_BLOCKS) + 1))
-        if peer.send_wants(pages):
-            peer.wants_made_for = (self._demands_made, claimed)
+                    end = wanted.stop if len(wanted) <= WANT_BLOCKS else min(wanted.stop, claimed_length)
+                    yield from range(first, max(first, (end - 1) // WANT_BLOCKS) + 1)
 
     # answers
 
-    def announced(self, peer: Peer) -> None:
-        """Go on after ``peer`` announced something."""
-        self._changed.set()
-        self._changed = trio.Event()
-        if self.reconciliation is not None:
-            self.reconciliation.announced(peer)
-        elif peer.availability.claimed_length > self.core.length:
-            self._follow(peer)
-        self.refill(peer)
+    def announced(self, peer: Peer, blocks: range) -> None:
+        """Note that ``peer`` said something new of ``blocks``; what follows from that is done by `attend`."""
+        for demands in self._demands.values():
+            for demand in demands:
+                demand.see_again(peer, blocks.start, blocks.stop)
+        peer.link.attend_soon(peer)
 
     def lost(self, flights: Iterable[Flight]) -> None:
         """Ask again, others if possible, for what a peer will not answer."""
@@ -398,12 +460,14 @@ class Exchange:
                     demand.put_back(flight.index)
                     again = True
         if again:
-            self.refill_all()
+            for peer in self.open_peers:
+                peer.link.attend_soon(peer)
 
-    async def take(self, peer: Peer, answers: list[tuple[Received, Flight | None]]) -> None:
+    async def take(self, peer: Peer, answers: Answers) -> None:
         """Verify and store answers, in order.
 
-        Raises PeerMisbehaved when one does not verify; OutOfStep when that may be nobody's fault.
+        Raises PeerMisbehaved when one does not verify; OutOfStep when that may be nobody's fault. What cannot be stored
+        here fails whoever waits for it. Cancelled, what was not stored is asked for again.
         """
         stored = False
         if self.reconciliation is not None:
@@ -419,25 +483,23 @@ class Exchange:
             logger.error("%s: %s; nothing of it is kept, and what was here before stays", peer.link.name, error)
             raise PeerMisbehaved(f"sent a fork of {short(self.core.key)}: {error}") from error
         except InvalidProof as error:
-            if peer.promises_broken:
+            if peer.requests.out_of_step:
                 raise OutOfStep(str(error)) from error
             raise PeerMisbehaved(f"sent what does not verify: {error}") from error
         except BlockTooFar as error:
             logger.warning("%s", error)
-            for received, flight in answers:
-                if flight is not None and not self.core.has(received.index, received.index + 1):
-                    for demand in flight.demands:
-                        demand.fail(error)
-                        self.withdraw(demand)
+            self._fail([one for one in answers if not self.core.has(one[0].index, one[0].index + 1)], error)
+        except Closed as error:
+            self._fail(answers, BlockNotAvailable(str(error)))
         except (OSError, DamagedStore) as error:
+            logger.error("core %s: what %s sent cannot be stored: %s", short(self.core.key), peer.link.name, error)
             self._fail(answers, BlockNotAvailable(f"a block of {short(self.core.key)} cannot be stored: {error}"))
-            raise
         finally:
             self._settle(peer, answers, all_stored=stored)
         if self.reconciliation is not None:
             self.reconciliation.catch_up()
 
-    def _settle(self, peer: Peer, answers: list[tuple[Received, Flight | None]], *, all_stored: bool) -> None:
+    def _settle(self, peer: Peer, answers: Answers, *, all_stored: bool) -> None:
         failed: list[Flight] = []
         asked = self._asked
         for received, flight in answers:
@@ -445,16 +507,19 @@ class Exchange:
                 continue
             index = flight.index
             if not all_stored and not (received.value is not None and self.core.has(index, index + 1)):
+                peer.requests.failed(flight)
                 failed.append(flight)
                 continue
-            peer.kept(flight)
+            peer.requests.stored(flight)
             if flight.done is not None:
                 flight.done.set()
             current = asked.get(index)
             if current is None or received.value is None or received.index != index:
                 continue
             del asked[index]
-            self._hedged.pop(index, None)
+            for other in (current, self._hedged.pop(index, flight)):
+                if other is not flight and other.peer.requests.cancel(other):
+                    other.peer.link.wake()
             for demand in current.demands:
                 demand.pending -= 1
                 if not demand.pending and demand.check():
@@ -462,25 +527,16 @@ class Exchange:
         if failed:
             self.lost(failed)
 
-    def _fail(self, answers: list[tuple[Received, Flight | None]], error: BlockNotAvailable) -> None:
+    def _fail(self, answers: Answers, error: BlockNotAvailable) -> None:
         for _, flight in answers:
             for demand in flight.demands if flight is not None else ():
                 demand.fail(error)
-
-    def _sweep(self) -> None:
-        """Drop from the demands what has come by another way."""
-        for demands in self._demands.values():
-            for demand in list(demands):
-                demand.todo.extend(
-                    [missing for wanted in _drained(demand) for missing in self.core.missing(wanted.start, wanted.stop)]
-                )
-                if demand.check():
-                    demands.pop(demand, None)
+                self._demands[demand.priority].pop(demand, None)
 
     def hedge(self, peer: Peer, now: float) -> None:
         """Ask another peer for urgent blocks that ``peer`` takes long to bring."""
         slow_seconds = max(HEDGE_SECONDS, 4 * peer.window.latency)
-        for index, flight in list(peer.in_flight.items()):
+        for index, flight in list(islice(peer.requests.blocks.items(), _HEDGED_AT_ONCE)):
             if now - flight.asked_at < slow_seconds:
                 break
             if index in self._hedged or self._asked.get(index) is not flight or not flight.urgent:
@@ -488,14 +544,14 @@ class Exchange:
             others = [
                 other
                 for other in self.open_peers
-                if other is not peer and other.remote_uploading and index not in other.in_flight
+                if other is not peer and other.remote_uploading and index not in other.requests.blocks
                 if other.availability.has(index)
             ]
             if others:
-                other = min(others, key=lambda candidate: len(candidate.in_flight))
+                other = min(others, key=lambda candidate: len(candidate.requests))
                 second = Flight(index, other, now, demands=flight.demands)
                 self._hedged[index] = second
-                other.ask(second)
+                other.requests.ask(second)
                 other.link.wake()
 
     # what happens to the core
@@ -504,30 +560,49 @@ class Exchange:
         """Nothing: peers hear of blocks, not of lengths."""
 
     def stored(self, core: Core, start: int, end: int, origin: object) -> None:
-        """Tell the peers, but not the one it came from; what we append ourselves waits until it is durable."""
-        if origin is None or not self.uploading:
-            return
-        for peer in self.peers:
-            if peer is not origin:
-                peer.announce(start, end)
+        """Want it no more, and tell the peers, but not the one it came from.
+
+        Of what we append ourselves they hear when it is durable.
+        """
+        for demands in self._demands.values():
+            for demand in [demand for demand in demands if demand.todo.meets(start, end)]:
+                demand.todo.remove(start, end)
+                if demand.check():
+                    del demands[demand]
+        if origin is not None:
+            self._tell(start, end, origin)
 
     def cleared(self, core: Core, start: int, end: int) -> None:
         """Tell the peers that blocks are gone."""
-        if self.uploading:
-            for peer in self.peers:
-                peer.retract(start, end)
+        self._tell(start, end)
 
     def durable(self, core: Core, length: int) -> None:
         """Tell the peers what was appended, now that a crash cannot take it back."""
         if length > self._announced_length:
             # of what peers were ahead by, after a backup was restored, some may not be here
-            for blocks in self.core.present(self._announced_length, length) if self.uploading else ():
-                for peer in self.peers:
-                    peer.announce(blocks.start, blocks.stop)
+            for blocks in self.core.present(self._announced_length, length):
+                self._tell(blocks.start, blocks.stop)
             self._announced_length = length
 
+    def _tell(self, start: int, end: int, origin: object = None) -> None:
+        if self.uploading:
+            for peer in self.peers:
+                if peer is not origin and peer.is_open:
+                    peer.haves.changed(start, end)
+                    if peer.haves:
+                        peer.link.attend_soon(peer)
 
-def _drained(demand: Demand) -> list[range]:
-    ranges = list(demand.todo)
-    demand.todo.clear()
-    return ranges
+
+class _Steps:
+    """What one `Exchange.refill` may still do before others have their turn."""
+
+    __slots__ = ("asks_left", "looks")
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.asks_left = _ASKS_AT_ONCE
+
+    @property
+    def over(self) -> bool:
+        """Whether it has done enough."""
+        return self.looks >= _LOOKS_AT_ONCE or self.asks_left <= 0

@@ -4,24 +4,26 @@ Some tasks share it. The reader takes what came in large pieces and handles all 
 hashes, verifies and writes those, to ask for more then, while the reader goes on. The writer sends what the protocol
 has to say, and only when that is out makes the next answers. The watch sends keep-alives and ends what is dead.
 
-The one rule: whatever a peer does, or does not do, ends at most its own connection, with one line in the log.
+Whatever a peer does, or does not do, ends at most its own connection, with one line in the log; and what it sends is
+handled in turns that are short, and that all connections share.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from hyperfs.core.proofs import MAX_LENGTH
 from hyperfs.errors import DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import (
     CancelReceived,
     ChannelClosed,
+    ChannelEvent,
     ChannelOpened,
     ChannelRefused,
     ChannelRequested,
@@ -36,6 +38,7 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.noise import NoiseKeyPair
+from hyperfs.replication.availability import PageBudget
 from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
@@ -44,6 +47,7 @@ from hyperfs.replication.pace import Pace
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
+from hyperfs.replication.uploads import QuestionBudget
 
 if TYPE_CHECKING:
     from hyperfs.core.reader import Hint
@@ -60,9 +64,12 @@ ANSWER_BYTES: Final = 256 << 10
 """Answers made at one time, shared by the channels that wait."""
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
-_SLICE_SECONDS: Final = 0.005
-_MIN_SLICE_BYTES: Final = 8 << 10
+MAX_REOPENED: Final = 8
+"""How often a core's channel is opened anew after an answer that others relied on did not come."""
+_FRAMES_AT_ONCE: Final = 256
 _TICK_SECONDS: Final = 0.25
+_STANDSTILL_SECONDS: Final = 0.5
+"""A delay of our own so long is not counted as the peer's."""
 
 
 class LinkHost(Protocol):
@@ -107,17 +114,25 @@ class Link:
         self._peers: dict[Channel, Peer] = {}
         self._pace = host.pace
         self._extensions = Extensions(host.extensions, host.pace)
-        self._storing = Storing(self.downloads)
+        self._storing = Storing(self.downloads, host.pace, self._reopen)
+        self._pages = PageBudget()
+        self._questions = QuestionBudget()
+        self._due: dict[Peer, None] = {}
+        self._reopened = 0
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
         self._stirred = trio.Event()
-        self._slice_bytes = RECEIVE_BYTES
         self._began_at = self._heard_at = self._sent_at = trio.current_time()
+        self._handshake_due = self._began_at + HANDSHAKE_SECONDS
+        self._sending_since: float | None = None
         self._heard_bytes = 0
 
     async def run(self) -> Ending:
-        """Carry the connection to its end; see `Replicator.run`."""
+        """Carry the connection to its end; see `Replicator.run`.
+
+        Cancelled, it closes the stream, and what was asked for is asked of others.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -159,6 +174,11 @@ class Link:
         self._output_waits.set()
         self._stirred.set()
 
+    def attend_soon(self, peer: Peer) -> None:
+        """Have `Exchange.attend` called for ``peer``, and tell it what is here now, before more is sent."""
+        self._due[peer] = None
+        self.wake()
+
     # cores
 
     def share(self, exchange: Exchange) -> None:
@@ -195,7 +215,7 @@ class Link:
             uploaded_blocks=self.uploads.blocks,
             download_rate=self.downloads.rate(now),
             upload_rate=self.uploads.rate(now),
-            in_flight=sum(len(peer.in_flight) for peer in self._peers.values()),
+            in_flight=sum(len(peer.requests) for peer in self._peers.values()),
             round_trip_seconds=min(trips, default=None),
         )
 
@@ -203,7 +223,7 @@ class Link:
         channel = self._protocol.open_channel(exchange.core.key, extensions=self._extensions.names)
         if channel is None:
             return None
-        peer = Peer(self, channel, exchange)
+        peer = Peer(self, channel, exchange, pages=self._pages, questions=self._questions)
         self._peers[channel] = peer
         exchange.join(peer)
         if channel.is_open:
@@ -213,7 +233,21 @@ class Link:
     def _leave(self, channel: Channel) -> None:
         peer = self._peers.pop(channel, None)
         if peer is not None:
+            self._due.pop(peer, None)
             peer.exchange.leave(peer)
+
+    def _reopen(self, peer: Peer, error: OutOfStep) -> None:
+        """Begin anew on the channel of ``peer``: what each side takes the other to know is forgotten.
+
+        Raises ``error`` when that was done too often.
+        """
+        self._reopened += 1
+        if self._reopened > MAX_REOPENED:
+            raise error
+        logger.info("%s: the channel of %s is opened anew: %s", self.name, short(peer.exchange.core.key), error)
+        peer.channel.close()
+        self._leave(peer.channel)
+        self.share(peer.exchange)
 
     # reading
 
@@ -224,7 +258,7 @@ class Link:
         except PeerMisbehaved as error:
             self.end(EndReason.MISBEHAVED, str(error))
         except OutOfStep as error:
-            self.end(EndReason.CLOSED, f"an answer that others relied on did not come, so a proof failed: {error}")
+            self.end(EndReason.CLOSED, f"answers that others relied on did not come, so proofs failed: {error}")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.end(EndReason.CLOSED, "connection lost")
         except OSError as error:
@@ -246,93 +280,73 @@ class Link:
             await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:
-        """Handle ``data`` in slices short enough for whatever else runs in this process."""
-        while data:
-            began = time.perf_counter()
-            size = self._slice_bytes
-            for event in self._protocol.receive(data[:size]):
-                if isinstance(event, DataReceived):
-                    self._on_data(event)
-                else:
+        size = len(data)
+        while True:
+            async with self._pace.turn():
+                for event in self._protocol.receive(data, at_most=_FRAMES_AT_ONCE):
                     self._handle(event)
-                if self._ending is not None:
-                    return
-            if self._protocol.pending_output:
-                if self._protocol.pending_output > MAX_UNSENT_BYTES:
-                    raise PeerMisbehaved(f"left {self._protocol.pending_output} bytes unread")
-                self._output_waits.set()
-            elapsed = time.perf_counter() - began
-            if elapsed > _SLICE_SECONDS:
-                self._slice_bytes = max(_MIN_SLICE_BYTES, size // 2)
-            elif elapsed < _SLICE_SECONDS / 3:
-                self._slice_bytes = min(RECEIVE_BYTES, size * 2)
-            await self._storing.received(min(size, len(data)))
-            data = data[size:]
-            if data:
-                await trio.lowlevel.checkpoint()
-
-    def _on_data(self, data: DataReceived) -> None:
-        peer = self._peers.get(data.channel)
-        if peer is None:
-            return
-        peer.last_answer_at = self._heard_at
-        peer.on_data(data, self._storing.answers_of(peer))
+                    if self._ending is not None:
+                        return
+                    await self._pace.rest()
+                if self._protocol.pending_output:
+                    if self._protocol.pending_output > MAX_UNSENT_BYTES:
+                        raise PeerMisbehaved(f"left {self._protocol.pending_output} bytes unread")
+                    self._output_waits.set()
+            if not self._protocol.has_frames:
+                break
+            data = memoryview(b"")
+        await self._storing.received(size)
 
     def _handle(self, event: Event) -> None:
         match event:
-            case RequestReceived() | WantReceived():
-                peer = self._peers.get(event.channel)
-                if peer is not None:
-                    if isinstance(event, WantReceived):
-                        peer.remote_wants = True
-                    peer.uploads.add(event)
-                    self._output_waits.set()
-            case HaveReceived():
-                peer = self._peers.get(event.channel)
-                if peer is not None:
-                    peer.on_have(event)
-                    peer.exchange.announced(peer)
-            case UnhaveReceived():
-                peer = self._peers.get(event.channel)
-                if peer is not None:
-                    lost = peer.on_unhave(event)
-                    peer.drain(self._storing.answers_of(peer))
-                    peer.exchange.lost(lost)
-            case CancelReceived():
-                peer = self._peers.get(event.channel)
-                if peer is not None:
-                    peer.uploads.cancel(event)
-            case StatusReceived():
-                self._on_status(event)
-            case ExtensionReceived():
-                peer = self._peers.get(event.channel)
-                if peer is not None and peer.exchange.uploading:
-                    self._extensions.receive(peer, event.name, event.payload)
             case HandshakeDone():
                 self._on_handshake(event)
             case ChannelRequested():
                 self._on_requested(event.discovery_key)
             case ChannelOpened():
-                peer = self._peers[event.channel]
-                peer.exchange.opened(peer)
+                self._peers[event.channel].exchange.opened(self._peers[event.channel])
             case ChannelRefused() | ChannelClosed():
                 self._leave(event.channel)
             case _:
+                peer = self._peers.get(event.channel)
+                if peer is not None:
+                    self._handle_of(peer, event)
+
+    def _handle_of(self, peer: Peer, event: ChannelEvent) -> None:
+        match event:
+            case DataReceived():
+                peer.last_answer_at = self._heard_at
+                peer.requests.answered(event, self._storing.answers_of(peer))
+            case RequestReceived() | WantReceived():
+                peer.uploads.add(event)
+                self._output_waits.set()
+            case HaveReceived():
+                peer.exchange.announced(peer, peer.on_have(event))
+            case UnhaveReceived():
+                lost = peer.on_unhave(event)
+                peer.requests.drain(self._storing.answers_of(peer))
+                peer.exchange.lost(lost)
+            case CancelReceived():
+                peer.uploads.cancel(event)
+            case StatusReceived():
+                self._on_status(peer, event)
+            case ExtensionReceived():
+                if peer.exchange.uploading:
+                    self._extensions.receive(peer, event.name, event.payload)
+            case _:
                 pass  # Options are kept by the channel; Unwant changes nothing, as in the reference
 
-    def _on_status(self, status: StatusReceived) -> None:
-        peer = self._peers.get(status.channel)
-        if peer is None:
-            return
+    def _on_status(self, peer: Peer, status: StatusReceived) -> None:
         peer.remote_downloading = status.downloading
         if peer.remote_uploading == status.uploading:
             return
         peer.remote_uploading = status.uploading
         if not status.uploading:
             peer.heard.set()
-            peer.exchange.lost(peer.give_up_all())
+            peer.exchange.lost(peer.requests.give_up())
         else:
-            peer.exchange.announced(peer)
+            peer.announcements += 1
+            peer.exchange.announced(peer, range(MAX_LENGTH))
 
     def _on_handshake(self, event: HandshakeDone) -> None:
         self.remote_key = event.remote_static_key
@@ -360,24 +374,34 @@ class Link:
             while self._ending is None:
                 if self._output_waits.is_set():
                     self._output_waits = trio.Event()
-                for peer in self._peers.values():
-                    peer.flush_haves()
+                await self._attend()
                 output = self._protocol.take_output()
                 if output:
                     await self._send(memoryview(output))
-                elif not await self._answer():
+                elif not await self._answer() and not self._due:
                     await self._output_waits.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # what the peer sent before it left is still to be read; the reader, or the watch, meets the end
             return
 
+    async def _attend(self) -> None:
+        """Do what is due for each peer, a little for each; it is due again if that was not all."""
+        for peer in list(self._due):
+            if self._protocol.pending_output > SEND_BYTES:
+                return
+            async with self._pace.turn():
+                if self._due.pop(peer, peer) is peer:
+                    continue
+                peer.exchange.attend(peer)
+                peer.haves.send()
+                if peer.haves:
+                    self._due[peer] = None
+
     async def _send(self, output: memoryview) -> None:
         for start in range(0, len(output), SEND_BYTES):
-            with trio.move_on_after(STALL_SECONDS) as scope:
-                await self._stream.send_all(output[start : start + SEND_BYTES])
-            if scope.cancelled_caught:
-                self.end(EndReason.MISBEHAVED, f"read nothing for {STALL_SECONDS:.0f} s")
-                return
+            self._sending_since = trio.current_time()
+            await self._stream.send_all(output[start : start + SEND_BYTES])
+            self._sending_since = None
             self._sent_at = trio.current_time()
 
     async def _answer(self) -> bool:
@@ -385,18 +409,25 @@ class Link:
         waiting = [peer for peer in self._peers.values() if peer.uploads]
         for peer in waiting:
             blocks, size_bytes = peer.uploads.blocks, peer.uploads.bytes
-            await peer.uploads.answer(ANSWER_BYTES // len(waiting))
+            await peer.uploads.answer(ANSWER_BYTES // len(waiting), self._pace)
             self.uploads.add(peer.uploads.blocks - blocks, peer.uploads.bytes - size_bytes, trio.current_time())
         return bool(waiting)
 
     # watching
 
     async def _watch(self) -> None:
+        due = trio.current_time()
         while True:
             now = trio.current_time()
+            if now - due >= _STANDSTILL_SECONDS:
+                self._excuse(now - due)
             due = self._heard_at + DEAD_SECONDS
-            if now >= due or (self.remote_key is None and now >= self._began_at + HANDSHAKE_SECONDS):
+            if now >= due or (self.remote_key is None and now >= self._handshake_due):
                 self.end(EndReason.TIMED_OUT, "heard nothing of it for too long")
+            if self._sending_since is not None:
+                due = min(due, self._sending_since + STALL_SECONDS)
+                if now >= self._sending_since + STALL_SECONDS:
+                    self.end(EndReason.MISBEHAVED, f"read nothing for {STALL_SECONDS:.0f} s")
             if now - self._sent_at >= KEEP_ALIVE_SECONDS:
                 self._sent_at = now
                 self._protocol.send_keep_alive()
@@ -406,7 +437,7 @@ class Link:
             for peer in list(self._peers.values()):
                 if now - peer.joined_at >= DEAD_SECONDS:
                     peer.heard.set()
-                asked_at = peer.oldest_question()
+                asked_at = peer.requests.oldest()
                 if asked_at is None:
                     continue
                 due = min(due, now + _TICK_SECONDS)
@@ -415,6 +446,15 @@ class Link:
                     self.end(EndReason.TIMED_OUT, f"left a request unanswered for {now - waiting_since:.0f} s")
                 peer.exchange.hedge(peer, now)
             await trio.sleep(max(0.0, due - now)) if due <= now + _TICK_SECONDS else await self._idle(due)
+
+    def _excuse(self, seconds: float) -> None:
+        """Wait so much longer for everything: this process stood still, and what came meanwhile is not read yet."""
+        self._heard_at += seconds
+        self._handshake_due += seconds
+        if self._sending_since is not None:
+            self._sending_since += seconds
+        for peer in self._peers.values():
+            peer.deadline.excuse(seconds)
 
     async def _idle(self, due: float) -> None:
         with trio.move_on_at(due):

@@ -45,9 +45,12 @@ class Pace:
     async def rest(self) -> None:
         """Let all other tasks run, if the turns since they last did have been long enough together."""
         now = time.perf_counter()
-        self._taken_seconds += now - self._began_at
-        self._began_at = now
+        await self.worked(now - self._began_at)
+        self._began_at = time.perf_counter()
+
+    async def worked(self, seconds: float) -> None:
+        """Count work that was done without having a turn, since it may wait for something else; rest as in a turn."""
+        self._taken_seconds += seconds
         if self._taken_seconds >= TURN_SECONDS:
             await trio.lowlevel.checkpoint()
             self._taken_seconds = 0.0
-            self._began_at = time.perf_counter()

@@ -1,6 +1,6 @@
 """What is kept of a core of ours beyond what any core needs: whether its peers have more of it, or something else.
 
-The one rule: a peer is asked for blocks of a core of ours only after its signed tree was found to be of one history
+A peer is asked for blocks of a core of ours only after its signed tree was found to be of one history
 with ours. So a backup that was restored takes over what was written after it, and a second writer is found out; see
 `Core.reconcile`, and docs/keeping.md, "One writer".
 """
@@ -16,6 +16,7 @@ from hyperfs.core.proofs import Received
 from hyperfs.core.reader import Priority
 from hyperfs.errors import Fork, InvalidProof, PeerMisbehaved, short
 from hyperfs.replication.demand import Demand, Flight
+from hyperfs.replication.requests import Answers
 
 if TYPE_CHECKING:
     from hyperfs.replication.exchange import Exchange
@@ -61,7 +62,7 @@ class Reconciliation:
     def exclude(self, peer: Peer) -> None:
         """Ask ``peer`` for nothing of this core any more: it has another history. It may still ask us."""
         self._excluded.add(peer)
-        self._exchange.lost(peer.give_up_all())
+        self._exchange.lost(peer.requests.give_up())
 
     async def update(self) -> None:
         """Return once every peer that answers was compared with."""
@@ -73,9 +74,7 @@ class Reconciliation:
                 assert flight.done is not None
                 await flight.done.wait()
 
-    async def take(
-        self, peer: Peer, answers: list[tuple[Received, Flight | None]]
-    ) -> list[tuple[Received, Flight | None]]:
+    async def take(self, peer: Peer, answers: Answers) -> Answers:
         """Act on what of ``answers`` was asked for here, and return the rest. Raises PeerMisbehaved."""
         rest = []
         for received, flight in answers:
@@ -130,7 +129,7 @@ class Reconciliation:
         ]
         if not peers or self._exchange.in_flight:
             return False
-        if not all(peer in self._same and not peer.owes_haves and not peer.busy for peer in peers):
+        if not all(peer in self._same and not peer.wants.pending and not peer.requests.pending for peer in peers):
             return False
         return not any(
             peer.availability.next_run(missing.start, missing.stop) is not None
@@ -152,11 +151,11 @@ class Reconciliation:
         # the proof of either of the first two holds the roots of the shorter tree; of the third it may not
         choices = (min(length, claimed) - 1, length, claimed - 1)
         index = next((at for at in choices if 0 <= at < claimed and peer.availability.has(at)), None)
-        if index is None or index in peer.proofs:
+        if index is None or index in peer.requests.proofs:
             return None
         self._asked[peer] = peer.announcements
         flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
         self._flights[peer] = flight
-        peer.ask_whole_proof(flight)
+        peer.requests.ask_whole_proof(flight)
         peer.link.wake()
         return flight

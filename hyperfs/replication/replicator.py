@@ -112,7 +112,7 @@ class Replicator:
         """See `hyperfs.core.reader.Source.fetch`. A ``hint`` goes to peers that list its extension."""
         exchange = self._exchange_for(core)
         if hint is not None:
-            hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.in_flight))
+            hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.requests))
             for peer in [peer for peer in hinted if peer.channel.remote_supports(hint.extension)][:HINTED_PEERS]:
                 if isinstance(peer.link, Link):
                     peer.link.send_hint(peer, hint)

@@ -4,20 +4,23 @@ Three things go on at one time: the reader takes in more, what came before that 
 verified and written. Each works on all that the one before has ready, so batches grow when the disk is slow, and
 small answers cost no thread.
 
-The one rule: answers are stored in the order in which they came, whatever else goes on; and each of the three holds
-no more than `MAX_UNSTORED_BYTES` and what came in one piece.
+Answers are stored in the order in which they came, whatever else goes on; and each of the three holds no more than
+`MAX_UNSTORED_BYTES` and what came in one piece.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from hyperfs.core.proofs import Received
 from hyperfs.replication.demand import Flight
+from hyperfs.replication.exchange import OutOfStep
 from hyperfs.replication.meter import Meter
+from hyperfs.replication.pace import Pace
+from hyperfs.replication.requests import Answers
 
 if TYPE_CHECKING:
     from hyperfs.replication.peer import Peer
@@ -25,16 +28,22 @@ if TYPE_CHECKING:
 MAX_UNSTORED_BYTES: Final = 1 << 20
 """What is received while what came before is still being worked on."""
 _THREAD_BYTES: Final = 256 << 10
+_STORED_AT_ONCE: Final = 64
+"""Answers that are verified and written before others have their turn."""
 
-Answers = list[tuple[Received, Flight | None]]
 Batch = dict["Peer", Answers]
 
 
 class Storing:
-    """The answers of one connection that are not stored yet; ``downloads`` counts those that are about to be."""
+    """The answers of one connection that are not stored yet; ``downloads`` counts those that are about to be.
 
-    def __init__(self, downloads: Meter) -> None:
+    ``on_out_of_step`` is called after proofs failed that relied on answers which did not come.
+    """
+
+    def __init__(self, downloads: Meter, pace: Pace, on_out_of_step: Callable[[Peer, OutOfStep], None]) -> None:
         self._downloads = downloads
+        self._pace = pace
+        self._on_out_of_step = on_out_of_step
         self._arrived: Batch = {}
         self._arrived_bytes = 0
         self._hashing: Batch = {}
@@ -87,15 +96,19 @@ class Storing:
             self._went_on()
 
     async def store(self) -> None:
-        """Store what is hashed, and ask for more; raises what `Exchange.take` does."""
+        """Store what is hashed, and ask for more; raises what `Exchange.take` does.
+
+        Cancelled, `unstored` has what is not known to be stored.
+        """
         while True:
             while not self._storing:
                 await self._progress.wait()
             batch = self._storing
             while batch:
                 peer, answers = next(iter(batch.items()))
-                if answers:
-                    await self._store(peer, answers, trio.current_time())
+                while answers:
+                    await self._store(peer, answers[:_STORED_AT_ONCE], trio.current_time())
+                    del answers[:_STORED_AT_ONCE]
                 del batch[peer]
                 if peer.is_open:
                     peer.exchange.refill(peer)
@@ -108,7 +121,15 @@ class Storing:
             self._downloads.add(len(sizes), sum(sizes), now)
             if last is not None:
                 peer.window.answered(len(sizes), sum(sizes), last.asked_at, last.delivered_at_asking, now)
-        await peer.exchange.take(peer, answers)
+        if peer.requests.out_of_step and not peer.is_open:
+            peer.exchange.lost([flight for _, flight in answers if flight is not None])
+            return
+        began_at = time.perf_counter()
+        try:
+            await peer.exchange.take(peer, answers)
+        except OutOfStep as error:
+            self._on_out_of_step(peer, error)
+        await self._pace.worked(time.perf_counter() - began_at)
 
     def _went_on(self) -> None:
         self._progress.set()

@@ -1,21 +1,26 @@
 """What one peer asked of one core of ours, and the answers.
 
-The one rule: a question waits as a question, a few bytes, and becomes an answer only when the peer has taken what it
-was sent before. So a peer that reads slowly, or never, costs what its questions cost, and those are counted.
+A question waits as a question, a few bytes, and becomes an answer only when the peer has taken what it was sent before.
+So a peer that reads slowly, or never, costs what its questions cost, and those are counted.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hyperfs import rle
 from hyperfs.core.nonblocking import run_with_reads
-from hyperfs.errors import BlockNotAvailable, DamagedStore, PeerMisbehaved, short
+from hyperfs.errors import BlockNotAvailable, Closed, DamagedStore, PeerMisbehaved, short
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, RequestReceived, WantReceived
 from hyperfs.replication.digests import Remembered
+from hyperfs.replication.haves import PAGE_BLOCKS, Haves
+from hyperfs.replication.pace import Pace
+from hyperfs.replication.wants import WANT_BLOCKS
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -23,24 +28,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_QUESTIONS: Final = 16384
-"""Requests and Wants of one peer that may wait; an honest peer has a few thousand at most."""
+"""Requests and Wants of one connection that may wait; an honest peer has a few thousand at most."""
 ANSWER_COST_BYTES: Final = 1024
 """What an answer counts for at least, so that many small ones do not hold up the process for long."""
-_PAGE_BITS: Final = 8192
+
+
+class QuestionBudget:
+    """How many questions more may wait on one connection."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_QUESTIONS
 
 
 class Uploads:
-    """The queue of one peer's Requests and Wants on one channel, answered in the order in which they came."""
+    """The queue of one peer's Requests and Wants on one channel, answered in the order in which they came.
 
-    def __init__(self, channel: Channel, core: Core) -> None:
+    ``haves`` is what the peer hears of ``core``.
+    """
+
+    def __init__(self, channel: Channel, core: Core, haves: Haves, budget: QuestionBudget) -> None:
         self._channel = channel
         self._core = core
+        self._haves = haves
+        self._budget = budget
         self._questions: OrderedDict[tuple[int | None, ...], RequestReceived | WantReceived] = OrderedDict()
         self._remembered = Remembered()
         self._last_seek = 0
         self._greeted = False
-        self.enabled = True
-        """Whether the peer gets anything; if not it is told that nothing is here."""
         self.blocks = 0
         self.bytes = 0
 
@@ -49,67 +65,77 @@ class Uploads:
 
     def add(self, question: RequestReceived | WantReceived) -> None:
         """Queue a question, unless it waits already. Raises PeerMisbehaved when too many wait."""
-        if len(self._questions) >= MAX_QUESTIONS:
-            raise PeerMisbehaved(f"asked {MAX_QUESTIONS} things without waiting for answers, and one more")
+        key: tuple[int | None, ...]
         if isinstance(question, WantReceived):
-            self._questions[question.start, question.length] = question
+            self._haves.wanted = True
+            key = (question.start, question.length)
         else:
-            self._questions[question.index, question.byte_offset, question.hash_only] = question
+            key = (question.index, question.byte_offset, question.hash_only)
+        if key not in self._questions:
+            if self._budget.left <= 0:
+                raise PeerMisbehaved(f"asked {MAX_QUESTIONS} things without waiting for answers, and one more")
+            self._budget.left -= 1
+        self._questions[key] = question
 
     def cancel(self, cancel: CancelReceived) -> None:
         """Take back the requests that ``cancel`` names, if they were not answered yet."""
-        self._questions.pop((cancel.index, cancel.byte_offset, cancel.hash_only), None)
+        if self._questions.pop((cancel.index, cancel.byte_offset, cancel.hash_only), None) is not None:
+            self._budget.left += 1
 
     def clear(self) -> None:
         """Forget everything: the channel is closed."""
+        self._budget.left += len(self._questions)
         self._questions.clear()
 
-    async def answer(self, budget_bytes: int) -> None:
-        """Answer questions, at least one, until about ``budget_bytes`` were written to the channel."""
+    async def answer(self, budget_bytes: int, pace: Pace) -> None:
+        """Answer questions, at least one, until about ``budget_bytes`` were written to the channel.
+
+        Cancelled, the question that was being worked on is answered no more; the others wait as before.
+        """
         while self._questions and budget_bytes > 0 and self._channel.is_open:
+            began_at = time.perf_counter()
             question = self._questions.popitem(last=False)[1]
+            self._budget.left += 1
             if isinstance(question, WantReceived):
                 written = self._answer_want(question)
             else:
                 written = await self._answer_request(question)
             budget_bytes -= max(written, ANSWER_COST_BYTES)
+            await pace.worked(time.perf_counter() - began_at)
 
     def _answer_want(self, want: WantReceived) -> int:
-        core = self._core
-        # what others see must survive a crash here, or the core would fork
-        end = core.durable_length if core.writable else core.length
-        if not self.enabled:
-            end = 0
-        length = want.length
+        end = self._haves.length
+        start, length = want.start, want.length
         if length is None:
-            length = max(0, -(-(end - want.start) // _PAGE_BITS) * _PAGE_BITS)
-        if want.start % _PAGE_BITS or length % _PAGE_BITS or length == 0:
+            length = max(0, -(-(end - start) // PAGE_BLOCKS) * PAGE_BLOCKS)
+        if start % PAGE_BLOCKS or length % PAGE_BLOCKS or length == 0:
             return 1
-        if not self._greeted and end and core.has(end - 1, end):
+        if not self._greeted and end and self._core.has(end - 1, end):
             self._channel.send_have(end - 1)
         self._greeted = True
-        bits = rle.encode(self._bits(want.start, min(want.start + length, end)))
-        self._channel.send_have(want.start, length, bitfield=bits)
+        if length > WANT_BLOCKS and start + WANT_BLOCKS < end:
+            # more than any peer is known to ask for: the rest is another answer
+            rest = replace(want, start=start + WANT_BLOCKS, length=length - WANT_BLOCKS)
+            self._questions[rest.start, rest.length] = rest
+            self._questions.move_to_end((rest.start, rest.length), last=False)
+            self._budget.left -= 1
+            length = WANT_BLOCKS
+        bits = rle.encode(self._haves.bits(start, start + length))
+        self._channel.send_have(start, length, bitfield=bits)
         return 32 + len(bits)
-
-    def _bits(self, start: int, end: int) -> bytes:
-        """Return the block bits [start, end), zero padded to a whole byte; none when that is empty."""
-        if end <= start:
-            return b""
-        bits = bytearray(self._core.raw_bits(start, -(-end // 8) * 8))
-        bits[-1] &= 0xFF << (-end % 8) & 0xFF
-        return bytes(bits)
 
     async def _answer_request(self, request: RequestReceived) -> int:
         try:
             return await self._answer_from_here(request)
         except DamagedStore as error:
             logger.error("block %d of %s cannot be given: %s", request.index, short(self._core.key), error)
-            return self._refuse(request.index)
+        except Closed as error:
+            logger.info("block %d is not given: %s", request.index, error)
+        return self._refuse(request.index)
 
     async def _answer_from_here(self, request: RequestReceived) -> int:
         index, digest, hash_only = request.index, request.digest, request.hash_only
-        if not self.enabled:
+        if not self._haves.uploading:
             return self._refuse(index)
         # who asks for a proof alone and says that he has nothing wants to compare all of it
         whole = request.hash_only and not digest and not request.byte_offset

@@ -5,8 +5,8 @@ import trio.testing
 
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Priority
-from hyperfs.protocol.events import RequestReceived, WantReceived
-from hyperfs.replication import EndReason, Replicator
+from hyperfs.protocol.events import ChannelClosed, ChannelRequested, RequestReceived, WantReceived
+from hyperfs.replication import Replicator
 from tests.support.clocks import settled
 from tests.support.peers import block, join, scripted, serving, writer
 
@@ -118,7 +118,7 @@ async def test_answers_may_come_in_any_order(core: Core, replicator: Replicator,
     assert core.count(0, 64) == 9
 
 
-async def test_a_broken_promise_ends_the_connection_and_bans_nobody(
+async def test_a_broken_promise_begins_the_channel_anew_and_bans_nobody(
     core: Core, replicator: Replicator, nursery: trio.Nursery
 ) -> None:
     theirs = await writer(64)
@@ -136,11 +136,15 @@ async def test_a_broken_promise_ends_the_connection_and_bans_nobody(
     # the proof of block 1 leaves out what that of block 0 was to bring
     await peer.answer(channel, theirs, second)
     await peer.send()
-    await peer.ended.wait()
-    assert peer.ending is not None
-    assert peer.ending.reason is EndReason.CLOSED
-    join(nursery, replicator, serving(theirs))
+    await peer.next(ChannelClosed)
+    await peer.next(ChannelRequested)
+    again = peer.protocol.open_channel(theirs.key)
+    assert again is not None
+    channel = again
+    await peer.announce(channel, 64)
+    nursery.start_soon(peer.serve, channel, theirs)
     await core.fetch([range(2)])
+    assert peer.ending is None
 
 
 async def test_urgent_blocks_go_before_the_background(

@@ -10,7 +10,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable
 from hyperfs.protocol.events import RequestReceived
-from hyperfs.replication import EndReason, Replicator
+from hyperfs.replication import Replicator
 from tests.support.clocks import settled
 from tests.support.peers import block, join, reader, scripted, serving, writer
 
@@ -165,16 +165,18 @@ class FullDisk:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-async def test_a_full_disk_fails_the_fetch_and_blames_nobody(
+async def test_a_full_disk_fails_the_fetch_and_nothing_else(
     core: Core, replicator: Replicator, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "store", FullDisk())
     joined = join(nursery, replicator, serving(await writer(5)))
-    with pytest.raises(BlockNotAvailable, match="No space left on device"):
-        await core.get(2)
-    await joined.over.wait()
-    assert joined.dialler_ending is not None
-    assert joined.dialler_ending.reason is EndReason.CLOSED
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "store", FullDisk())
+        with pytest.raises(BlockNotAvailable, match="No space left on device"):
+            await core.get(2)
+        await settled()
+    assert joined.dialler_ending is None
+    assert replicator.status().cores[0].in_flight == 0
+    assert await core.get(2) == block(2)
 
 
 async def test_what_came_before_the_end_is_kept(core: Core, replicator: Replicator, nursery: trio.Nursery) -> None:

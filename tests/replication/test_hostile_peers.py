@@ -17,7 +17,6 @@ from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import ChannelRequested, RequestReceived
 from hyperfs.protocol.frames import MessageType, encode_frame
 from hyperfs.replication import EndReason, Follow, Replicator
-from hyperfs.replication.uploads import MAX_QUESTIONS
 from hyperfs.storage import DiskDirectory, MemoryDirectory
 from tests.support.clocks import settled
 from tests.support.far_block import far_block
@@ -110,12 +109,6 @@ async def exploding_bitfield(peer: ScriptedPeer, channel: Channel, core: Core) -
     await peer.send()
 
 
-async def request_flood(peer: ScriptedPeer, channel: Channel, core: Core) -> None:
-    for index in range(MAX_QUESTIONS + 1):
-        channel.send_request(index)
-    await peer.send()
-
-
 DEEDS: list[tuple[Deed, str]] = [
     (wrong_block, "does not verify"),
     (wrong_hash, "does not verify"),
@@ -129,7 +122,6 @@ DEEDS: list[tuple[Deed, str]] = [
     (unopened_channel, "channel 77"),
     (malformed_message, "Have"),
     (exploding_bitfield, "bitfield"),
-    (request_flood, "without waiting for answers"),
 ]
 
 

@@ -13,6 +13,7 @@ from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import ChannelOpened, DataReceived
 from hyperfs.replication import EndReason, Replicator, link
 from hyperfs.replication.link import ANSWER_BYTES
+from hyperfs.replication.uploads import MAX_QUESTIONS
 from hyperfs.storage import MemoryDirectory
 from tests.support.clocks import settled
 from tests.support.peers import ScriptedPeer, serving, writer
@@ -118,6 +119,20 @@ async def test_a_peer_that_opens_and_never_reads_is_dropped(
     await peer.ended.wait()
     assert peer.ending is not None
     assert peer.ending.reason is EndReason.MISBEHAVED
+
+
+async def test_a_peer_that_asks_and_never_reads_is_dropped(nursery: trio.Nursery) -> None:
+    peer = await connect(nursery, serving(await big_writer()), "never:1")
+    channel = await peer.open()
+    with suppress(trio.BrokenResourceError):
+        for index in range(MAX_QUESTIONS + 300):
+            channel.send_request(index)
+            if not index % 100:
+                await peer.send()
+    await peer.ended.wait()
+    assert peer.ending is not None
+    assert peer.ending.reason is EndReason.MISBEHAVED
+    assert "without waiting for answers" in peer.ending.message
 
 
 async def test_channels_of_one_connection_take_turns(nursery: trio.Nursery) -> None:

@@ -147,3 +147,24 @@ async def test_the_timeout_begins_anew_when_a_peer_is_expected(patient_clock: tr
     with trio.move_on_after(5) as scope:
         await core.get(0)
     assert scope.cancelled_caught
+
+
+async def test_a_standstill_of_our_own_makes_nobody_late(patient_clock: trio.testing.MockClock) -> None:
+    with trio.fail_after(10_000):
+        async with trio.open_nursery() as nursery:
+            replicator = Replicator()
+            peer = scripted(nursery, replicator)
+            await peer.handshake()
+            for _ in range(3):
+                await settled()
+                patient_clock.jump(1000)
+                peer.protocol.send_keep_alive()
+                await peer.send()
+                await trio.sleep(DEAD_SECONDS / 2)
+                peer.protocol.send_keep_alive()
+                await peer.send()
+            assert peer.ending is None
+            # and who really is silent is given up all the same
+            await peer.ended.wait()
+            assert peer.ending is not None
+            assert peer.ending.reason is EndReason.TIMED_OUT
