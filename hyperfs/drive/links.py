@@ -6,6 +6,7 @@ it is mounted, and its author cannot make anybody's program open what is not in 
 """
 
 import errno
+from contextlib import suppress
 
 import trio
 
@@ -16,7 +17,7 @@ from hyperfs.errors import PathError
 
 MAX_FOLLOWED = 40
 """How many links one path may lead through, as on Linux."""
-_STEPS_AT_ONCE = 64
+_NO_NAMES = ("", ".", "..")
 
 
 async def follow(snapshot: Snapshot, path: str) -> Entry:
@@ -72,33 +73,55 @@ async def _walk(snapshot: Snapshot, start: Entry, path: str, root: str) -> Entry
     """Follow ``path`` from ``start`` to its end; its own ``..`` climb no higher than ``root``."""
     here = start
     waiting = [(part, root) for part in reversed(path.split("/"))]
-    followed = steps = 0
+    followed = 0
     while waiting:
         part, root = waiting.pop()
-        steps += 1
-        if not steps % _STEPS_AT_ONCE:
-            await trio.lowlevel.checkpoint()
         if not here.is_directory:
             raise PathError(errno.ENOTDIR, path, f"{here.path!r} is not a directory")
-        if part in ("", "."):
-            continue
-        if part == "..":
-            if here.path == root:
+        if part in _NO_NAMES:
+            if part == ".." and here.path == root:
                 raise _leads_out(path)
-            here = await snapshot.stat(names.split(here.path)[0])
+            here = await snapshot.stat(names.split(here.path)[0]) if part == ".." else here
             continue
-        found = await snapshot.stat(names.join(here.path, part))
+        ahead = [part]
+        while waiting and waiting[-1][0] not in _NO_NAMES:
+            ahead.append(waiting.pop()[0])
+        found, used = await _descend(snapshot, here, ahead)
+        waiting += [(name, root) for name in reversed(ahead[used:])]
         if not found.is_link:
             here = found
             continue
         followed += 1
         if followed > MAX_FOLLOWED:
             raise PathError(errno.ELOOP, path, "it leads through too many symbolic links")
+        await trio.lowlevel.checkpoint()
         target = _checked(found.stat.linkname or "", found.path)
-        if target.startswith("/"):
-            here = await snapshot.stat(found.drive_root)
+        here = await snapshot.stat(found.drive_root if target.startswith("/") else names.split(found.path)[0])
         waiting += [(step, found.drive_root) for step in reversed(target.split("/"))]
     return here
+
+
+async def _descend(snapshot: Snapshot, here: Entry, ahead: list[str]) -> tuple[Entry, int]:
+    """Return the first entry below directory ``here`` that is no directory, or the last, and of how many names it is.
+
+    A path is looked up as a whole, or halved: one lookup a name would let a link of thousands of names take seconds.
+    """
+    with suppress(PathError):
+        return await snapshot.stat(names.join(here.path, "/".join(ahead))), len(ahead)
+    known, last = 0, len(ahead) - 1
+    while known < last:
+        await trio.lowlevel.checkpoint()
+        middle = (known + last + 1) // 2
+        try:
+            entry = await snapshot.stat(names.join(here.path, "/".join(ahead[known:middle])))
+        except PathError:
+            last = middle - 1
+        else:
+            if entry.is_directory:
+                here, known = entry, middle
+            else:
+                last = middle - 1
+    return await snapshot.stat(names.join(here.path, ahead[known])), known + 1
 
 
 def _leads_out(path: str) -> PathError:

@@ -11,6 +11,7 @@ from hyperfs.errors import PathError
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4095
+_BRIEF = 80
 
 
 def normalise(path: str) -> str:
@@ -72,6 +73,11 @@ def is_tag(name: str) -> bool:
 def is_too_long(path: str) -> bool:
     """Tell whether no program could open ``path``; a drive's author may nest names without end."""
     return len(path) > MAX_PATH_BYTES or (not path.isascii() and len(path.encode(errors="replace")) > MAX_PATH_BYTES)
+
+
+def brief(text: str) -> str:
+    """Return a name or a path as a log line may have it: quoted, without control characters, and not long."""
+    return repr(text if len(text) <= _BRIEF else text[:_BRIEF] + "…")
 
 
 def checked(path: str) -> str:

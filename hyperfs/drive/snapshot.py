@@ -81,6 +81,19 @@ class OpenFile:
             await self.core.ahead(self.run, position, _PIECES_AHEAD * PIECE_BYTES)
 
 
+class _LeftOut:
+    """What is not shown of a drive: how much, and one example of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.example = ""
+
+    def add(self, name: str, reason: str) -> None:
+        """Note one more."""
+        self.count += 1
+        self.example = self.example or f"{names.brief(name)}: {reason}"
+
+
 class Snapshot:
     """A drive as it is at one version. Made by `Drive.snapshot`.
 
@@ -243,12 +256,14 @@ class Snapshot:
     async def tags(self) -> dict[str, int]:
         """Return the drive's tags, each with the version it names, by name in order."""
         found: dict[str, int] = {}
+        left_out = _LeftOut()
         async for node in self.trie.iterate(TAGS_PREFIX, hidden=True):
             name = node.key.lstrip("/")[len(TAGS_PREFIX) + 1 :]
             try:
                 found[name] = varint.decode(node.value or b"")[0]
             except EncodingError:
-                log.warning("drive %s: tag %r names no version", short(self.key), name)
+                left_out.add(name, "it names no version")
+        self._log_left_out("tags", left_out)
         return dict(sorted(found.items()))
 
     async def tagged_version(self, name: str) -> int:
@@ -272,6 +287,7 @@ class Snapshot:
 
     async def _read_mounts(self) -> MountTable:
         targets: dict[str, MountTarget] = {}
+        left_out = _LeftOut()
         text = 0
         async for node in self.trie.iterate(MOUNTS_PREFIX, hidden=True):
             path = names.normalise(node.key)[len(MOUNTS_PREFIX) + 1 :]
@@ -279,13 +295,19 @@ class Snapshot:
                 continue
             text += len(path) * (path.count("/") + 2)
             if text > MAX_MOUNTS_TEXT:
-                log.warning("drive %s: too many drives are mounted in it, %r and on is left out", short(self.key), path)
+                left_out.add(path, "there are too many, and the rest is not looked at")
                 break
             try:
                 targets[path] = decode_mount_record(node.value)
             except EncodingError as error:
-                log.warning("drive %s: the drive mounted at %r is left out: %s", short(self.key), path, error)
+                left_out.add(path, str(error))
+        self._log_left_out("mounted drives", left_out)
         return MountTable(targets)
+
+    def _log_left_out(self, what: str, left_out: "_LeftOut") -> None:
+        """Log once what an author has put into the drive that cannot be shown: he may put there as much as he likes."""
+        if left_out.count and self.volume.pool.first_time((self.key, what)):
+            log.warning("drive %s: %d %s left out, e.g. %s", short(self.key), left_out.count, what, left_out.example)
 
     async def locate(self, path: str, *, enter: bool = False) -> tuple["Snapshot", str]:
         """Return the snapshot of the drive that holds ``path``, and the path in it.
@@ -356,7 +378,7 @@ class Snapshot:
     async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncGenerator[Sequence[Entry], None]:
         table = await self.mounts()
         unlisted = set(table.names_below(inner_path))
-        left_out: list[str] = []
+        left_out = _LeftOut()
         entries: list[Entry] = []
         async with aclosing(self._dirents(inner_path)) as batches:
             async for dirents in batches:
@@ -364,7 +386,7 @@ class Snapshot:
                     unlisted.discard(dirent.name)
                     reason = why_left_out(dirent, inner_path)
                     if reason is not None and not raw:
-                        left_out.append(f"{dirent.name!r}: {reason}")
+                        left_out.add(dirent.name, reason)
                         continue
                     child = names.join(inner_path, dirent.name)
                     shown = child if path == inner_path else names.join(path, dirent.name)
@@ -379,14 +401,7 @@ class Snapshot:
                 Entry(names.join(path, name), child, 0, self, None, True, mount, mode=DEFAULT_DIRECTORY_MODE)
             )
         yield entries
-        if left_out and self.volume.pool.first_time((self.key, inner_path)):
-            log.warning(
-                "drive %s, directory %r: %d names are left out, e.g. %s",
-                short(self.key),
-                inner_path,
-                len(left_out),
-                left_out[0],
-            )
+        self._log_left_out(f"names in directory {names.brief(inner_path)}", left_out)
 
     async def _dirents(self, inner_path: str) -> AsyncGenerator[Sequence[Dirent], None]:
         newest = await newest_at(self.trie, inner_path)

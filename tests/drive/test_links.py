@@ -124,6 +124,22 @@ async def test_a_chain_as_long_as_linux_allows_is_followed_and_no_longer_one() -
     assert await end_of(snapshot, "0") == errno.ELOOP
 
 
+async def test_a_link_of_thousands_of_names_is_no_lookup_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "/".join("d" * 1000)
+    own = await drive_with({"link": f"/{deep}/back/f", f"{deep}/back": f"/{deep}"}, files=(f"{deep}/f",))
+    lookups = 0
+    stat = Snapshot.stat
+
+    async def count(snapshot: Snapshot, path: str) -> Entry:
+        nonlocal lookups
+        lookups += 1
+        return await stat(snapshot, path)
+
+    monkeypatch.setattr(Snapshot, "stat", count)
+    assert (await follow(own.drive.snapshot(), "link")).path == f"{deep}/f"
+    assert lookups < 50
+
+
 async def test_a_mounted_drive_holds_its_own_links() -> None:
     """Its author knows neither where it is mounted nor what is beside it."""
     inner = await drive_with(

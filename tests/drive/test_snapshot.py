@@ -396,7 +396,7 @@ class TestHostileNames:
             for _ in range(3):
                 await names_in(own.drive.snapshot(), "d")
         (record,) = caplog.records
-        assert "6 names are left out" in record.getMessage()
+        assert "6 names in directory 'd' left out" in record.getMessage()
 
     async def test_they_are_not_found_by_stat(self) -> None:
         own = await drive_of(*self.KEYS)
@@ -446,3 +446,24 @@ async def test_a_file_whose_blocks_nobody_has_is_not_available() -> None:
 async def test_a_read_past_the_end_of_a_run_asks_for_nothing() -> None:
     own = await new_drive()
     assert await OpenFile(own.content, Run(range(0), 0, 0)).read(0, 10) == b""
+
+
+async def test_a_log_line_is_short_whatever_an_author_puts_into_a_drive(caplog: pytest.LogCaptureFixture) -> None:
+    own = await new_drive()
+    name = "\x1b[31m" + "n" * 60_000
+    await own.commit(
+        *(
+            Put(f"{prefix}/{name}{number}", b"", flags=1, hidden=True)
+            for prefix in ("mounts", "hyperdrive-tags")
+            for number in range(9)
+        ),
+        Put(name, encode_stat(Stat(0o100644))),
+    )
+    for _ in range(2):
+        snapshot = Snapshot(own.drive.volume, own.drive.version, ((own.drive.key, None),))
+        assert [entry async for entry in snapshot.list()] == []
+        assert await snapshot.tags() == {}
+    assert len(caplog.records) == 3
+    for record in caplog.records:
+        assert len(record.getMessage()) < 300
+        assert record.getMessage().isprintable()
