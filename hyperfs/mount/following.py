@@ -123,23 +123,25 @@ class Follower:
         except (HyperfsError, OSError) as error:
             logger.info("what version %d changes cannot be read: %s; looking at all inodes", snapshot.version, error)
             if is_first:
-                await self._tell_below(snapshot, ROOT)
+                await self._tell_below(snapshot, [ROOT])
             raise
 
     async def _tell(self, snapshot: Snapshot, found: list[Change]) -> None:
         """Tell of names that came or went, which takes no reading; then of what the kernel knows and has changed."""
-        known = []
+        known, whole_trees = [], []
         for change in found:
             path = change.path.encode(errors="surrogateescape")
             number = self._inodes.find_path(path)
             if number is None or change.kind is Kind.GONE:
                 await self._tell_of_name(path)
             elif change.kind is not Kind.LISTING or change.whole_tree:
-                known.append((number, change.whole_tree))
-        for number, whole_tree in known:
+                known.append(number)
+                if change.whole_tree:
+                    whole_trees.append(number)
+        for number in known:
             await self._tell_of_inode(snapshot, number)
-            if whole_tree:
-                await self._tell_below(snapshot, number)
+        if whole_trees:
+            await self._tell_below(snapshot, whole_trees)
 
     async def _tell_of_name(self, path: bytes) -> None:
         parent_path, _, name = path.rpartition(b"/")
@@ -148,9 +150,11 @@ class Follower:
             await self._invalidator.room()
             self._invalidator.add_name(parent, name)
 
-    async def _tell_below(self, snapshot: Snapshot, number: int) -> None:
-        for below in self._inodes.below(number):
-            await self._tell_of_inode(snapshot, below)
+    async def _tell_below(self, snapshot: Snapshot, numbers: list[int]) -> None:
+        for found in self._inodes.below(numbers):
+            for below in found:
+                await self._tell_of_inode(snapshot, below)
+            await trio.lowlevel.checkpoint()
 
     async def _tell_of_inode(self, snapshot: Snapshot, number: int) -> None:
         """Tell of an inode that the kernel knows: what is at its path now decides what has to be dropped."""

@@ -7,6 +7,7 @@ with its key): the mount of a drive with 200,000 files holds that many of them.
 """
 
 import struct
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ _HIGHEST = (1 << 64) - 1
 _HEAD = struct.Struct("<QQIB")
 _NAME_AT = _HEAD.size
 _DIRECTORY = 0o4
+_LOOKED_AT_ONCE = 1024
 
 
 class Inode(NamedTuple):
@@ -98,17 +100,28 @@ class InodeTable:
         self._records[number] = _HEAD.pack(parent, NO_CONTENT, 1, kind) + name
         return number
 
-    def below(self, number: int) -> list[int]:
-        """Return every inode below ``number``, itself left out. Looks at all there are."""
-        known = {number: True, ROOT: number == ROOT}
-        for inode in self._records:
-            chain = []
-            while inode not in known:
-                chain.append(inode)
-                record = self._records.get(inode)
-                inode = ROOT if record is None else int.from_bytes(record[:8], "little")
-            known.update(dict.fromkeys(chain, known[inode]))
-        return [inode for inode, is_below in known.items() if is_below and inode != number]
+    def below(self, numbers: Iterable[int]) -> Iterator[list[int]]:
+        """Yield every inode below any of ``numbers``, these left out, in lists, some of them empty.
+
+        Each is of a thousand inodes that were looked at: others may have their turn between them. Inodes that come
+        meanwhile are left out; those that go may be in a list still.
+        """
+        above = set(numbers)
+        known = dict.fromkeys(above, True)
+        known.setdefault(ROOT, False)
+        there = list(self._records)
+        for start in range(0, len(there), _LOOKED_AT_ONCE):
+            found = []
+            for inode in there[start : start + _LOOKED_AT_ONCE]:
+                number, chain = inode, []
+                while number not in known:
+                    chain.append(number)
+                    record = self._records.get(number)
+                    number = ROOT if record is None else int.from_bytes(record[:8], "little")
+                known.update(dict.fromkeys(chain, known[number]))
+                if known[inode] and inode not in above:
+                    found.append(inode)
+            yield found
 
     def set_content(self, number: int, content: int) -> None:
         """Note which content the kernel's pages of an inode are of from now on."""

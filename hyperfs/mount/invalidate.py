@@ -138,3 +138,5 @@ def _ignoring_unknown(call: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENODEV):  # unknown to the kernel, or unmounted
             logger.warning("the kernel may show something outdated: %s", error)
+    except Exception:  # it would end the thread, and nothing would be told to the kernel any more
+        logger.exception("the kernel may show something outdated")

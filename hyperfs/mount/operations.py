@@ -5,6 +5,7 @@ changed meanwhile the kernel may not keep. What is once for all views is here: h
 """
 
 import errno
+import logging
 import os
 import stat as st
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from hyperfs.mount.presenter import Presenter
 from hyperfs.mount.staging.nodes import Renaming
 from hyperfs.mount.view import Answer, View
 from hyperfs.mount.waiting import NOBODY, Limit, Waits
+
+logger = logging.getLogger(__name__)
 
 _RENAME_FLAGS = {0: Renaming.REPLACE, 1: Renaming.NO_REPLACE, 2: Renaming.EXCHANGE}
 _MADE_KINDS = st.S_IFREG, st.S_IFIFO, st.S_IFSOCK
@@ -64,7 +67,10 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Take back lookups."""
         for number, lookups in inode_list:
-            self.view.inodes.forget(number, lookups)
+            try:
+                self.view.inodes.forget(number, lookups)
+            except Exception:  # the edge, as `answers_errors` is, of what is not answered
+                logger.exception("inode %d cannot be forgotten", number)
 
     @answers_errors
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -97,9 +97,14 @@ def test_everything_below_an_inode_is_found() -> None:
     b = table.remember(a, b"b", 4)
     c = table.remember(b, b"c", FILE)
     other = table.remember(ROOT, b"other", FILE)
-    assert sorted(table.below(a)) == sorted([b, c])
-    assert sorted(table.below(ROOT)) == sorted([a, b, c, other])
-    assert table.below(c) == []
+    assert below(table, a) == sorted([b, c])
+    assert below(table, ROOT) == sorted([a, b, c, other])
+    assert below(table, c) == []
+    assert below(table, b, other) == [c]
+
+
+def below(table: InodeTable, *numbers: int) -> list[int]:
+    return sorted(number for found in table.below(numbers) for number in found)
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.booleans()), max_size=40))

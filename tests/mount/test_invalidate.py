@@ -23,7 +23,7 @@ class Kernel:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
-        self.error: OSError | None = None
+        self.error: Exception | None = None
 
     def drop_name(self, directory: int, name: bytes) -> None:
         self._wait((directory, name))
@@ -155,3 +155,14 @@ async def test_cancellation_is_not_taken_for_a_timeout() -> None:
         await trio.sleep_forever()
     assert scope.cancelled_caught
     assert not waits.is_busy(1)
+
+
+async def test_what_nobody_expected_does_not_end_the_telling() -> None:
+    kernel = Kernel()
+    with invalidating(kernel, Waits()) as invalidator:
+        kernel.error = ValueError("of nobody's making")
+        for number in range(5):
+            invalidator.add_name(1, b"%d" % number)
+        for _ in range(5):
+            await entered(kernel)
+    assert len(kernel.told) == 5
