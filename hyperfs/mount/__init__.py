@@ -4,7 +4,6 @@ The rule: nothing in here knows of sockets, peers or tries. A drive is asked to 
 when it changed. Importing this package does not import pyfuse3; `hyperfs.mount.session` does.
 """
 
-from hyperfs.mount.options import NODE_CACHE_BYTES, MountOptions
-from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS as DEFAULT_FLUSH_SECONDS
+from hyperfs.mount.options import DEFAULT_FLUSH_SECONDS, NODE_CACHE_BYTES, MountOptions
 
 __all__ = ["DEFAULT_FLUSH_SECONDS", "NODE_CACHE_BYTES", "MountOptions"]

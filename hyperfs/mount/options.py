@@ -5,6 +5,8 @@ The rule: an option means here what it means for other FUSE file systems.
 
 from dataclasses import dataclass
 
+DEFAULT_FLUSH_SECONDS = 5.0
+"""How long after the first change all that was written is committed at the latest."""
 NODE_CACHE_BYTES = 8 << 20
 """How much of a drive's trie a mount process should keep in memory: the kernel keeps names and attributes as well."""
 

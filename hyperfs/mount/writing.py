@@ -12,7 +12,8 @@ from pathlib import Path
 from hyperfs.drive.committer import Committer
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import HyperfsError, short
-from hyperfs.mount.staging.flushing import DEFAULT_INTERVAL_SECONDS, Flusher
+from hyperfs.mount.options import DEFAULT_FLUSH_SECONDS
+from hyperfs.mount.staging.flushing import Flusher
 from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
 from hyperfs.mount.staging.recovery import recover
 from hyperfs.mount.staging.workspace import Workspace
@@ -30,7 +31,7 @@ class Writing:
 
     committer: Committer
     directory: Path
-    flush_seconds: float = DEFAULT_INTERVAL_SECONDS
+    flush_seconds: float = DEFAULT_FLUSH_SECONDS
 
 
 class Staged:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import trio
 
 from hyperfs.errors import HyperfsError, WriterForked
+from hyperfs.mount.options import DEFAULT_FLUSH_SECONDS
 from hyperfs.mount.staging.committing import CommitMaker, Outcome
 from hyperfs.mount.staging.nodes import Node
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_INTERVAL_SECONDS = 5.0
 QUIET_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
 SMALL_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ class _Rest:
 class Flusher:
     """Commits in the background: run `run` in a task that outlives the mount's operations."""
 
-    def __init__(self, maker: CommitMaker, *, interval_seconds: float = DEFAULT_INTERVAL_SECONDS) -> None:
+    def __init__(self, maker: CommitMaker, *, interval_seconds: float = DEFAULT_FLUSH_SECONDS) -> None:
         self._maker = maker
         self._workspace = maker.workspace
         self._interval_seconds = interval_seconds
