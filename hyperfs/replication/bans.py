@@ -1,6 +1,6 @@
 """Peers that broke the rules and are not talked to for a while.
 
-The one rule: the table is bounded and every entry expires: when it is full, the entry that expires first goes.
+The table is bounded and every entry expires: when it is full, the entry that expires first goes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_BANS: Final = 1024
 
 
 class Bans:
-    """Static keys and names (``host:port``) of peers that misbehaved, with the time until which that counts."""
+    """Static keys, and names (of addresses, of networks), of peers that misbehaved, with how long that counts."""
 
     def __init__(self) -> None:
         self._until: dict[bytes | str, float] = {}
@@ -27,9 +27,9 @@ class Bans:
             del self._until[next(iter(self._until))]
         self._until[peer] = trio.current_time() + BAN_SECONDS
 
-    def __contains__(self, peer: bytes | str) -> bool:
-        until = self._until.get(peer)
-        if until is None:
+    def __contains__(self, peer: bytes | str | None) -> bool:
+        until = None if peer is None else self._until.get(peer)
+        if peer is None or until is None:
             return False
         if until <= trio.current_time():
             del self._until[peer]

@@ -13,13 +13,13 @@ from typing import Final
 import trio
 
 from hyperfs.replication.replicator import Replicator
+from hyperfs.replication.status import EndReason
+from hyperfs.swarm.admission import Admission
 from hyperfs.swarm.dialling import Dialling, address_name
 from hyperfs.swarm.discovery import Discovery
 
 logger = logging.getLogger(__name__)
 
-MAX_ACCEPTED: Final = 256
-"""Connections that were accepted and are up at one time; past that new ones are closed at once."""
 MAX_FOUND: Final = 24
 """Addresses of one topic, as a discovery named them, that are dialled at one time."""
 FOUND_ATTEMPTS: Final = 4
@@ -44,7 +44,7 @@ class Swarm:
         self._nursery = nursery
         self._listening: dict[Listening, trio.CancelScope] = {}
         self._diallings: dict[tuple[str, int], Dialling] = {}
-        self._accepted = 0
+        self._admission = Admission()
         replicator.on_wanted = self._want
 
     # accepting
@@ -91,15 +91,15 @@ class Swarm:
             await stream.aclose()
             return
         name = address_name(host.removeprefix("::ffff:"), port)
-        if self._accepted >= MAX_ACCEPTED:
-            logger.warning("refused %s: %d connections are up", name, self._accepted)
+        refusal = self._admission.refusal(host)
+        if refusal is not None:
+            logger.warning("refused %s: %s", name, refusal)
             await stream.aclose()
             return
-        self._accepted += 1
-        try:
-            await self._replicator.run(stream, initiator=False, name=name)
-        finally:
-            self._accepted -= 1
+        with self._admission.admitted(host):
+            ending = await self._replicator.run(stream, initiator=False, name=name)
+        if ending.reason is EndReason.MISBEHAVED:
+            self._admission.note_offence(host)
 
     # dialling
 
@@ -157,8 +157,8 @@ class Swarm:
         addresses = discovery.find(topic)
         try:
             async for host, port in addresses:
-                up = {address for address, dialling in found.items() if self._diallings.get(address) is dialling}
-                if (host, port) not in self._diallings and len(up) < MAX_FOUND:
+                found = {at: one for at, one in found.items() if self._diallings.get(at) is one}
+                if (host, port) not in self._diallings and len(found) < MAX_FOUND:
                     found[host, port] = Dialling(self._replicator, host, port, attempts=FOUND_ATTEMPTS)
                     self._dial(found[host, port])
         finally:

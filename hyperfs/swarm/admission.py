@@ -1,0 +1,81 @@
+"""Whose connections are accepted: how many at one time, from one place, and from where none for a while.
+
+A key costs its maker nothing, and a port neither, so what is counted is the network that a connection comes from: an
+IPv4 address, or the 64 leading bits of an IPv6 one, which is what a household is given. This machine itself is not
+counted: behind its address there may be anybody, as with a tunnel.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from hyperfs.replication.bans import Bans
+
+MAX_ACCEPTED: Final = 256
+"""Connections that were accepted and are up at one time."""
+MAX_OF_NETWORK: Final = 24
+"""Of these, from one network."""
+MAX_OFFENCES: Final = 3
+"""A network from which peers broke the rules so often, within the time of a ban, is banned."""
+
+
+class Admission:
+    """Counts the connections that are up, and the offences."""
+
+    def __init__(self) -> None:
+        self._up: Counter[str] = Counter()
+        self._bans = Bans()
+        self._offences = Bans()
+
+    def refusal(self, host: str) -> str | None:
+        """Return why a connection from ``host`` is not accepted now, None when it is."""
+        network = network_of(host)
+        if network in self._bans:
+            return "peers there misbehaved lately"
+        if self._up.total() >= MAX_ACCEPTED:
+            return f"{MAX_ACCEPTED} connections are up"
+        if network is not None and self._up[network] >= MAX_OF_NETWORK:
+            return f"{MAX_OF_NETWORK} connections from there are up"
+        return None
+
+    @contextmanager
+    def admitted(self, host: str) -> Iterator[None]:
+        """Count a connection from ``host`` within this block."""
+        network = network_of(host) or ""
+        self._up[network] += 1
+        try:
+            yield
+        finally:
+            self._up[network] -= 1
+            if not self._up[network]:
+                del self._up[network]
+
+    def note_offence(self, host: str) -> None:
+        """Note that a peer at ``host`` broke the rules."""
+        network = network_of(host)
+        if network is None:
+            return
+        for number in range(1, MAX_OFFENCES):
+            if f"{network} {number}" not in self._offences:
+                self._offences.add(f"{network} {number}")
+                return
+        self._bans.add(network)
+
+
+def network_of(host: str) -> str | None:
+    """Return what stands for all addresses that ``host``'s owner has; None for this machine, or for no address."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return None
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))

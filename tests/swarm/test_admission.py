@@ -1,0 +1,65 @@
+"""One network may not take all connections, nor come back under ever new keys."""
+
+from contextlib import ExitStack
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.replication.bans import BAN_SECONDS
+from hyperfs.swarm.admission import MAX_ACCEPTED, MAX_OF_NETWORK, MAX_OFFENCES, Admission, network_of
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("somewhere", None),
+    ],
+)
+def test_the_network_of_a_host(host: str, network: str | None) -> None:
+    assert network_of(host) == network
+
+
+async def test_one_network_has_its_share_of_the_connections() -> None:
+    admission = Admission()
+    with ExitStack() as connections:
+        for number in range(MAX_OF_NETWORK):
+            connections.enter_context(admission.admitted(f"2001:db8::{number:x}"))
+        assert admission.refusal("2001:db8::ffff") is not None
+        assert admission.refusal("2001:db8:0:1::1") is None
+    assert admission.refusal("2001:db8::ffff") is None
+
+
+async def test_there_is_an_end_to_all_connections_together() -> None:
+    admission = Admission()
+    with ExitStack() as connections:
+        for number in range(MAX_ACCEPTED):
+            connections.enter_context(admission.admitted(f"192.0.{number // 100}.{number % 100 + 1}"))
+        assert admission.refusal("198.51.100.1") is not None
+        assert admission.refusal("127.0.0.1") is not None
+
+
+async def test_a_network_where_peers_misbehave_again_and_again_is_refused_for_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    admission = Admission()
+    for _ in range(MAX_OFFENCES):
+        assert admission.refusal("192.0.2.7") is None
+        admission.note_offence("192.0.2.7")
+    assert admission.refusal("192.0.2.7") is not None
+    assert admission.refusal("192.0.2.8") is None
+    await trio.sleep(BAN_SECONDS)
+    assert admission.refusal("192.0.2.7") is None
+
+
+async def test_this_machine_is_not_banned_for_what_comes_through_a_tunnel() -> None:
+    admission = Admission()
+    for _ in range(10):
+        admission.note_offence("127.0.0.1")
+    assert admission.refusal("127.0.0.1") is None
