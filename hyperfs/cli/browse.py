@@ -17,6 +17,7 @@ from hyperfs.cli.common import (
     run_with_daemon,
 )
 from hyperfs.cli.output import (
+    complain,
     count_text,
     mode_text,
     print_json,
@@ -315,7 +316,7 @@ async def _followed(snapshot: "Snapshot", link: "Entry") -> "Entry | None":
     try:
         return await follow(snapshot, link.path)
     except PathError as error:
-        click.echo(f"hyperfs: {shown(link.path)}: the symbolic link leads nowhere: {error}", err=True)
+        complain(f"{link.path}: the symbolic link leads nowhere: {error}")
         return None
 
 
@@ -336,7 +337,7 @@ async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:
         return False
     except PathError as error:
         if error.errno == errno.ELOOP:
-            click.echo(f"hyperfs: {error}", err=True)
+            complain(str(error))
             return False
         raise
     return True

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from hyperfs.cli.output import complain
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def report(error: BaseException, *, verbose: bool) -> int:
         return 130
     if isinstance(error, BrokenPipeError):
         end_by_sigpipe()
-    click.echo(f"hyperfs: {describe(error)}", err=True)
+    complain(describe(error))
     if isinstance(error, HyperfsError | OSError):
         return 2 if isinstance(error, UsageError) else 1
     if not verbose:

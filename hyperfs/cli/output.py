@@ -27,9 +27,17 @@ def print_json_line(value: Any) -> None:
 
 def shown(name: str) -> str:
     """Return a drive's name as it may be printed here."""
-    if sys.stdout.isatty():
-        return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return name
+    return _printable(name) if sys.stdout.isatty() else name
+
+
+def complain(message: str) -> None:
+    """Print a line on standard error: what is wrong, often with a drive's name for something in it."""
+    line = f"hyperfs: {message}"
+    click.echo(_printable(line) if sys.stderr.isatty() else line, err=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def size_text(size: int) -> str:

@@ -15,7 +15,7 @@ from hyperfs.cli.common import (
     path_in_drive,
     run_with_daemon,
 )
-from hyperfs.cli.output import count_text, print_json, shown, size_text
+from hyperfs.cli.output import complain, count_text, print_json, shown, size_text
 from hyperfs.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
@@ -186,4 +186,4 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
 
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
     for one in skipped:
-        click.echo(f"hyperfs: left out: {shown(one.path or '.')}: {one.reason}", err=True)
+        complain(f"left out: {one.path or '.'}: {one.reason}")

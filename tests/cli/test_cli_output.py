@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hyperfs.cli.common import describe, report, sole
 from hyperfs.cli.main import cli
 from hyperfs.cli.output import count_text, duration_text, shown, size_text, time_text
-from hyperfs.errors import BlockNotAvailable, InvalidKey, MountFailed, UsageError
+from hyperfs.errors import BlockNotAvailable, InvalidKey, MountFailed, PathError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,13 @@ def test_one_is_not_many() -> None:
 def test_a_terminal_never_gets_a_names_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert shown("a\x1b[31mb\n") == "a\ufffd[31mb\ufffd"
+
+
+def test_nor_does_it_within_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard error may be a terminal where standard output is none."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    report(PathError(errno.ENOENT, "a\x1b[31mb", "no such file or directory"), verbose=False)
+    assert capsys.readouterr().err == "hyperfs: a\ufffd[31mb: no such file or directory\n"
 
 
 def test_a_pipe_gets_a_name_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
