@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import trio
 
@@ -25,6 +26,7 @@ from hyperfs.errors import ConflictingLength
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.staging import journal
 from hyperfs.mount.writing import Staged, Writing
 from tests.support.drives import OwnDrive
 from tests.support.kernel import Kernel, StandingIn
@@ -113,7 +115,7 @@ class Staging:
             nursery.cancel_scope.cancel()
 
     async def _run(self, background: trio.Nursery) -> None:
-        with self.disk.installed():
+        with self.disk.installed(), patch.object(journal, "boot_id", lambda: b"the same boot..."):
             await self.begin(background)
             workers = [Worker(self, name) for name in "ab"]
             with self.schedule.quiet():
@@ -279,8 +281,10 @@ class Staging:
     async def check_image(self, image: Image) -> None:
         own = await cut(self.own, image.metadata_length, image.content_length)
         self.warnings.clear()
+        boot = "the same boot..." if image.what == "kill" else "the next boot..."
         try:
-            again = await Paths.open(image.folder, own)
+            with patch.object(journal, "boot_id", lambda: boot.encode()):
+                again = await Paths.open(image.folder, own)
             tree = await again.tree()
             self.promises.check_left(ours(tree), image.since, image.at, image.lowest)
             if image.what == "kill":  # a power failure may leave records of what was never synced, and that is told

@@ -15,6 +15,7 @@ from hyperfs.mount.staging.records import (
     Record,
     Removed,
     Renamed,
+    Synced,
     UserAttributeSet,
     Written,
     decode,
@@ -42,6 +43,7 @@ FORMS: list[tuple[Record, list[object]]] = [
     ),
     (CommitSent(4, 17, "f", b"stat"), ["p", 7, 4, 17, "f", b"stat"]),
     (CommitSent(4, 17, "f", None), ["p", 7, 4, 17, "f", None]),
+    (Synced(), ["k", 7]),
 ]
 
 

@@ -246,3 +246,50 @@ async def test_what_the_first_version_of_the_journal_staged_is_staged_again(tmp_
     await paths.commit()
     assert await paths.drive_tree() == {"d": None, "d/g": b"hello"}
     assert not (tmp_path / "set-aside").exists()
+
+
+async def test_what_was_not_synced_ends_at_the_first_record_whose_bytes_the_power_failure_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"synced")
+    await paths.workspace.sync()
+    await paths.write("f", b"written over it")
+    await paths.make("behind")
+    os.truncate(tmp_path / "1.data", len(b"synced"))
+    monkeypatch.setattr(journal, "boot_id", lambda: b"the next boot...")
+    for _ in range(2):
+        paths = await Paths.open(tmp_path, paths.own)
+        assert await paths.tree() == {"f": b"synced"}
+    assert not (tmp_path / "set-aside").exists()
+
+
+async def test_a_journal_of_which_the_power_failure_left_nothing_takes_those_behind_it_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.mkdir("d")
+    paths.workspace.journal.begin()
+    await paths.rename("d", "e")
+    paths.workspace.journal.begin()
+    await paths.make("e/f")
+    second = tmp_path / "2.journal"
+    os.truncate(second, 0)
+    monkeypatch.setattr(journal, "boot_id", lambda: b"the next boot...")
+    assert await (await Paths.open(tmp_path, paths.own)).tree() == {"d": None}
+    assert not (tmp_path / "set-aside").exists()
+
+
+async def test_a_segment_may_be_gone_whose_records_were_replaced_before_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"unlinked before it was committed")
+    await paths.unlink("f")
+    await paths.make("g")
+    paths.workspace.segments.begin_anew()
+    await paths.workspace.collect()
+    assert not (tmp_path / "1.data").exists()
+    monkeypatch.setattr(journal, "boot_id", lambda: b"the next boot...")
+    assert await (await Paths.open(tmp_path, paths.own)).tree() == {"g": b""}
+    assert not (tmp_path / "set-aside").exists()

@@ -218,7 +218,7 @@ def test_a_record_that_was_not_written_leaves_nothing_that_looks_like_damage(
     staging.close()
     again = StagingDirectory(disk.path)
     (contents,) = again.journal.read().values()
-    assert (contents.records, contents.damage) == ([b"first", b"second"], [])
+    assert ([found.record for found in contents.frames], contents.damage) == ([b"first", b"second"], [])
     again.close()
 
 

@@ -18,7 +18,7 @@ import trio
 
 from hyperfs.core.reserve import reserve_bytes
 from hyperfs.mount.staging.files import StagedFile, SyncedNames
-from hyperfs.mount.staging.journal import AHEAD_BYTES, Journal
+from hyperfs.mount.staging.journal import AHEAD_BYTES, Journal, Mark
 from hyperfs.mount.staging.segments import Segments
 
 logger = logging.getLogger(__name__)
@@ -60,11 +60,12 @@ class StagingDirectory:
         self._is_closed = True
 
     def delete_all(self) -> None:
-        """Delete journals and segments: what they say is durable in the drive, or was taken back. Raises OSError.
+        """Delete journals and segments: what they say is durable in the drive, or was taken back. Blocks.
 
-        Nothing must refer to a segment. What was set aside stays.
+        Nothing must refer to a segment. What was set aside stays. Raises OSError.
         """
         self.journal.delete_through(self.journal.number)
+        self.names.sync()  # a journal that came back without the segments that it speaks of would look like damage
         self.segments.begin_anew()
         self.segments.delete(self.segments.idle())
         self.segments.delete_strange()
@@ -75,16 +76,16 @@ class StagingDirectory:
         Cancelled, it may or may not be durable; what was not is left to the next call.
         """
         async with self._syncing:
-            segments = self.segments.unsynced()
+            mark, segments = self.journal.mark(), self.segments.unsynced()
             if segments or not self.names.is_synced or not self.journal.is_synced:
-                await trio.to_thread.run_sync(self._sync_now, segments)
+                await trio.to_thread.run_sync(self._sync_now, mark, segments)
 
-    def _sync_now(self, segments: Sequence[StagedFile]) -> None:
+    def _sync_now(self, mark: Mark, segments: Sequence[StagedFile]) -> None:
         try:
             for segment in segments:
                 segment.sync()
             self.names.sync()
-            self.journal.sync()
+            self.journal.sync(mark)
         except OSError as error:
             if self.failure is None and any(file.is_lost for file in [*segments, *self.journal.files]):
                 self.failure = error

@@ -31,7 +31,7 @@ class StagedFile:
         self._descriptor = descriptor
         self._writing = threading.Lock()
         self._syncing = threading.Lock()
-        self._use = threading.Lock()
+        self._counting = threading.Lock()
         self._users = 0
         self._is_closing = False
         self._is_deleted = False
@@ -51,7 +51,11 @@ class StagedFile:
     def open(cls, path: Path) -> Self:
         """Open a file of an earlier process, of which nothing is known to be durable. Raises OSError."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        return cls(path, descriptor, unsynced_bytes=os.fstat(descriptor).st_size)
+        try:
+            return cls(path, descriptor, unsynced_bytes=os.fstat(descriptor).st_size)
+        except OSError:
+            os.close(descriptor)
+            raise
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -78,6 +82,14 @@ class StagedFile:
     def write(self, place: int, data: bytes | memoryview) -> None:
         """Write ``data`` at a place. Blocks. Raises OSError; then any part of it may be there."""
         with self._using() as descriptor, self._writing:
+            try:
+                write_at(descriptor, place, data)
+            finally:
+                self._wrote(place, place + len(data))
+
+    def append(self, place: int, data: bytes) -> None:
+        """Write ``data`` behind all that was written before, which nobody else does meanwhile. Raises OSError."""
+        with self._using() as descriptor:
             try:
                 write_at(descriptor, place, data)
             finally:
@@ -152,7 +164,7 @@ class StagedFile:
             if self.is_synced or self._is_deleted:
                 return
             with self._using() as descriptor:
-                with self._writing:
+                with self._counting:
                     writes, low, high = self._writes, self._low, self._high
                     self._low, self._high = high, 0
                 try:
@@ -170,13 +182,14 @@ class StagedFile:
 
     def close(self) -> None:
         """Close it, as soon as no thread uses it."""
-        with self._use:
+        with self._counting:
             self._is_closing = True
-            self._close_unused()
+        self._close_unused()
 
     def _write_again(self, descriptor: int, low: int, high: int) -> None:
-        with self._writing:
+        with self._counting:
             self._low, self._high = min(low, self._low), max(high, self._high)
+        with self._writing:
             try:
                 for place in range(low, high, _PIECE_BYTES):
                     write_at(descriptor, place, os.pread(descriptor, min(_PIECE_BYTES, high - place), place))
@@ -184,27 +197,31 @@ class StagedFile:
                 self._lost = error
 
     def _wrote(self, start: int, end: int) -> None:
-        self._low = min(self._low, start)
-        self._high = max(self._high, end)
-        self._writes += 1  # not before: a sync that begins meanwhile, in its thread, may not cover all of it
+        with self._counting:  # not before: a sync that begins meanwhile, in its thread, may not cover all of it
+            self._low = min(self._low, start)
+            self._high = max(self._high, end)
+            self._writes += 1
 
     @contextmanager
     def _using(self) -> Iterator[int]:
-        with self._use:
+        with self._counting:
             if self._is_closing:
                 raise OSError(errno.EBADF, "the staging file is closed", str(self.path))
             self._users += 1
         try:
             yield self._descriptor
         finally:
-            with self._use:
+            with self._counting:
                 self._users -= 1
-                self._close_unused()
+            self._close_unused()
 
     def _close_unused(self) -> None:
-        if self._is_closing and not self._users and self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+        with self._counting:
+            descriptor = self._descriptor
+            if not self._is_closing or self._users or descriptor < 0:
+                return
+            self._descriptor = -1
+        os.close(descriptor)
 
 
 def delete_file(path: Path) -> None:

@@ -5,11 +5,12 @@ and of where it stands. Behind the last frame are zeros, or nothing. What is nei
 which costs the records that it hits and none behind them; unless the machine stopped since, and nothing behind it was
 known to be durable: then the disk took the last writes in an order of its own, and the journal ends there.
 
-Version 2 begins with ``hyperfs journal 2`` and a line feed, the 16 bytes of the machine's boot id, 8 bytes each for
-the journal and the place where an earlier one was found to end so (both 0 if none was), and a CRC-32 of these 32. A
-frame is a mark, 4 bytes; the size of the record, 4; the durable bytes, 8; a CRC-32; the record. The checksum is of the
-journal's number and the frame's place, 8 bytes each, then size, durable bytes and record. Version 1 had the line alone,
-and frames of size, CRC-32 of the record, and record. All numbers are little-endian.
+Version 2 begins with ``hyperfs journal 2`` and a line feed, the 16 bytes of the machine's boot id, 8 bytes for the end
+of the journal before (0 if nothing is known of it), 8 bytes each for the journal and the place where an earlier one was
+found to end so (both 0 if none was), and a CRC-32 of these 40. A frame is a mark, 4 bytes; the size of the record, 4;
+the durable bytes, 8; a CRC-32; the record. The checksum is of the journal's number and the frame's place, 8 bytes each,
+then size, durable bytes and record. Version 1 had the line alone, and frames of size, CRC-32 of the record, and record.
+All numbers are little-endian.
 """
 
 import struct
@@ -23,7 +24,7 @@ MAX_RECORD_BYTES = 256 * 1024 * 1024
 _NAME = b"hyperfs journal "
 _LINES = {1: b"hyperfs journal 1\n", 2: b"hyperfs journal 2\n"}
 _LINE_BYTES = len(_LINES[2])
-_HEADER = struct.Struct("<16sQQ")
+_HEADER = struct.Struct("<16sQQQ")
 _CHECKSUM = struct.Struct("<I")
 _CHECKSUM_AT = _LINE_BYTES + _HEADER.size
 _HEADER_BYTES = _CHECKSUM_AT + _CHECKSUM.size
@@ -43,33 +44,49 @@ class Cut:
     place: int
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A record, at byte ``start`` of its journal, of which ``durable_bytes`` were durable when it was written."""
+
+    record: bytes
+    start: int
+    end: int
+    durable_bytes: int = 0
+
+
 @dataclass(slots=True)
 class Contents:
     """What was found in a journal."""
 
-    records: list[bytes] = field(default_factory=list)
+    begin: int
+    """Where its first frame stands."""
+    frames: list[Frame] = field(default_factory=list)
     """Those that check, in order."""
+    durable_bytes: int = 0
+    """What begins before this byte was durable, with all that it speaks of, or no power failed since."""
     damage: list[range] = field(default_factory=list)
     """Bytes that held something that cannot be read any more."""
     end: int | None = None
     """Where the journal ends although there is something behind, of which nothing was durable when the power failed."""
+    end_before: int = 0
+    """Where the journal before this one ended when this one began; 0 when it does not say."""
     earlier: Cut | None = None
     """Where an earlier journal was found to end so when this one began."""
+    is_certain: bool = True
+    """Whether all of it was durable, or no power failed since."""
     is_known_durable: bool = False
     """Whether something in it says that all journals before it are durable."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    record: bytes
-    durable_bytes: int
-    end: int
+    @property
+    def last(self) -> int:
+        """Where its last frame ends."""
+        return self.frames[-1].end if self.frames else self.begin
 
 
-def header(boot: bytes, earlier: Cut | None = None) -> bytes:
+def header(boot: bytes, end_before: int = 0, earlier: Cut | None = None) -> bytes:
     """Return what a journal begins with. ``boot`` is 16 bytes that tell this boot of the machine from others."""
     number, place = (0, 0) if earlier is None else (earlier.number, earlier.place)
-    said = _HEADER.pack(boot, number, place)
+    said = _HEADER.pack(boot, end_before, number, place)
     return _LINES[2] + said + _CHECKSUM.pack(zlib.crc32(said))
 
 
@@ -103,13 +120,13 @@ def parse(data: bytes, number: int, boot: bytes, *, was_durable: bool) -> Conten
             version = first
     frames = _frames(data, version, gaps)
     durable_bytes = max((found.durable_bytes for found in frames), default=0)
-    contents = Contents(is_known_durable=durable_bytes > 0)
+    contents = Contents(version.begin, durable_bytes=durable_bytes, is_known_durable=durable_bytes > 0)
     # Of a journal of version 1 it cannot be told whether the power failed: all of it that can be read counts.
     lost_power = version is not first
     if version is not first:
         said, checksum = data[_LINE_BYTES:_CHECKSUM_AT], data[_CHECKSUM_AT:_HEADER_BYTES]
         if checksum == _CHECKSUM.pack(zlib.crc32(said)):
-            began, earlier, place = _HEADER.unpack(said)
+            began, contents.end_before, earlier, place = _HEADER.unpack(said)
             lost_power = began != boot
             contents.earlier = Cut(earlier, place) if earlier else None
         elif any(said):
@@ -119,13 +136,16 @@ def parse(data: bytes, number: int, boot: bytes, *, was_durable: bool) -> Conten
             contents.end = gap.start
             break
         contents.damage.append(gap)
-    contents.records = [found.record for found in frames if contents.end is None or found.end <= contents.end]
+    contents.is_certain = was_durable or not lost_power
+    if contents.is_certain:
+        contents.durable_bytes = len(data)
+    contents.frames = [found for found in frames if contents.end is None or found.start < contents.end]
     return contents
 
 
-def _frames(data: bytes, version: "_Version", gaps: list[range]) -> list[_Frame]:
+def _frames(data: bytes, version: "_Version", gaps: list[range]) -> list[Frame]:
     """Return the frames that check, and add what lies between them, and is not the end, to ``gaps``."""
-    frames: list[_Frame] = []
+    frames: list[Frame] = []
     at = version.begin
     while True:
         found = version.frame_at(at)
@@ -147,7 +167,7 @@ def _frames(data: bytes, version: "_Version", gaps: list[range]) -> list[_Frame]
 class _Version(Protocol):
     begin: int
 
-    def frame_at(self, at: int) -> _Frame | None:
+    def frame_at(self, at: int) -> Frame | None:
         """Return the frame at a byte, None when there is none, or it does not check."""
         ...
 
@@ -166,15 +186,16 @@ class _Version1:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def frame_at(self, at: int) -> _Frame | None:
+    def frame_at(self, at: int) -> Frame | None:
         if at + _FRAME_1.size > len(self._data):
             return None
+        start = at
         size, checksum = _FRAME_1.unpack_from(self._data, at)
         at += _FRAME_1.size
         record = self._data[at : at + size]
         if not 0 < size <= MAX_RECORD_BYTES or len(record) != size or zlib.crc32(record) != checksum:
             return None
-        return _Frame(record, 0, at + size)
+        return Frame(record, start, at + size)
 
     def next_behind(self, at: int) -> int | None:
         if at + _FRAME_1.size > len(self._data):
@@ -196,17 +217,17 @@ class _Version2:
         self._data = data
         self._number = number
 
-    def frame_at(self, at: int) -> _Frame | None:
+    def frame_at(self, at: int) -> Frame | None:
         if at + _FRAME.size > len(self._data):
             return None
         mark, size, durable_bytes, checksum = _FRAME.unpack_from(self._data, at)
-        start = at + _FRAME.size
-        if mark != _MARK or not 0 < size <= min(MAX_RECORD_BYTES, len(self._data) - start):
+        body = at + _FRAME.size
+        if mark != _MARK or not 0 < size <= min(MAX_RECORD_BYTES, len(self._data) - body):
             return None
-        record = self._data[start : start + size]
+        record = self._data[body : body + size]
         if _checksum(record, self._number, at, durable_bytes) != checksum:
             return None
-        return _Frame(record, durable_bytes, start + size)
+        return Frame(record, at, body + size, durable_bytes)
 
     def next_behind(self, at: int) -> int | None:
         while (at := self._data.find(_MARK, at + 1)) >= 0:

@@ -6,6 +6,7 @@ order. A record is visible to the next process as soon as it is written, and dur
 earlier process are written to no more, and nothing of them counts as durable before a `sync` of this one.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from hyperfs.core.reserve import is_full
@@ -17,6 +18,14 @@ AHEAD_BYTES = 1024 * 1024
 """Space that is taken ahead of need, so that unlinking and truncating work on a full disk, and syncs cost less."""
 _LEAST_AHEAD_BYTES = 64 * 1024
 """What there has to be room for when there is not room for so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a journal, of which everything before is written."""
+
+    file: StagedFile | None
+    end: int
 
 
 class Journal:
@@ -74,19 +83,26 @@ class Journal:
         counting: dict[int, Contents] = {}
         for number, contents in sorted(found.items()):
             counting[number] = contents
+            following = found.get(number + 1)
+            if following is not None and following.end_before > contents.last and contents.end is None:
+                if contents.is_certain:
+                    contents.damage.append(range(contents.last, following.end_before))
+                else:
+                    contents.end = contents.last
             if contents.end is not None:
-                self._cut = Cut(number, contents.end)
+                self.cut(number, contents.end)
                 break
+            self._end = contents.last
         return counting
 
     def begin(self) -> int:
         """Begin the next file; return the number of the one before. Raises OSError, and then nothing has begun."""
         before = self.number
         file = StagedFile.create(self._path(before + 1))
-        start = header(boot_id(), self._cut)
+        start = header(boot_id(), self._end, self._cut)
         try:
             allocated = self._allocate(file, 0)
-            file.write(0, start)
+            file.append(0, start)
         except BaseException:  # whatever it was: what is not begun must not be there
             file.delete()
             raise
@@ -111,16 +127,30 @@ class Journal:
                     raise
         # What a write that failed left behind the end would be taken for damage.
         spoiled, self._spoiled_end = self._spoiled_end, max(self._spoiled_end, end)
-        self._current.write(self._end, framed.ljust(spoiled - self._end, b"\0"))
+        self._current.append(self._end, framed.ljust(spoiled - self._end, b"\0"))
         self._end, self._spoiled_end = end, 0
 
-    def sync(self) -> None:
-        """Make every record durable that was added before the call. Blocks. Raises OSError."""
+    def mark(self) -> Mark:
+        """Return where the journal ends now, for `sync`."""
+        return Mark(self._current, self._end)
+
+    def sync(self, mark: Mark) -> None:
+        """Make every record durable that was added before the call. Blocks. Raises OSError.
+
+        What those before ``mark`` speak of has to be durable already: later records will say so of them.
+        """
         for file in list(self._files.values()):
-            current, end = self._current, self._end
             file.sync()
-            if file is current and file is self._current:
-                self._durable_bytes = end
+        if mark.file is self._current:
+            self._durable_bytes = mark.end
+
+    def cut(self, number: int, place: int) -> None:
+        """Have file ``number`` end at a place, for every later process as well: the power failed before more was there.
+
+        It is said by the next file, at its beginning.
+        """
+        self._cut = Cut(number, place)
+        self._end = 0
 
     def delete_through(self, number: int) -> None:
         """Delete the files up to ``number``: what they say is durable in the drive. Raises OSError.

@@ -333,6 +333,26 @@ class CommitSent:
         """Do nothing: what was sent is in the records before, and left alone if it stands."""
 
 
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Everything before is durable. It is said, and made durable, before a segment goes of which it may speak."""
+
+    kind: ClassVar[str] = "k"
+
+    def fields(self) -> Fields:
+        """See `Record.fields`."""
+        return []
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[object]) -> Self:
+        """See `Record.of_fields`."""
+        () = fields
+        return cls()
+
+    async def replay(self, workspace: Workspace) -> None:
+        """Do nothing: the frame said it."""
+
+
 _KINDS: dict[str, type[Record]] = {
     record.kind: record
     for record in (
@@ -345,6 +365,7 @@ _KINDS: dict[str, type[Record]] = {
         Written,
         LeftOut,
         CommitSent,
+        Synced,
     )
 }
 

@@ -8,6 +8,7 @@ the log says what is missing and where it is kept.
 """
 
 import logging
+from dataclasses import dataclass
 
 import trio
 
@@ -15,14 +16,25 @@ from hyperfs.drive.commits import operation_of, stands
 from hyperfs.drive.committer import Committer
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import EncodingError, PathError, short
-from hyperfs.mount.staging.frames import Contents
-from hyperfs.mount.staging.records import CommitSent, Record, decode
+from hyperfs.mount.staging.frames import Contents, Frame
+from hyperfs.mount.staging.records import CommitSent, Record, Synced, Written, decode
 from hyperfs.mount.staging.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_Records = dict[int, list[tuple[Record, int]]]
 _TOLD = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A record that was made at ``time``, in ns. ``frame`` is where it stands."""
+
+    record: Record
+    time: int
+    frame: Frame
+
+
+_Journals = dict[int, list[_Entry]]
 
 
 async def recover(workspace: Workspace, committer: Committer) -> int:
@@ -38,46 +50,50 @@ async def recover(workspace: Workspace, committer: Committer) -> int:
     """
     contents = await trio.to_thread.run_sync(workspace.journal.read)
     problems: list[str] = []
-    journals = _decode(contents, problems)
+    journals = {number: _decode(number, found, problems) for number, found in contents.items()}
     done = await _committed_through(workspace.tree.snapshot, journals)
     count = 0
-    for number, records in journals.items():
-        if number > done:
-            count += await _replay(workspace, records, problems)
+    for number, entries in journals.items():
+        if number <= done:
+            continue
+        end = _unfinished(workspace, entries, contents[number].durable_bytes)
+        count += await _replay(workspace, entries[:end], problems)
+        if end is not None:
+            workspace.journal.cut(number, entries[end].frame.start)
+            logger.info("journal %d ends at byte %d: no more was durable", number, entries[end].frame.start)
+            break
     problems += await _revert_lost(workspace)
     if problems:
         await _tell(workspace, problems)
     if not count:
         if journals:
             await committer.sync()
-        workspace.files.delete_all()
+        await trio.to_thread.run_sync(workspace.files.delete_all)
     workspace.is_recovered = True
     return count
 
 
-def _decode(contents: dict[int, Contents], problems: list[str]) -> _Records:
-    journals: _Records = {}
-    for number, found in contents.items():
-        if found.end is not None:
-            logger.warning("journal %d ends at byte %d: the power failed before more was durable", number, found.end)
-        problems += [
-            f"journal {number} is damaged: {len(gap)} bytes from byte {gap.start} on cannot be read"
-            for gap in found.damage
-        ]
-        journals[number] = []
-        for record in found.records:
-            try:
-                journals[number].append(decode(record))
-            except EncodingError as error:
-                problems.append(f"journal {number}: {error}")
-    return journals
+def _decode(number: int, found: Contents, problems: list[str]) -> list[_Entry]:
+    if found.end is not None:
+        logger.info("journal %d ends at byte %d: no more was durable", number, found.end)
+    problems += [
+        f"journal {number} is damaged: {len(gap)} bytes from byte {gap.start} on cannot be read" for gap in found.damage
+    ]
+    entries: list[_Entry] = []
+    for frame in found.frames:
+        try:
+            entries.append(_Entry(*decode(frame.record), frame))
+        except EncodingError as error:
+            problems.append(f"journal {number}: {error}")
+    return entries
 
 
-async def _committed_through(snapshot: Snapshot, journals: _Records) -> int:
+async def _committed_through(snapshot: Snapshot, journals: _Journals) -> int:
     """Return the number of the last journal whose commit stands."""
     done = 0
-    for records in journals.values():
-        for record, _ in records:
+    for entries in journals.values():
+        for entry in entries:
+            record = entry.record
             if not isinstance(record, CommitSent):
                 continue
             if await stands(snapshot, record.version, operation_of(record.path, record.value)):
@@ -85,17 +101,29 @@ async def _committed_through(snapshot: Snapshot, journals: _Records) -> int:
     return done
 
 
-async def _replay(workspace: Workspace, records: list[tuple[Record, int]], problems: list[str]) -> int:
+def _unfinished(workspace: Workspace, entries: list[_Entry], durable_bytes: int) -> int | None:
+    """Return the index of the first record that the power failure left without its bytes, None if there is none."""
+    for index, entry in enumerate(entries):
+        record = entry.record
+        if entry.frame.start < durable_bytes or not isinstance(record, Written):
+            continue
+        for place in record.places:
+            if place.place + place.end - place.start > workspace.segments.find(place.segment).end:
+                return index
+    return None
+
+
+async def _replay(workspace: Workspace, entries: list[_Entry], problems: list[str]) -> int:
     count = 0
-    for record, time in records:
-        if isinstance(record, CommitSent):
+    for entry in entries:
+        if isinstance(entry.record, CommitSent | Synced):
             continue
         count += 1
-        with workspace.records.replaying(time):
+        with workspace.records.replaying(entry.time):
             try:
-                await record.replay(workspace)
+                await entry.record.replay(workspace)
             except PathError as error:
-                problems.append(f"{type(record).__name__} cannot be done again: {error}")
+                problems.append(f"{type(entry.record).__name__} cannot be done again: {error}")
     return count
 
 

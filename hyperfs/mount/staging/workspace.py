@@ -23,7 +23,7 @@ from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.mount.staging.recording import Records
-from hyperfs.mount.staging.records import AttributesSet, UserAttributeSet, Written
+from hyperfs.mount.staging.records import AttributesSet, Synced, UserAttributeSet, Written
 from hyperfs.mount.staging.times import Clock, Times, kernel_time
 from hyperfs.mount.staging.tree import Found, Tree
 
@@ -379,6 +379,9 @@ class Workspace:
         """
         idle = self.segments.idle()
         await self.files.sync()
+        if idle:
+            self.records.add(Synced())
+            await self.files.sync()
         if not self.is_settling:
             self.segments.delete(idle)
             if not self.journal.holds_earlier:
