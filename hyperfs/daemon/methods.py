@@ -17,7 +17,7 @@ import trio
 from hyperfs.daemon import answers as told
 from hyperfs.daemon import keeping
 from hyperfs.daemon import requests as ask
-from hyperfs.daemon.addresses import format_address, parse_address
+from hyperfs.daemon.addresses import parse_address
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.leases import Lease, has_ended
 from hyperfs.daemon.places import refuse_overlap
@@ -154,8 +154,7 @@ async def use_peers(daemon: Daemon, session: Session, call: ask.UsePeers) -> Non
 
 async def count_peers(daemon: Daemon, session: Session, call: ask.CountPeers) -> told.PeerCount:
     """Return how many peers are connected, how many are dialled, and which of these could not be reached, and why."""
-    unreached = {format_address(*address): problem for address, problem in daemon.swarm.unreached.items()}
-    return told.PeerCount(len(daemon.replicator.status().peers), len(daemon.swarm.peers), unreached)
+    return told.PeerCount(len(daemon.replicator.status().peers), len(daemon.swarm.peers), daemon.swarm.unreached)
 
 
 async def add_peers(daemon: Daemon, session: Session, call: ask.AddPeers) -> None:

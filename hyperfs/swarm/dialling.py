@@ -1,4 +1,4 @@
-"""One address that is dialled, again and again, until nobody wants it any more.
+"""One route that is dialled, again and again, until nobody wants it any more.
 
 The one rule: a peer that cannot be reached is tried ever more seldom, at times that no two processes share, except
 while a reader waits for what nobody is there for; one that was reached is tried again at once when the connection ends.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import random
+from contextlib import nullcontext
 from typing import Final
 
 import trio
 
 from hyperfs.replication.replicator import Replicator
 from hyperfs.replication.status import Ending, EndReason
+from hyperfs.swarm.routes import Route
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +30,32 @@ LASTING_SECONDS: Final = 5.0
 _BAN_CHECK_SECONDS: Final = 30.0
 
 
-def address_name(host: str, port: int) -> str:
-    """Return ``host:port``, IPv6 addresses in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class Dialling:
-    """Keeps a connection to ``host:port`` up. ``attempts`` is after how many failures in a row to give up, if ever."""
+    """Keeps a connection by ``route`` up. ``attempts`` is after how many failures in a row to give up, if ever.
 
-    def __init__(self, replicator: Replicator, host: str, port: int, *, attempts: int | None = None) -> None:
-        self.host = host
-        self.port = port
-        self.name = address_name(host, port)
+    ``limit`` is shared with others, which are not all to connect at one time; what is never given up does not heed it.
+    """
+
+    def __init__(
+        self,
+        replicator: Replicator,
+        route: Route,
+        *,
+        attempts: int | None = None,
+        limit: trio.CapacityLimiter | None = None,
+    ) -> None:
+        self.route = route
+        self.name = route.name
         self.attempts = attempts
         self.connected = False
+        self.is_own = False
+        """Whether it was found to lead to this very process."""
         self.problem: str | None = None
         """Why the newest attempt failed; None after one that did not."""
         self.tried = trio.Event()
         """Set once the newest attempt has led to a connection, or has failed."""
         self._replicator = replicator
+        self._limit = limit
         self._scope = trio.CancelScope()
         self._pause = trio.CancelScope()
         self._failed_at = 0.0
@@ -70,7 +79,7 @@ class Dialling:
         self._scope.cancel()
 
     async def run(self) -> None:
-        """Dial until stopped, until the address turns out to be our own, or until the attempts are used up."""
+        """Dial until stopped, until it turns out to lead to this process, or until the attempts are used up."""
         try:
             await self._run()
         finally:
@@ -88,6 +97,7 @@ class Dialling:
                 if ending is not None:
                     if ending.reason is EndReason.SELF:
                         logger.info("%s is this very process: not dialled again", self.name)
+                        self.is_own = True
                         return
                     if ending.reason is EndReason.DOUBLE and ending.remote_key is not None:
                         await self._replicator.wait_disconnected(ending.remote_key)
@@ -102,8 +112,9 @@ class Dialling:
         """Make one connection and carry it to its end; None when it could not be made."""
         stream = None
         try:
-            with trio.move_on_after(CONNECT_SECONDS):
-                stream = await trio.open_tcp_stream(self.host, self.port)
+            async with self._limit if self._limit is not None and self.attempts is not None else nullcontext():
+                with trio.move_on_after(CONNECT_SECONDS):
+                    stream = await self.route.open()
         except OSError as error:
             self._report(_words(error))
             return None

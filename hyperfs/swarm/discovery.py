@@ -1,17 +1,73 @@
-"""Where addresses of peers come from when nobody gave them: the seam for a DHT, multicast DNS, or a list in a file.
+"""Where routes to peers come from when nobody named any: the seam for a DHT, multicast DNS, or whatever comes.
 
-The one rule: a discovery only names addresses; whether, when and how often one is dialled is the swarm's to decide.
+The one rule: a discovery finds and announces; whether, when and how often somebody is dialled is the swarm's to decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
+
+import trio
+
+from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.routes import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A route to somebody who has a topic; ``address`` is where it leads, of which the host ``told_by`` told.
+
+    ``told_by`` is None for what this process knew itself.
+    """
+
+    route: Route
+    address: Address
+    told_by: str | None
+
+
+class Impatience:
+    """Whether somebody waits just now for what discoveries may find, as ``somebody_waits`` says."""
+
+    def __init__(self, somebody_waits: Callable[[], bool]) -> None:
+        self._somebody_waits = somebody_waits
+        self._began = trio.Event()
+
+    def hurry(self) -> None:
+        """Somebody has begun to wait."""
+        self._began.set()
+        self._began = trio.Event()
+
+    async def pause(self, seconds: float, *, least_seconds: float) -> None:
+        """Return after ``seconds``, or as soon as somebody waits, but not before ``least_seconds``."""
+        with trio.move_on_after(seconds):
+            await trio.sleep(min(seconds, least_seconds))
+            if not self._somebody_waits():
+                await self._began.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What is wanted for one topic: the 32-byte discovery key of a drive's metadata core.
+
+    It is announced at the TCP ``port`` of this host, unless that is None; others are looked for if ``looks``, and told
+    to ``found``, the same ones again as often as a discovery likes.
+    """
+
+    topic: bytes
+    port: int | None
+    looks: bool
+    found: Callable[[Found], None]
+    impatience: Impatience
 
 
 class Discovery(Protocol):
-    """Finds peers for a topic, which is the discovery key of a drive's metadata core."""
+    """One way to find peers, and to be found."""
 
-    def find(self, topic: bytes) -> AsyncGenerator[tuple[str, int], None]:
-        """Yield ``(host, port)`` of peers for ``topic`` as they are found, the same ones again as often as it likes."""
+    async def follow(self, interest: Interest) -> None:
+        """Look and announce, again and again, until cancelled; then take back what was announced.
+
+        Never raises for anything that a network does.
+        """
         ...

@@ -1,12 +1,12 @@
-"""The connections of a process: which addresses it listens on, and whom it dials.
+"""The connections of a process: where it listens, whom it dials, and what it looks for and announces.
 
-The one rule: each address that was added is dialled by one task of its own until it is removed, and nothing is dialled
-that nobody added or found.
+The one rule: nothing is dialled that nobody named or found, and of what was found only what `reach` lets through.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,17 +14,20 @@ import trio
 
 from hyperfs.replication.replicator import Replicator
 from hyperfs.replication.status import EndReason
+from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.admission import Admission
-from hyperfs.swarm.dialling import Dialling, address_name
-from hyperfs.swarm.discovery import Discovery
+from hyperfs.swarm.dialler import Dialler
+from hyperfs.swarm.discovery import Discovery, Found
+from hyperfs.swarm.interfaces import interfaces
+from hyperfs.swarm.reach import may_dial
+from hyperfs.swarm.routes import Route, TcpRoute, address_name
+from hyperfs.swarm.topics import Topic
 
 logger = logging.getLogger(__name__)
 
-MAX_FOUND: Final = 24
-"""Addresses of one topic, as a discovery named them, that are dialled at one time."""
-FOUND_ATTEMPTS: Final = 4
-"""Failures in a row after which a found address is given up, until it is found again."""
 _ANY_HOSTS: Final = ("", "*", "::", "0.0.0.0")
+_OWN_SECONDS: Final = 5.0
+"""For how long the addresses of this machine are taken for the same."""
 _SAME_PORT_ATTEMPTS: Final = 8
 
 
@@ -39,11 +42,16 @@ class Listening:
 class Swarm:
     """Owns the connections of ``replicator``; its tasks run in ``nursery`` until that is cancelled."""
 
-    def __init__(self, replicator: Replicator, nursery: trio.Nursery) -> None:
+    def __init__(self, replicator: Replicator, nursery: trio.Nursery, *, discoveries: Iterable[Discovery] = ()) -> None:
         self._replicator = replicator
         self._nursery = nursery
         self._listening: dict[Listening, trio.CancelScope] = {}
-        self._diallings: dict[tuple[str, int], Dialling] = {}
+        self._discoveries = tuple(discoveries)
+        self._dialler = Dialler(replicator, nursery)
+        self._wanted: dict[bytes, tuple[bool, bool]] = {}
+        self._topics: dict[bytes, Topic] = {}
+        self._own: set[Address] = set()
+        self._own_until = 0.0
         self._admission = Admission()
         replicator.on_wanted = self._want
 
@@ -67,6 +75,7 @@ class Swarm:
         scope = self._listening[listening] = trio.CancelScope()
         self._nursery.start_soon(self._accept, listeners, scope)
         logger.info("listening at %s", address_name(host, listening.port))
+        self._port_changed()
         return listening
 
     def unlisten(self, host: str, port: int) -> None:
@@ -74,6 +83,7 @@ class Swarm:
         scope = self._listening.pop(Listening(host, port), None)
         if scope is not None:
             scope.cancel()
+            self._port_changed()
 
     @property
     def listening(self) -> tuple[Listening, ...]:
@@ -106,66 +116,106 @@ class Swarm:
     def add_peer(self, host: str, port: int) -> None:
         """Dial ``host:port`` and keep doing so whenever the connection ends. Adding a peer again dials it at once."""
         self._replicator.expect_peers()
-        dialling = self._diallings.get((host, port))
-        if dialling is not None:
-            dialling.attempts = None
-            dialling.hurry()
-        else:
-            self._dial(Dialling(self._replicator, host, port))
+        route = TcpRoute(host, port)
+        self._dialler.hold(route, _NAMED)
 
     def remove_peer(self, host: str, port: int) -> None:
-        """Stop dialling ``host:port`` and end the connection that was dialled. Unknown addresses are ignored."""
-        dialling = self._diallings.pop((host, port), None)
-        if dialling is not None:
-            dialling.stop()
+        """Dial ``host:port`` no more; unless it was found as well, the connection ends. Unknown ones are ignored."""
+        route = TcpRoute(host, port)
+        self._dialler.release(route, _NAMED)
 
     @property
-    def peers(self) -> tuple[tuple[str, int], ...]:
-        """The addresses that are dialled."""
-        return tuple(self._diallings)
+    def peers(self) -> tuple[str, ...]:
+        """The names of the routes that are dialled, found ones included."""
+        return tuple(dialling.name for dialling in self._dialler.diallings)
 
     @property
-    def unreached(self) -> dict[tuple[str, int], str]:
-        """The addresses that are dialled and could not be reached the last time, each with the reason."""
-        return {address: one.problem for address, one in self._diallings.items() if one.problem is not None}
+    def unreached(self) -> dict[str, str]:
+        """The routes by name that could not be opened the last time, each with the reason."""
+        return {one.name: one.problem for one in self._dialler.diallings if one.problem is not None}
 
     async def wait_tried(self) -> None:
-        """Return once each address that is dialled has been reached since it was (last) added, or has not."""
-        for dialling in list(self._diallings.values()):
+        """Return once each route that is dialled has been opened since it was (last) added, or could not be."""
+        for dialling in self._dialler.diallings:
             await dialling.tried.wait()
 
     def _want(self) -> None:
-        for dialling in self._diallings.values():
-            dialling.want()
-
-    def _dial(self, dialling: Dialling) -> None:
-        self._diallings[dialling.host, dialling.port] = dialling
-        self._nursery.start_soon(self._run, dialling)
-
-    async def _run(self, dialling: Dialling) -> None:
-        try:
-            await dialling.run()
-        finally:
-            if self._diallings.get((dialling.host, dialling.port)) is dialling:
-                del self._diallings[dialling.host, dialling.port]
+        self._dialler.want()
+        for topic in self._topics.values():
+            topic.hurry()
 
     # finding
 
-    async def join(self, topic: bytes, discovery: Discovery) -> None:
-        """Dial what ``discovery`` finds for ``topic``, until it ends or this call is cancelled."""
-        found: dict[tuple[str, int], Dialling] = {}
-        addresses = discovery.find(topic)
-        try:
-            async for host, port in addresses:
-                found = {at: one for at, one in found.items() if self._diallings.get(at) is one}
-                if (host, port) not in self._diallings and len(found) < MAX_FOUND:
-                    found[host, port] = Dialling(self._replicator, host, port, attempts=FOUND_ATTEMPTS)
-                    self._dial(found[host, port])
-        finally:
-            await addresses.aclose()
-            for address, dialling in found.items():
-                if dialling.attempts is not None and self._diallings.get(address) is dialling:
-                    self.remove_peer(*address)
+    def join(self, topic: bytes, *, looks: bool, announces: bool) -> None:
+        """Look for peers of a 32-byte topic, and dial them; announce it where this process listens. Again: change that.
+
+        What is announced names the port that is listened on first; without one nothing is.
+        """
+        self._wanted[topic] = (looks, announces)
+        self._follow(topic)
+
+    def leave(self, topic: bytes) -> None:
+        """Look for and announce a topic no more; what was found by it alone is disconnected."""
+        self._wanted.pop(topic, None)
+        self._follow(topic)
+
+    @property
+    def topics(self) -> dict[bytes, tuple[bool, int | None]]:
+        """The topics that are followed: whether others are looked for, and the port that is announced, if any."""
+        return {topic: (one.looks, one.port) for topic, one in self._topics.items()}
+
+    def _follow(self, topic: bytes) -> None:
+        """Have a topic followed as it is wanted now, at the port that there is now."""
+        looks, announces = self._wanted.get(topic, (False, False))
+        port = self._port if announces else None
+        running = self._topics.get(topic)
+        if running is not None and (running.looks, running.port) == (looks, port):
+            return
+        if running is not None:
+            del self._topics[topic]
+            running.stop()
+        if looks or port is not None:
+            following = Topic(
+                topic,
+                self._discoveries,
+                self._dialler,
+                port=port,
+                looks=looks,
+                may_dial=self._may_dial,
+                somebody_waits=lambda: self._replicator.wanted,
+            )
+            self._topics[topic] = following
+            self._nursery.start_soon(following.run)
+
+    @property
+    def _port(self) -> int | None:
+        return next((listening.port for listening in self._listening), None)
+
+    def _port_changed(self) -> None:
+        self._own_until = 0.0
+        for topic in self._wanted:
+            self._follow(topic)
+
+    def _may_dial(self, found: Found) -> bool:
+        if trio.current_time() >= self._own_until:
+            ports = {listening.port for listening in self._listening}
+            hosts = {interface.host for interface in interfaces() if interface.host is not None}
+            self._own = {Address(host, port) for host in hosts for port in ports}
+            self._own_until = trio.current_time() + _OWN_SECONDS
+        return may_dial(found.address, told_by=found.told_by, own=self._own)
+
+
+class _Named:
+    """Holds the routes that somebody named."""
+
+    stays = True
+
+    def given_up(self, route: Route) -> None:
+        """It leads to this very process."""
+        logger.debug("%s is dialled no more", route.name)
+
+
+_NAMED: Final = _Named()
 
 
 async def _open_listeners(host: str, port: int) -> list[trio.SocketListener]:

@@ -321,7 +321,7 @@ async def test_remembered_peers_are_dialled_by_the_next_daemon(places: Places) -
     async with daemon_and_client(places) as (_, client):
         await client.remember_peers(["127.0.0.1:1"])
     async with open_daemon(places) as daemon:
-        assert daemon.swarm.peers == (("127.0.0.1", 1),)
+        assert daemon.swarm.peers == ("127.0.0.1:1",)
 
 
 async def test_forgotten_peers_are_not(places: Places) -> None:

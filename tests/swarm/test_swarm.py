@@ -1,7 +1,7 @@
 """Peers are accepted and dialled over real sockets, again and again, until nobody wants it any more."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -10,10 +10,10 @@ import trio
 import trio.testing
 
 from hyperfs.errors import BlockNotAvailable
-from hyperfs.replication import Follow, Replicator
+from hyperfs.replication import Replicator
 from hyperfs.swarm import Listening, Swarm
-from hyperfs.swarm.dialling import WANTED_DELAY_SECONDS, Dialling, address_name
-from hyperfs.swarm.swarm import MAX_FOUND
+from hyperfs.swarm.dialling import WANTED_DELAY_SECONDS, Dialling
+from hyperfs.swarm.routes import TcpRoute, address_name
 from tests.support.peers import block, reader, serving, writer
 
 LIMIT_SECONDS = 60
@@ -121,7 +121,7 @@ async def test_our_own_address_is_dialled_once() -> None:
     mine = Replicator()
     async with swarms(mine) as (swarm,):
         listening = await swarm.listen("127.0.0.1", 0)
-        await Dialling(mine, "127.0.0.1", listening.port).run()
+        await Dialling(mine, TcpRoute("127.0.0.1", listening.port)).run()
         assert mine.status().peers == ()
 
 
@@ -147,7 +147,7 @@ async def test_an_address_that_stays_away_is_one_line_in_the_log(
 
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
     with trio.move_on_after(300):
-        await Dialling(Replicator(), "away.example", 7).run()
+        await Dialling(Replicator(), TcpRoute("away.example", 7)).run()
     gaps = [later - earlier for earlier, later in pairwise(dialled)]
     assert [record.levelno for record in caplog.records if "away.example:7" in record.getMessage()].count(
         logging.WARNING
@@ -223,7 +223,7 @@ async def test_what_was_only_found_is_not_dialled_more_often_for_a_reader(
     core = await reader(replicator)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(core.get, 0)
-        await Dialling(replicator, "away.example", 7, attempts=8).run()
+        await Dialling(replicator, TcpRoute("away.example", 7), attempts=8).run()
         nursery.cancel_scope.cancel()
     assert away.dialled[-1] - away.dialled[0] > 30
 
@@ -232,7 +232,7 @@ async def test_why_an_address_is_not_reached_is_known() -> None:
     async with swarms(Replicator()) as (swarm,):
         swarm.add_peer("127.0.0.1", 1)
         await swarm.wait_tried()
-        assert swarm.unreached == {("127.0.0.1", 1): "Connection refused"}
+        assert swarm.unreached == {"127.0.0.1:1": "Connection refused"}
 
 
 async def test_an_address_that_is_reached_again_is_unreached_no_more() -> None:
@@ -254,47 +254,13 @@ async def test_a_connection_that_is_not_made_is_given_up(
     patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trio, "open_tcp_stream", never)
-    await Dialling(Replicator(), "silent.example", 7, attempts=1).run()
+    await Dialling(Replicator(), TcpRoute("silent.example", 7), attempts=1).run()
     assert "no answer in 10 s" in caplog.text
 
 
 async def never(host: str, port: int) -> trio.SocketStream:
     await trio.sleep_forever()
     raise AssertionError
-
-
-class Found:
-    """A discovery that finds what it is given, and then waits."""
-
-    def __init__(self, *addresses: tuple[str, int]) -> None:
-        self.addresses = addresses
-
-    async def find(self, topic: bytes) -> AsyncGenerator[tuple[str, int], None]:
-        for address in self.addresses:
-            yield address
-        await trio.sleep_forever()
-
-
-async def test_what_a_discovery_finds_is_dialled() -> None:
-    mine, theirs = Replicator(), serving(await writer(10))
-    core = await reader(mine, follow=Follow.LENGTH)
-    async with swarms(mine, theirs) as (dialler, listener):
-        listening = await listener.listen("127.0.0.1", 0)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(dialler.join, core.discovery_key, Found(("127.0.0.1", listening.port)))
-            await core.wait_longer(9)
-            nursery.cancel_scope.cancel()
-        assert dialler.peers == ()
-
-
-async def test_no_more_found_addresses_are_dialled_than_a_topic_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", never)
-    found = Found(*[("127.0.0.1", port) for port in range(1, 2 * MAX_FOUND)])
-    async with swarms(Replicator()) as (swarm,), trio.open_nursery() as nursery:
-        nursery.start_soon(swarm.join, bytes(32), found)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(swarm.peers) == MAX_FOUND
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("host", "name"), [("a.example", "a.example:1"), ("::1", "[::1]:1"), ("1.2.3.4", "1.2.3.4:1")])

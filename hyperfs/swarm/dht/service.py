@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -60,6 +60,9 @@ _SLICE_SECONDS: Final = 0.002
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _RETRY_SECONDS: Final = (5.0, 15.0)
 _TRANSIENT: Final = {errno.ECONNREFUSED, errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.EINTR}
+
+
+Pause = Callable[[float], Awaitable[None]]
 
 
 class DhtFailed(HyperfsError):
@@ -176,10 +179,15 @@ class DhtService:
         await done.wait()
         return len(self.node.table) > 0
 
-    async def keep_announced(self, topic: bytes, *, port: int, found: Callable[[FoundPeer], None]) -> None:
-        """Announce a topic again and again, telling ``found`` whom that finds; when cancelled, take it back."""
+    async def keep_announced(
+        self, topic: bytes, *, port: int, found: Callable[[FoundPeer], None], pause: Pause = trio.sleep
+    ) -> None:
+        """Announce a topic again and again, telling ``found`` whom that finds; when cancelled, take it back.
+
+        ``pause`` waits for so many seconds in between, or less.
+        """
         try:
-            await self._again_and_again(topic, lambda: self.announce(topic, port=port), found)
+            await self._again_and_again(topic, lambda: self.announce(topic, port=port), found, pause)
         finally:
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
                 try:
@@ -187,26 +195,29 @@ class DhtService:
                 except DhtFailed as error:
                     logger.debug("cannot unannounce %s: %s", topic.hex()[:8], error)
 
-    async def keep_looking(self, topic: bytes, *, found: Callable[[FoundPeer], None]) -> None:
+    async def keep_looking(
+        self, topic: bytes, *, found: Callable[[FoundPeer], None], pause: Pause = trio.sleep
+    ) -> None:
         """Look a topic up again and again, telling ``found`` whom that finds, until cancelled."""
-        await self._again_and_again(topic, lambda: self.lookup(topic), found)
+        await self._again_and_again(topic, lambda: self.lookup(topic), found, pause)
 
     async def _again_and_again(
         self,
         topic: bytes,
         walk: Callable[[], AsyncGenerator[FoundPeer, None]],
         found: Callable[[FoundPeer], None],
+        pause: Pause,
     ) -> None:
         while True:
             try:
                 async with aclosing(walk()) as peers:
                     async for peer in peers:
                         found(peer)
-                pause = random.uniform(*REPEAT_SECONDS)
+                seconds = random.uniform(*REPEAT_SECONDS)
             except DhtFailed as error:
                 logger.debug("topic %s: %s", topic.hex()[:8], error)
-                pause = random.uniform(*_RETRY_SECONDS)
-            await trio.sleep(pause)
+                seconds = random.uniform(*_RETRY_SECONDS)
+            await pause(seconds)
 
     async def _peers(self, topic: bytes, said: PeersInput, *, update: bool) -> AsyncGenerator[FoundPeer, None]:
         found: deque[FoundPeer] = deque()

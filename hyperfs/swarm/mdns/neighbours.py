@@ -20,10 +20,11 @@ _BURST_SECONDS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Somebody on the local network who has a topic."""
+    """Somebody on the local network who has a topic, as the host ``sender`` says."""
 
     topic: bytes
     address: Address
+    sender: str
 
 
 @dataclass(slots=True)
@@ -59,9 +60,10 @@ class Neighbours:
         """Announce a topic, and look for it, no more."""
         self._topics.pop(topic[:NAME_BYTES], None)
 
-    def question(self) -> bytes | None:
-        """Return what asks for everything that is looked for, None when nothing is."""
-        names = [name for name, topic in self._topics.items() if topic.looks]
+    def question(self, topic: bytes | None = None) -> bytes | None:
+        """Return what asks for a topic, or for all, as far as they are looked for; None when none is."""
+        name = None if topic is None else topic[:NAME_BYTES]
+        names = [there for there, one in self._topics.items() if one.looks and name in (None, there)]
         return question(names) if names else None
 
     def receive(self, data: bytes, sender: str) -> tuple[list[Neighbour], bytes | None]:
@@ -74,7 +76,7 @@ class Neighbours:
                 continue
             if isinstance(part, Answer):
                 if topic.looks:
-                    found.append(Neighbour(topic.topic, address_of(part, sender)))
+                    found.append(Neighbour(topic.topic, address_of(part, sender), sender))
             elif topic.port is not None:
                 answers.append(Answer(part.name, topic.port, id=topic.id))
         if not answers or not self._allowance.take(self._now()):

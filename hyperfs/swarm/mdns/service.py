@@ -7,10 +7,8 @@ interface it came in by. Interfaces come and go, and are looked at again every f
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
-import random
 import socket
 import struct
 import sys
@@ -22,12 +20,12 @@ from typing import Final
 import trio
 
 from hyperfs.drive.nursery import open_work
+from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.mdns.messages import GROUP, MAX_MESSAGE_BYTES, PORT
 from hyperfs.swarm.mdns.neighbours import Neighbour, Neighbours
 
 logger = logging.getLogger(__name__)
 
-ASK_SECONDS: Final = (30.0, 60.0)
 INTERFACES_SECONDS: Final = 5.0
 _TTL: Final = 255
 _SLICE_SECONDS: Final = 0.002
@@ -37,10 +35,6 @@ _IP_PKTINFO: Final = 8
 _IP_RECVTTL: Final = 12
 _PACKET_INFO: Final = struct.Struct("@i4s4s")
 _MULTICAST_REQUEST: Final = struct.Struct("@4s4si")
-_INTERFACE_REQUEST: Final = struct.Struct("16sH14s")
-_SIOCGIFFLAGS: Final = 0x8913
-_IFF_UP: Final = 0x1
-_IFF_LOOPBACK: Final = 0x8
 _JOINED_ALREADY: Final = errno.EADDRINUSE
 
 Found = Callable[[Neighbour], None]
@@ -69,11 +63,16 @@ class MdnsService:
         self._neighbours.leave(topic)
         self._found.pop(topic, None)
 
+    def ask(self, topic: bytes) -> None:
+        """Ask for a topic that was joined and is looked for."""
+        message = self._neighbours.question(topic)
+        if message is not None:
+            self._send(message)
+
     async def run(self) -> None:
-        """Listen, and ask from time to time, until cancelled."""
+        """Listen, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read)
-            nursery.start_soon(self._ask)
             nursery.start_soon(self._follow_interfaces)
 
     async def _read(self) -> None:
@@ -101,13 +100,6 @@ class MdnsService:
                 tell(neighbour)
         if reply is not None and interface is not None:
             self._send_by(interface, reply)
-
-    async def _ask(self) -> None:
-        while True:
-            await trio.sleep(random.uniform(*ASK_SECONDS))
-            message = self._neighbours.question()
-            if message is not None:
-                self._send(message)
 
     async def _follow_interfaces(self) -> None:
         while True:
@@ -174,17 +166,9 @@ async def open_mdns() -> AsyncIterator[MdnsService]:
 
 def usable_interfaces() -> frozenset[int]:
     """Return the interfaces that are up; loopback only if there is no other."""
-    up: dict[bool, set[int]] = {True: set(), False: set()}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
-        for index, name in socket.if_nameindex():
-            request = _INTERFACE_REQUEST.pack(name.encode(), 0, bytes(14))
-            try:
-                flags = _INTERFACE_REQUEST.unpack(fcntl.ioctl(asked, _SIOCGIFFLAGS, request))[1]
-            except OSError:  # it is gone
-                continue
-            if flags & _IFF_UP:
-                up[bool(flags & _IFF_LOOPBACK)].add(index)
-    return frozenset(up[False] or up[True])
+    up = interfaces()
+    outward = frozenset(interface.index for interface in up if not interface.is_loopback)
+    return outward or frozenset(interface.index for interface in up)
 
 
 def _origin(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:

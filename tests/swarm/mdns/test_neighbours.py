@@ -35,14 +35,14 @@ def test_who_asks_is_told_where_a_topic_is() -> None:
     nobody, reply = announcer.receive(sent, HERE)
     assert nobody == []
     assert reply is not None
-    assert looker.receive(reply, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000))], None)
+    assert looker.receive(reply, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000), THERE)], None)
 
 
 def test_who_announces_says_so_once_unasked() -> None:
     announcer, looker = neighbours(1), neighbours(2)
     looker.join(TOPIC, port=None, looks=True)
     (unasked,) = announcer.join(TOPIC, port=4000, looks=False)
-    assert looker.receive(unasked, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000))], None)
+    assert looker.receive(unasked, THERE) == ([Neighbour(TOPIC, Address(THERE, 4000), THERE)], None)
 
 
 def test_who_announces_and_looks_does_both_and_does_not_find_himself() -> None:

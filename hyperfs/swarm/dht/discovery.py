@@ -1,0 +1,37 @@
+"""The DHT as a way to find peers, and to be found."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hyperfs.swarm.dht.service import DhtService, FoundPeer
+from hyperfs.swarm.discovery import Found, Interest
+from hyperfs.swarm.routes import TcpRoute
+
+LEAST_SECONDS: Final = 2.0
+"""How long after a walk the next one begins at the soonest, however long somebody has waited."""
+
+
+class DhtDiscovery:
+    """Looks up and announces topics by ``service``: a `Discovery`."""
+
+    def __init__(self, service: DhtService) -> None:
+        self._service = service
+
+    async def follow(self, interest: Interest) -> None:
+        """See `Discovery.follow`. What is announced is not looked up besides: the answers are the same."""
+
+        def found(peer: FoundPeer) -> None:
+            if interest.looks:
+                teller = None if peer.referrer is None else peer.referrer.host
+                interest.found(Found(TcpRoute(*peer.address), peer.address, teller))
+
+        async def pause(seconds: float) -> None:
+            await interest.impatience.pause(seconds, least_seconds=LEAST_SECONDS)
+
+        if interest.port is None:
+            await self._service.keep_looking(interest.topic, found=found, pause=pause)
+        else:
+            # Who listens for TCP at the number of the DHT's socket is reached where the DHT sees it.
+            port = 0 if interest.port == self._service.address.port else interest.port
+            await self._service.keep_announced(interest.topic, port=port, found=found, pause=pause)

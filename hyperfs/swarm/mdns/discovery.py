@@ -1,0 +1,35 @@
+"""Multicast DNS as a way to find peers, and to be found."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from hyperfs.swarm.discovery import Found, Interest
+from hyperfs.swarm.mdns.neighbours import Neighbour
+from hyperfs.swarm.mdns.service import MdnsService
+from hyperfs.swarm.routes import TcpRoute
+
+ASK_SECONDS: Final = (30.0, 60.0)
+LEAST_SECONDS: Final = 2.0
+
+
+class MdnsDiscovery:
+    """Looks for and announces topics by ``service``: a `Discovery`."""
+
+    def __init__(self, service: MdnsService) -> None:
+        self._service = service
+
+    async def follow(self, interest: Interest) -> None:
+        """See `Discovery.follow`."""
+
+        def found(neighbour: Neighbour) -> None:
+            interest.found(Found(TcpRoute(*neighbour.address), neighbour.address, neighbour.sender))
+
+        self._service.join(interest.topic, port=interest.port, found=found if interest.looks else None)
+        try:
+            while True:
+                await interest.impatience.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
+                self._service.ask(interest.topic)
+        finally:
+            self._service.leave(interest.topic)

@@ -1,0 +1,229 @@
+"""What discoveries find is dialled, within bounds, once, and for as long as it is wanted; what is announced follows."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.replication import Follow, Replicator
+from hyperfs.swarm import Swarm
+from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.dialler import ATTEMPTS
+from hyperfs.swarm.discovery import Found, Impatience, Interest
+from hyperfs.swarm.routes import TcpRoute
+from hyperfs.swarm.topics import MAX_WAITING, TARGET
+from tests.support.peers import reader, serving, writer
+
+TOPIC = bytes(32)
+OTHER = bytes(range(32))
+HERE = "127.0.0.1"
+
+
+class Scripted:
+    """A discovery that a test finds with; ``followed`` are the interests that are followed now."""
+
+    def __init__(self) -> None:
+        self.followed: list[Interest] = []
+
+    async def follow(self, interest: Interest) -> None:
+        self.followed.append(interest)
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.followed.remove(interest)
+
+    def find(self, *addresses: Address, told_by: str | None = HERE) -> None:
+        for interest in self.followed:
+            for address in addresses:
+                interest.found(Found(TcpRoute(*address), address, told_by))
+
+    @property
+    def announced(self) -> dict[bytes, int | None]:
+        return {interest.topic: interest.port for interest in self.followed}
+
+
+@asynccontextmanager
+async def following(replicator: Replicator, discovery: Scripted) -> AsyncIterator[Swarm]:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            yield Swarm(replicator, nursery, discoveries=[discovery])
+            nursery.cancel_scope.cancel()
+
+
+class Silent:
+    """Everybody who is dialled lets us wait; ``dialled`` says who."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.dialled: list[tuple[str, int]] = []
+        monkeypatch.setattr(trio, "open_tcp_stream", self._open)
+
+    async def _open(self, host: str, port: int) -> trio.SocketStream:
+        self.dialled.append((host, port))
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+def places(first: int, count: int) -> list[Address]:
+    return [Address(HERE, first + number) for number in range(count)]
+
+
+async def test_what_is_found_is_dialled_and_fetched_from() -> None:
+    mine, theirs, discovery = Replicator(), serving(await writer(10)), Scripted()
+    core = await reader(mine, follow=Follow.LENGTH)
+    async with following(theirs, Scripted()) as listener, following(mine, discovery) as swarm:
+        listening = await listener.listen(HERE, 0)
+        swarm.join(core.discovery_key, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(Address(HERE, listening.port))
+        await core.wait_longer(9)
+        swarm.leave(core.discovery_key)
+        assert swarm.peers == ()
+        while mine.status().peers:
+            await mine.wait_changed()
+
+
+async def test_no_more_are_dialled_and_wait_than_a_topic_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    Silent(monkeypatch)
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, 10 * MAX_WAITING))
+        assert len(swarm.peers) == TARGET
+        assert len(swarm._topics[TOPIC]._waiting) == MAX_WAITING
+
+
+async def test_who_is_given_up_makes_room_for_who_waits(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, discovery = Silent(monkeypatch), Scripted()
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(Replicator(), nursery, discoveries=[discovery])
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, TARGET + 5))
+        await trio.sleep(3600)
+        assert {silent.dialled.count(tuple(place)) for place in places(1, TARGET + 5)} == {ATTEMPTS}
+        assert swarm.peers == ()
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_is_found_twice_is_dialled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, discovery = Silent(monkeypatch), Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        for topic in (TOPIC, OTHER):
+            swarm.join(topic, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, 1), *places(1, 1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert silent.dialled == [(HERE, 1)]
+        swarm.leave(TOPIC)
+        assert swarm.peers == ("127.0.0.1:1",)
+        swarm.leave(OTHER)
+        assert swarm.peers == ()
+
+
+async def test_who_was_named_stays_when_he_is_no_longer_found_and_the_other_way_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Silent(monkeypatch)
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, 2))
+        swarm.add_peer(HERE, 1)
+        swarm.leave(TOPIC)
+        assert swarm.peers == ("127.0.0.1:1",)
+        swarm.remove_peer(HERE, 1)
+        assert swarm.peers == ()
+
+
+async def test_what_nobody_could_tell_of_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    Silent(monkeypatch)
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, 3), Address("192.168.1.1", 3282), told_by="93.184.216.34")
+        assert swarm.peers == ()
+
+
+async def test_our_own_address_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        listening = await swarm.listen(HERE, 0)
+        swarm.join(TOPIC, looks=True, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(Address(HERE, listening.port))
+        assert swarm.peers == ()
+
+
+async def test_a_route_that_turns_out_to_lead_to_ourselves_is_dialled_once() -> None:
+    mine, discovery = Replicator(), Scripted()
+    async with following(mine, discovery) as swarm:
+        listening = await swarm.listen(HERE, 0)
+        swarm.join(TOPIC, looks=True, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        elsewhere = Address("127.0.0.1", listening.port)
+        found = Found(TcpRoute("localhost", listening.port), elsewhere._replace(host="127.0.0.9"), HERE)
+        for _ in range(3):
+            for interest in discovery.followed:
+                interest.found(found)
+            while swarm.peers:
+                await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(swarm._dialler._own) == [found.route]
+
+
+async def test_the_port_that_is_announced_is_the_one_that_is_listened_on() -> None:
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        swarm.join(TOPIC, looks=False, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.announced == {}
+        first = await swarm.listen(HERE, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.announced == {TOPIC: first.port}
+        second = await swarm.listen(HERE, 0)
+        swarm.unlisten(HERE, first.port)
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.announced == {TOPIC: second.port}
+        swarm.unlisten(HERE, second.port)
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.announced == {}
+
+
+async def test_who_only_looks_announces_nothing() -> None:
+    discovery = Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        await swarm.listen(HERE, 0)
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.announced == {TOPIC: None}
+        assert swarm.topics == {TOPIC: (True, None)}
+
+
+async def test_a_reader_that_waits_has_discoveries_look_again(patient_clock: trio.testing.MockClock) -> None:
+    mine, discovery = Replicator(alone_timeout_seconds=1000), Scripted()
+    core = await reader(mine)
+    looked: list[float] = []
+
+    async def look(impatience: Impatience) -> None:
+        while True:
+            looked.append(trio.current_time())
+            await impatience.pause(300, least_seconds=5)
+
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(mine, nursery, discoveries=[discovery])
+        swarm.join(core.discovery_key, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(look, discovery.followed[0].impatience)
+        await trio.sleep(100)
+        before = len(looked)
+        with trio.move_on_after(1):
+            await core.get(0)
+        assert (before, len(looked)) == (1, 2)
+        nursery.cancel_scope.cancel()
