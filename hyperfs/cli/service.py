@@ -114,6 +114,8 @@ def _print_status(found: "Status") -> None:
     click.echo(f"listening  {', '.join(found.listening) or 'no'}")
     for line in standing_lines(found.standing):
         click.echo(line)
+    for path in found.set_aside:
+        click.echo(f"set aside  {path}: what a mount could not take up again; why.txt in it says why")
     if found.serving:
         _section("serving")
         drives = [(drive.key, str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving]

@@ -187,4 +187,6 @@ class Status:
     remembered_peers: tuple[str, ...]
     peers: tuple[PeerTold, ...]
     standing: tuple[WriterState, ...]
+    set_aside: tuple[str, ...]
+    """Folders of what a mount could not take up again after a crash, each with the reason in it."""
     fetching: tuple[FetchingCore, ...]

@@ -73,6 +73,10 @@ class Places:
         """Tell whether something is staged that no mount of the drive has committed."""
         return any(self.staging(key).glob("*.journal"))
 
+    def set_aside(self) -> tuple[str, ...]:
+        """Return the folders of what mounts could not take up again, and keep for the user to look at."""
+        return tuple(sorted(map(str, self.own.glob("staging/*/set-aside/*"))))
+
     def unmounted_note(self, id: str) -> Path:
         """What the process of mount ``id`` leaves when its folder was unmounted and no daemon was there to hear it."""
         return self.mounts / f"{id}.unmounted"

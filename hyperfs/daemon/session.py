@@ -93,7 +93,9 @@ class Session:
         self._scopes: dict[int, trio.CancelScope] = {}
         self._outbox: deque[tuple[bytes, int | None]] = deque()
         self._unsent_bytes = 0
-        self._has_room = trio.Event()
+        self._wants_room = trio.lowlevel.ParkingLot()
+        self._all_sent = trio.Event()
+        self._is_sending = False
         self._moved: dict[bytes, Core] = {}
         self._wake = trio.Event()
 
@@ -106,7 +108,7 @@ class Session:
                 _log.warning("process %d speaks for hyperfs %s: not understood", hello.pid, hello.version)
                 return
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
+                nursery.start_soon(self._write, nursery.cancel_scope)
                 await self._read(nursery)
                 nursery.cancel_scope.cancel()
         except (DaemonError, EncodingError) as error:
@@ -136,12 +138,18 @@ class Session:
 
     async def sent(self) -> None:
         """Return once everything posted so far has been sent."""
-        while self._outbox:
-            self._has_room = trio.Event()
-            await self._has_room.wait()
+        while self._outbox or self._is_sending:
+            await self._all_sent.wait()
+
+    async def _room(self) -> None:
+        """Return once the client has read enough for one more answer to be made."""
+        while self._unsent_bytes > MAX_UNSENT_BYTES:
+            await self._wants_room.park()
+        self._wants_room.unpark()  # the next one, which looks again once this one has answered
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while (message := await self._connection.receive()) is not None:
+            await self._room()
             match message:
                 case Request(id, method, arguments):
                     if len(self._scopes) >= MAX_OUTSTANDING or id in self._scopes:
@@ -163,9 +171,6 @@ class Session:
                         self._scopes[id].cancel()
                 case _:
                     raise EncodingError("a client answers, where it should ask")
-            while self._unsent_bytes > MAX_UNSENT_BYTES:
-                self._has_room = trio.Event()
-                await self._has_room.wait()
 
     async def _answer(self, asked: Asked, scope: trio.CancelScope) -> None:
         """Work on one call, and answer it, also when it is cancelled."""
@@ -175,6 +180,7 @@ class Session:
         long = self._handlers.long.get(kind)
         with scope:
             try:
+                await self._room()
                 if long is not None:
                     await long(self, asked.call, asked)
                     return
@@ -190,7 +196,7 @@ class Session:
         else:
             asked.fail(failure)
 
-    async def _write(self) -> None:
+    async def _write(self, whole: trio.CancelScope) -> None:
         """Send replies as fast as the client reads them, and before them the newest heads.
 
         So whoever has the answer to what he asked knows of every head that came before it.
@@ -198,6 +204,7 @@ class Session:
         try:
             while True:
                 while self._outbox or self._moved:
+                    self._is_sending = True
                     frames = [encode(Notice("Head", to_plain(head_of(core)))) for core in self._moved.values()]
                     self._moved.clear()
                     descriptor = None
@@ -206,11 +213,14 @@ class Session:
                         self._unsent_bytes -= len(frame)
                         frames.append(frame)
                     await self._send(b"".join(frames), descriptor)
-                    self._has_room.set()
+                    self._wants_room.unpark()
+                self._is_sending = False
+                self._all_sent.set()
+                self._all_sent = trio.Event()
                 self._wake = trio.Event()
                 await self._wake.wait()
         except DaemonError:
-            return  # hung up: the reading side notices, too
+            whole.cancel()  # hung up, which the reading side does not notice while it waits for room
 
     async def _send(self, frames: bytes, descriptor: int | None) -> None:
         try:
