@@ -7,7 +7,7 @@ comes. `append` therefore returns at once, with a bound on what is under way; wh
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
@@ -20,7 +20,7 @@ from hyperfs.daemon.requests import AppendContent, Commit, Gather, LeaseContent,
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
 from hyperfs.drive.commits import Operation
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
-from hyperfs.errors import DaemonError
+from hyperfs.errors import DaemonError, HyperfsError
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until there is this much."""
@@ -48,7 +48,7 @@ class DaemonCommitter:
     async def content(self) -> AsyncIterator["DaemonLease"]:
         """Hold the lease on the drive's content core; at the end all that was appended stands there."""
         granted = await self._client.request(LeaseContent(self._key))
-        lease = DaemonLease(self._client, granted, self._appended)
+        lease = DaemonLease(self._client, self._key, granted, self._appended)
         self._lease = lease
         try:
             yield lease
@@ -94,8 +94,12 @@ class DaemonCommitter:
 class DaemonLease:
     """The lease of a `DaemonCommitter`: puts content into slots, and keeps all but one of them under way."""
 
-    def __init__(self, client: DaemonClient, granted: LeaseGranted, on_appended: Callable[[int], None]) -> None:
+    def __init__(
+        self, client: DaemonClient, key: bytes, granted: LeaseGranted, on_appended: Callable[[int], None]
+    ) -> None:
         self._client = client
+        self._key = key
+        self._start = granted.length
         self._on_appended = on_appended
         self._id = granted.lease
         self._length = granted.length
@@ -140,6 +144,14 @@ class DaemonLease:
         self._byte_length += size
         self._send()
         return Run(range(start, self._length), byte_offset, size)
+
+    async def give_back(self, *, expected_version: int) -> None:
+        """Forget what was appended. See `ContentLease.give_back`; raises `DaemonError`."""
+        while self._under_way:
+            with suppress(HyperfsError, OSError):  # it was raised before, or what was to be appended is not there
+                await self._await_oldest()
+        appended = range(self._start, self._length)
+        await self._client.clear_content(self._key, [appended], expected_version=expected_version)
 
     async def flush(self) -> None:
         """Return once everything appended stands in the content core. Raises what an append failed of."""

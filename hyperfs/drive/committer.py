@@ -39,6 +39,14 @@ class ContentLease(Protocol):
         """Append what ``read_into`` has, at most `PIECE_BYTES`, in blocks of `CHUNK_BYTES`; return where it is."""
         ...
 
+    async def give_back(self, *, expected_version: int) -> None:
+        """Forget what was appended under this lease, for a commit that failed: no version of the drive names it.
+
+        Raises OSError, and `ConflictingLength`, and then nothing is forgotten, when the drive is not at
+        ``expected_version``. Cancelled, all of it is forgotten or nothing.
+        """
+        ...
+
 
 class Committer(Protocol):
     """Where a writer's changes go: the cores themselves in one process, the daemon from any other."""
@@ -96,7 +104,7 @@ class LocalCommitter:
     async def content(self) -> AsyncIterator["LocalLease"]:
         """Hold the lease on the content core."""
         async with self._content_lock:
-            yield LocalLease(self.content_core, self._reserve)
+            yield LocalLease(self, self._reserve)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
         """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
@@ -161,8 +169,10 @@ async def named_content(metadata: CoreReader) -> int:
 class LocalLease:
     """The lease of a `LocalCommitter`."""
 
-    def __init__(self, core: Core, reserve: Reserve | None) -> None:
-        self._core = core
+    def __init__(self, committer: LocalCommitter, reserve: Reserve | None) -> None:
+        self._committer = committer
+        self._core = committer.content_core
+        self._start = self._core.length
         self._reserve = reserve
         self._buffer: memoryview | None = None
 
@@ -180,6 +190,13 @@ class LocalLease:
             self._buffer = memoryview(bytearray(PIECE_BYTES))
         size = await trio.to_thread.run_sync(read_into, self._buffer)
         return await self.append(chunks_of(self._buffer[:size]))
+
+    async def give_back(self, *, expected_version: int) -> None:
+        """Forget what was appended. See `ContentLease.give_back`."""
+        appended = range(self._start, self._core.length)
+        await self._committer.clear([appended], expected_version=expected_version)
+        if self._reserve is not None:
+            await self._reserve.make()
 
 
 def chunks_of(content: memoryview) -> list[bytes]:

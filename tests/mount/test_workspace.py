@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hyperfs.errors import DaemonError, PathError
+from hyperfs.mount.staging import committing
 from hyperfs.mount.staging.nodes import Renaming
 from hyperfs.mount.staging.segments import OWN_SEGMENT_BYTES
 from hyperfs.mount.staging.workspace import MAX_TIME_NS
@@ -359,3 +360,34 @@ async def test_a_failed_commit_leaves_everything_staged_and_the_next_one_makes_i
     assert await paths.tree() == {"f": b"helloHELLO"}
     await paths.commit()
     assert await paths.drive_tree() == {"f": b"helloHELLO"}
+
+
+@pytest.mark.parametrize("fails", ["the commit", "an append"])
+async def test_half_a_commit_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("kept", b"kept")
+    await paths.commit()
+    monkeypatch.setattr(committing, "APPEND_BYTES", 1)
+    for name in ("a", "b", "c"):
+        await paths.put(name, b"12345")
+    append, commit = paths.own.content.append, paths.own.committer.commit
+
+    async def append_some(blocks: Any, **keywords: Any) -> int:
+        if paths.own.content.length == 3:
+            raise OSError(errno.ENOSPC, "full")
+        return await append(blocks, **keywords)
+
+    async def refuse(*arguments: Any, **keywords: Any) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    if fails == "an append":
+        monkeypatch.setattr(paths.own.content, "append", append_some)
+    else:
+        monkeypatch.setattr(paths.own.committer, "commit", refuse)
+    with pytest.raises(OSError, match="full"):
+        await paths.commit()
+    assert [block for block in paths.own.content.blocks if block is not None] == [b"kept"]
+    monkeypatch.setattr(paths.own.content, "append", append)
+    monkeypatch.setattr(paths.own.committer, "commit", commit)
+    await paths.commit()
+    assert (await paths.drive_tree()) == {"kept": b"kept", "a": b"12345", "b": b"12345", "c": b"12345"}

@@ -20,7 +20,7 @@ from hyperfs.drive.writer import DriveWriter
 from hyperfs.mount.staging import files, journal
 from tests.support.crashes import SECTOR_BYTES
 from tests.support.drives import OwnDrive
-from tests.support.memory_core import MemoryCore, MemoryCores
+from tests.support.memory_core import MemoryCores
 from tests.support.workspaces import Paths
 
 Tree = dict[str, object]
@@ -83,8 +83,7 @@ async def cut(own: OwnDrive, instant: Instant) -> OwnDrive:
     cores = MemoryCores()
     made = []
     for core, length in ((own.metadata, instant.metadata_length), (own.content, instant.content_length)):
-        copy = cores.cores[core.key] = MemoryCore(core.key)
-        await copy.append([block or b"" for block in core.blocks[:length]])
+        copy = cores.cores[core.key] = core.cut(length)
         made.append(copy)
     drive = await Drive.open(cores, own.metadata.key)
     committer = LocalCommitter(*made)  # type: ignore[arg-type]  # as much of a core as it uses

@@ -115,6 +115,17 @@ class MemoryCore:
         self._grown = trio.Event()
         return start
 
+    def cut(self, length: int) -> "MemoryCore":
+        """Return a copy as it was when it was so long, less what was cleared since."""
+        copy = MemoryCore(self.key)
+        copy.blocks, copy._sizes = self.blocks[:length], self._sizes[:length]
+        copy.byte_length = sum(copy._sizes)
+        return copy
+
+    async def clear_all(self, cleared: Sequence[range]) -> None:
+        for index in (index for blocks in cleared for index in blocks):
+            self.blocks[index] = None
+
     def sync_after(self, other: "MemoryCore") -> None:
         self.synced_first = other
 

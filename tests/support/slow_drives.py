@@ -119,6 +119,11 @@ class _SlowLease:
         await self._schedule.turns()
         return run
 
+    async def give_back(self, *, expected_version: int) -> None:
+        await self._schedule.turns()
+        await self._lease.give_back(expected_version=expected_version)
+        await self._schedule.turns()
+
 
 async def slow_drive(schedule: Schedule) -> OwnDrive:
     """Make an empty drive of ours. Its committer is the one that others use; a mount's is a `SlowCommitter` over it."""
@@ -136,8 +141,7 @@ async def cut(own: OwnDrive, metadata_length: int, content_length: int) -> OwnDr
     cores = MemoryCores()
     made = []
     for core, length in ((own.metadata, metadata_length), (own.content, content_length)):
-        copy = cores.cores[core.key] = MemoryCore(core.key)
-        await copy.append([block or b"" for block in core.blocks[:length]])
+        copy = cores.cores[core.key] = core.cut(length)
         made.append(copy)
     drive = await Drive.open(cores, own.metadata.key)
     committer = LocalCommitter(*made)  # type: ignore[arg-type]  # as much of a core as it uses

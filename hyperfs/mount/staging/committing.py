@@ -8,7 +8,7 @@ makes needless stay.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -22,13 +22,12 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import ConflictingLength, DaemonError, HyperfsError, PathError
 from hyperfs.mount.inodes import ROOT
-from hyperfs.mount.staging.extents import Frozen
 from hyperfs.mount.staging.nodes import Node, stat_of
 from hyperfs.mount.staging.planning import Plan, PlannedNode
 from hyperfs.mount.staging.records import CommitSent
 from hyperfs.mount.staging.settling import Committed, Settlement
 from hyperfs.mount.staging.workspace import Workspace
-from hyperfs.slices import in_slices
+from hyperfs.slices import Slices, emptied
 
 logger = logging.getLogger(__name__)
 
@@ -131,14 +130,25 @@ class CommitMaker:
                 sent = await self._send(plan, _Appended())
             else:
                 async with self._committer.content() as lease:
-                    appender = _Appender(lease)
-                    sent = await self._send(plan, await appender.append_all(plan))
+                    sent = await self._append_and_send(plan, lease)
         except BaseException:  # cancelled or failed, all stays staged, unless it was sent and perhaps stands
             if self._sent is None:
                 with trio.CancelScope(shield=True):
                     await plan.abandon(self.workspace.account)
             raise
         return await self._settle(sent)
+
+    async def _append_and_send(self, plan: Plan, lease: ContentLease) -> "_Sent":
+        """Append, and commit what was appended; give it back when that failed."""
+        try:
+            return await self._send(plan, await _Appender(lease).append_all(plan))
+        except (HyperfsError, OSError):
+            if self._sent is None:
+                try:
+                    await lease.give_back(expected_version=self._drive.version)
+                except (HyperfsError, OSError) as error:
+                    logger.warning("what was appended for a commit that failed takes space until a prune: %s", error)
+            raise
 
     async def _begin(self, held: Callable[[], frozenset[int]]) -> Plan:
         """Take the plan, and begin the journal of what comes after it; on a full disk in space kept back for that."""
@@ -212,6 +222,8 @@ class CommitMaker:
         with trio.CancelScope(shield=True):
             await settlement.complete()
         await workspace.tree.sweep(workspace.exclusively)
+        await emptied(sent.operations, sent.appended.runs)
+        await plan.release()
         outcome = Outcome(sent.version, sent.appended.bytes, tuple(sent.appended.rewritten))
         return await self._make_durable(plan, outcome)
 
@@ -304,7 +316,9 @@ class _Appender:
         waiting = [put for put in plan.puts.values() if put.frozen is not None]
         # What grows at the end of the core has to be first: behind another file it would be at the end no more.
         waiting.sort(key=lambda put: not self._is_at_end(put))
-        async for put in in_slices(waiting):
+        slices = Slices()
+        for put in waiting:
+            await slices.next()
             run = await self._append(put)
             self._appended.runs[put.node.number] = run
             put.stat = replace(
@@ -335,7 +349,9 @@ class _Appender:
             first, byte_offset, position = self._block, self._byte, 0
             if frozen.size:
                 self._appended.rewritten.append((put.node.number, frozen.size))
-        async for block in _pieces(frozen, position):
+        while position < frozen.size:
+            block = await frozen.read(position, CHUNK_BYTES)
+            position += len(block)
             self._pending.append(block)
             self._pending_bytes += len(block)
             self._block += 1
@@ -349,13 +365,6 @@ class _Appender:
             await self._lease.append(self._pending)
             self._appended.bytes += self._pending_bytes
             self._pending, self._pending_bytes = [], 0
-
-
-async def _pieces(frozen: Frozen, position: int) -> AsyncIterator[bytes]:
-    while position < frozen.size:
-        piece = await frozen.read(position, CHUNK_BYTES)
-        yield piece
-        position += len(piece)
 
 
 def probe_of(plan: Plan, operation: Operation) -> CommitSent:

@@ -7,6 +7,7 @@ is not where it was goes first, each directory with one node; a file that is put
 """
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from hyperfs.drive import names
@@ -16,7 +17,7 @@ from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Frozen
 from hyperfs.mount.staging.nodes import Node, Place
 from hyperfs.mount.staging.tree import Tree
-from hyperfs.slices import Slices, in_slices
+from hyperfs.slices import Slices, emptied, in_slices
 
 Account = Callable[[Node, Callable[[Content], None]], None]
 """Changes a node's content and keeps count of what is uncommitted."""
@@ -99,6 +100,12 @@ class Plan:
                 account(put.node, Content.thaw)
                 if put.node.parent is None and put.node.number not in tree.opened:
                     account(put.node, Content.drop)
+        await self.release()
+
+    async def release(self) -> None:
+        """Let go of what is planned, when all is done."""
+        everything = self.puts, self.displaced, self._all_displaced, self._planned, self._left
+        await emptied(*everything, self._hidden, self._deletes, self._copies)
 
     # As the tree's watcher
 
@@ -169,10 +176,11 @@ class Plan:
                 moved.append((base, self._path(place)))
         slices = Slices()
         for base, path in moved:
-            async for below, copy in copies_below(self._snapshot, base, path):
-                if copy.path not in put_paths and not _is_displaced_within(below, base, bases):
-                    self._copies.append(copy)
-                await slices.next()
+            async with aclosing(copies_below(self._snapshot, base, path)) as copies:
+                async for below, copy in copies:
+                    if copy.path not in put_paths and not _is_displaced_within(below, base, bases):
+                        self._copies.append(copy)
+                    await slices.next()
 
 
 def with_run(stat: Stat, content: Content) -> Stat:
