@@ -20,7 +20,7 @@ from hyperfs.core.audit import bad_blocks, check_around, check_tree
 from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles
 from hyperfs.core.fork_guard import ForkGuard, ForkSeen, load_fork_guard
-from hyperfs.core.format import HYPERCORE_9, CoreFormat
+from hyperfs.core.format import HYPERCORE_9, NO_SIGNATURE, CoreFormat
 from hyperfs.core.growth import Growth
 from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.intake import Intake
@@ -273,9 +273,14 @@ class Core(LocalReader):
         if length == 0:
             return Proof(nodes, None)
         signature = await self._durability.signature(length - 1)
-        if signature is None:
+        if signature is None and not await self._is_static(length):
             raise BlockNotAvailable(f"core {short(self.key)} has no signature of {length} blocks here")
         return Proof(nodes, signature)
+
+    async def _is_static(self, length: int) -> bool:
+        """Tell whether this core needs no signature: its key is the hash of its tree, so it never grows."""
+        roots = await run_with_reads(self._nodes.all_of, flat_tree.full_roots(length))
+        return self.format.verify(roots, length, NO_SIGNATURE, self.key)
 
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.

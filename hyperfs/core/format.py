@@ -5,7 +5,7 @@ The rule: nothing else in hyperfs knows how a node is hashed, what a signature c
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ _SMALL_BATCH = 24
 _LEAF_PREFIXES = [b"\x00" + size.to_bytes(8, "big") for size in range(4096)]
 
 Hashes = list[bytes]
+
+
+NO_SIGNATURE: Final = bytes(64)
+"""What stands for the signature of a tree that needs none: the core's key is its hash, so the core never grows."""
 
 
 class CoreFormat(Protocol):
@@ -46,7 +50,10 @@ class CoreFormat(Protocol):
         ...
 
     def verify(self, roots: Sequence[TreeNode], length: int, signature: bytes, key: bytes) -> bool:
-        """Tell whether ``signature`` is that of ``key`` for the tree of ``length`` blocks."""
+        """Tell whether ``signature`` is that of ``key`` for the tree of ``length`` blocks.
+
+        `NO_SIGNATURE` is when ``key`` is the tree's own hash.
+        """
         ...
 
     def tree_hash(self, roots: Sequence[TreeNode]) -> bytes:
@@ -101,6 +108,8 @@ class Hypercore9:
     def verify(self, roots: Sequence[TreeNode], length: int, signature: bytes, key: bytes) -> bool:
         """See `CoreFormat.verify`; older writers signed the bare tree hash."""
         digest = crypto.tree_hash(roots)
+        if signature == NO_SIGNATURE:
+            return digest == key
         return crypto.verify(crypto.signable(digest, length), signature, key) or crypto.verify(digest, signature, key)
 
     def tree_hash(self, roots: Sequence[TreeNode]) -> bytes:

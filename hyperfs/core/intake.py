@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hyperfs import flat_tree
 from hyperfs.core.bitfield import Bitfield
 from hyperfs.core.files import CoreFiles
+from hyperfs.core.format import NO_SIGNATURE
 from hyperfs.core.proofs import MAX_LENGTH, Head, ProofChecker, Received
 from hyperfs.errors import InvalidProof
 from hyperfs.tree_node import TreeNode
@@ -62,7 +63,8 @@ class Intake:
         for node in verified:
             nodes[node.tree_index] = node
         if head is not None:
-            self.signatures[head.length - 1] = head.signature
+            if head.signature != NO_SIGNATURE:
+                self.signatures[head.length - 1] = head.signature
             if self.head is None or head.length > self.head.length:
                 self.head = head
         if item.value is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from hyperfs import flat_tree
+from hyperfs.core.format import NO_SIGNATURE
 from hyperfs.errors import DamagedStore, Fork, InvalidProof, short
 from hyperfs.tree_node import TreeNode
 
@@ -41,7 +42,7 @@ class Received(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A signed tree: its length in blocks and bytes, and the signature."""
+    """A signed tree: its length in blocks and bytes, and the signature, or `NO_SIGNATURE` for one that never grows."""
 
     length: int
     byte_length: int
@@ -327,17 +328,20 @@ class ProofChecker:
             roots.append(root)
         if top not in roots or position != len(rest):
             raise self._invalid(item.index, "its nodes do not lead to the roots")
+        signature = item.signature or NO_SIGNATURE
         if item.signature is None:
             if contradicts >= 0:
                 raise self._invalid(item.index, f"node {contradicts} is not the one already verified")
-            raise self._invalid(item.index, "the signature is missing")
-        self._check_signature(item, roots, length)
+            if not self._format.verify(roots, length, signature, self._key):
+                raise self._invalid(item.index, "the signature is missing")
+        else:
+            self._check_signature(item, roots, length)
         if contradicts >= 0:
             raise Fork(
                 f"core {short(self._key)} is forked: its key signed {length} blocks whose node {contradicts} is not "
                 "the one signed before; what is here is kept, ask the owner which is meant"
             )
-        return Head(length, sum(root.size for root in roots), item.signature)
+        return Head(length, sum(root.size for root in roots), signature)
 
     def _check_signature(self, item: Received, roots: list[TreeNode], length: int) -> None:
         assert item.signature is not None

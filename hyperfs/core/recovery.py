@@ -13,7 +13,7 @@ from hyperfs import flat_tree
 from hyperfs.core.audit import bad_blocks, check_tree
 from hyperfs.core.bitfield import PAGE_BLOCKS
 from hyperfs.core.files import CoreFiles
-from hyperfs.core.format import Hashes
+from hyperfs.core.format import NO_SIGNATURE, Hashes
 from hyperfs.core.growth import Growth, grow
 from hyperfs.core.head_record import HeadRecord, RecordedHead
 from hyperfs.core.proofs import MAX_BLOCK_BYTES
@@ -220,6 +220,9 @@ def _take_over_beyond(files: CoreFiles, claimed: int, length: int) -> None:
 
 
 def _last_signed(files: CoreFiles, claimed: int) -> tuple[int, tuple[TreeNode, ...]]:
+    static = _roots(files, claimed, files.bitfield.has_node) if claimed else None
+    if static is not None and files.format.verify(static, claimed, NO_SIGNATURE, files.key):
+        return claimed, static
     for index, signature in files.signatures.descending(claimed):
         length = index + 1
         roots = _roots(files, length, files.bitfield.has_node)

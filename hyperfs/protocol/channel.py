@@ -29,7 +29,8 @@ class Channel:
     """A core's channel on one connection.
 
     ``key`` is the core's public key and ``discovery_key`` its name on the wire, ``remote_extensions`` what the peer
-    listed in its last Options, in its order. ``context`` is the caller's own, for what it keeps with a channel.
+    listed in its last Options, in its order, and ``remote_ack`` whether it wants to be told which of its answers are
+    stored. ``context`` is the caller's own, for what it keeps with a channel.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Channel:
         "discovery_key",
         "key",
         "local_number",
+        "remote_ack",
         "remote_extensions",
         "remote_number",
         "state",
@@ -61,6 +63,7 @@ class Channel:
         self.remote_number: int | None = None
         self.state = ChannelState.OPENING
         self.remote_extensions: tuple[str, ...] = ()
+        self.remote_ack = False
         self.context: object = None
         self._local_extensions = tuple(sorted(set(extensions)))
         self._output = output
@@ -96,13 +99,14 @@ class Channel:
         """Tell the peer whether we will upload, and download, at all."""
         self._send(MessageType.STATUS, codec.encode_status(uploading=uploading, downloading=downloading))
 
-    def send_have(self, start: int, length: int = 1, *, bitfield: bytes | None = None) -> None:
+    def send_have(self, start: int, length: int = 1, *, bitfield: bytes | None = None, ack: bool = False) -> None:
         """Announce ``length`` blocks from ``start`` on, all of them, or those in the RLE-encoded ``bitfield``.
 
         An answer to a Want repeats its start and length exactly and always has a bitfield, even an empty one.
-        Raises ValueError for a bitfield with a length of 0 or 1, which means something else to older peers.
+        ``ack`` says that the peer's own answer brought them. Raises ValueError for a bitfield with a length of 0 or 1,
+        which means something else to older peers.
         """
-        self._send(MessageType.HAVE, codec.encode_have(start, length, bitfield))
+        self._send(MessageType.HAVE, codec.encode_have(start, length, bitfield, ack=ack))
 
     def send_unhave(self, start: int, length: int = 1) -> None:
         """Take back ``length`` blocks from ``start`` on."""

@@ -88,14 +88,14 @@ def encode_status(*, uploading: bool, downloading: bool) -> bytes:
     return messages_pb2.Status(uploading=uploading, downloading=downloading).SerializeToString()
 
 
-def encode_have(start: int, length: int, bitfield: bytes | None = None) -> bytes:
+def encode_have(start: int, length: int, bitfield: bytes | None = None, *, ack: bool = False) -> bytes:
     """Return the body of a Have; ValueError for a bitfield with a length below 2."""
     body = encode_range(start, length)
-    if bitfield is None:
-        return body
-    if length < 2:
-        raise ValueError(f"a Have of length {length} cannot carry a bitfield")
-    return body + b"\x1a" + varint.encode(len(bitfield)) + bitfield
+    if bitfield is not None:
+        if length < 2:
+            raise ValueError(f"a Have of length {length} cannot carry a bitfield")
+        body += b"\x1a" + varint.encode(len(bitfield)) + bitfield
+    return body + b"\x20\x01" if ack else body
 
 
 def encode_range(start: int, length: int | None) -> bytes:

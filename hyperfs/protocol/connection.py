@@ -247,6 +247,8 @@ class Connection:
     # Frames
 
     def _receive_frame(self, number: int, message_type: int, body: memoryview, events: list[Event]) -> None:
+        if message_type in _IGNORED_TYPES:
+            return
         if len(body) > codec.MAX_BODY_BYTES.get(message_type, codec.MAX_SMALL_BODY_BYTES):
             raise PeerMisbehaved(f"sent {_name(message_type)} of {len(body)} bytes")
         channel = self._remote.get(number)
@@ -255,8 +257,6 @@ class Connection:
             if decode is not None:
                 events.append(decode(channel, body))
                 return
-        if message_type in _IGNORED_TYPES:
-            return
         if message_type == MessageType.OPEN:
             self._receive_open(number, *codec.decode_open(body), events)
         elif message_type == MessageType.CLOSE:
@@ -280,7 +280,7 @@ class Connection:
     def _receive_for_channel(self, channel: Channel, message_type: int, body: memoryview, events: list[Event]) -> None:
         if message_type == MessageType.OPTIONS:
             options = codec.decode_options(channel, body)
-            channel.remote_extensions = options.extensions
+            channel.remote_extensions, channel.remote_ack = options.extensions, options.ack
             events.append(options)
         else:
             extension_id, payload = codec.decode_extension(body)

@@ -511,6 +511,9 @@ class Exchange:
                 failed.append(flight)
                 continue
             peer.requests.stored(flight)
+            if peer.channel.remote_ack and received.value is not None:
+                peer.channel.send_have(received.index, ack=True)
+                peer.link.wake()
             if flight.done is not None:
                 flight.done.set()
             current = asked.get(index)

@@ -225,3 +225,9 @@ def test_frames_are_looked_at_a_few_at_a_time(frames: bytes) -> None:
         connection.receive(b"", at_most=100)
         calls += 1
     assert calls == 50
+
+
+@pytest.mark.parametrize("message_type", [11, 12, 13, 14])
+def test_unknown_messages_of_any_size_are_ignored(message_type: int) -> None:
+    peer = RawPeer(Pair().right)
+    assert peer.send_frame(3, message_type, bytes(100_000)) == []

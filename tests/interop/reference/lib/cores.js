@@ -1,7 +1,9 @@
 'use strict'
 // Hypercores, each named by its hex key after `core.open`.
 
+const hypercore = require('hypercore')
 const crypto = require('hypercore-crypto')
+const ram = require('random-access-memory')
 const { call } = require('./promise')
 const { decode, pattern, sha256 } = require('./data')
 
@@ -39,13 +41,29 @@ class Cores {
   // Append `blocks`, or `count` blocks of `size` bytes, in batches of `batch`.
   async append ({ core, blocks = null, count = 0, size = 0, seed = 0, batch = 500 }) {
     const feed = this._core(core)
-    const all = blocks !== null
-      ? blocks.map(decode)
-      : Array.from({ length: count }, (_, index) => pattern(`${seed}/${index}`, size))
+    const all = this._blocks(blocks, count, size, seed)
     for (let start = 0; start < all.length; start += batch) {
       await call(feed, 'append', all.slice(start, start + batch))
     }
     return { length: feed.length, byteLength: feed.byteLength }
+  }
+
+  // A core that never grows: its key is the hash of its tree, and nothing is signed. The store serves a copy of it.
+  async openStatic ({ blocks = null, count = 0, size = 0, seed = 0 }) {
+    const made = hypercore(() => ram(), { live: false })
+    await call(made, 'ready')
+    await call(made, 'append', this._blocks(blocks, count, size, seed))
+    await call(made, 'finalize')
+    const copy = this._store.corestore.get({ key: made.key, sparse: true })
+    await call(copy, 'ready')
+    const stream = made.replicate(true, { live: true })
+    const other = copy.replicate(false, { live: true })
+    for (const end of [stream, other]) end.on('error', () => {}) // being destroyed is how they end
+    stream.pipe(other).pipe(stream)
+    await call(copy, 'download', { start: 0, end: made.length })
+    stream.destroy()
+    this._store.opened.set(made.key.toString('hex'), copy)
+    return this.info({ core: made.key.toString('hex') })
   }
 
   async get ({ core, index }) {
@@ -104,6 +122,12 @@ class Cores {
     await call(this._core(core), 'close')
     this._store.opened.delete(core)
     return {}
+  }
+
+  _blocks (blocks, count, size, seed) {
+    return blocks !== null
+      ? blocks.map(decode)
+      : Array.from({ length: count }, (_, index) => pattern(`${seed}/${index}`, size))
   }
 
   _core (key) {

@@ -9,12 +9,14 @@ class Network {
     this._servers = new Set()
     this._sockets = new Set()
     this._ended = []
+    this._acks = []
+    this._onack = () => {}
   }
 
-  // Accept peers; the port is chosen by the system unless given.
-  listen ({ host = '127.0.0.1', port = 0 }) {
+  // Accept peers; the port is chosen by the system unless given. With `ack` they are to tell which blocks they have got.
+  listen ({ host = '127.0.0.1', port = 0, ack = false }) {
     return new Promise((resolve, reject) => {
-      const server = net.createServer(socket => this._replicate(socket, false))
+      const server = net.createServer(socket => this._replicate(socket, false, ack))
       server.on('error', reject)
       server.listen(port, host, () => {
         this._servers.add(server)
@@ -52,9 +54,21 @@ class Network {
     return { connections: this._sockets.size, ended: this._ended }
   }
 
-  _replicate (socket, initiator) {
+  // The blocks that peers have told to have got, once there are `count` of them.
+  acks ({ count }) {
+    return new Promise(resolve => {
+      this._onack = () => { if (this._acks.length >= count) resolve({ blocks: this._acks }) }
+      this._onack()
+    })
+  }
+
+  _replicate (socket, initiator, ack = false) {
     socket.setNoDelay(true)
-    const stream = this._corestore.replicate(initiator, { live: true })
+    const stream = this._corestore.replicate(initiator, { live: true, ack })
+    stream.on('ack', have => {
+      this._acks.push(have.start)
+      this._onack()
+    })
     this._sockets.add(socket)
     let over = false
     const end = reason => {
