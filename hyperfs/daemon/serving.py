@@ -86,6 +86,10 @@ class Serving:
                 raise UsageError(f"drive {key.hex()} is not served; `hyperfs status` shows what is")
             await self._state.change(lambda state: _unserve(state, key.hex()))
 
+    def offered(self) -> set[bytes]:
+        """Return the keys of the drives that are offered, less what is mounted in them."""
+        return set(self._offers)
+
     def listening(self) -> tuple[str, ...]:
         """Return where peers can reach us."""
         return tuple(format_address(address.host, address.port) for address in self._swarm.listening)

@@ -1,7 +1,7 @@
 """Mounts as the daemon watches them, with a process that a test plays."""
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,41 +12,13 @@ import trio.testing
 from hyperfs.daemon.answers import CommitProgress
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.state import MountChoices, MountRecord
-from hyperfs.daemon.supervisor import SILENT_SECONDS, Mount, MountState, Supervisor
+from hyperfs.daemon.supervisor import SILENT_SECONDS, Mount
 from hyperfs.errors import DaemonError, StillStaged, UsageError
 
+from ..support.played_mounts import Play, Played
 from ..support.stores import places
 
 __all__ = ["places"]
-
-Play = Callable[["Played", Mount], Awaitable[None]]
-
-
-class Played(Supervisor):
-    """A supervisor whose children are played by ``play``, which returns when the process ends."""
-
-    def __init__(self, places: Places, nursery: trio.Nursery, play: Play) -> None:
-        super().__init__(places, nursery, lambda id: None)
-        self._play = play
-        self.signals: list[signal.Signals] = []
-        self.terminated = trio.Event()
-        self.killed = trio.Event()
-
-    async def _run_child(self, mount: Mount) -> None:
-        mount.state = MountState.STARTING
-        mount.has_said_its_end = False
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._until_killed, nursery.cancel_scope)
-            await self._play(self, mount)
-            nursery.cancel_scope.cancel()
-
-    async def _until_killed(self, scope: trio.CancelScope) -> None:
-        await self.killed.wait()
-        scope.cancel()
-
-    def _signal(self, mount: Mount, number: signal.Signals) -> None:
-        self.signals.append(number)
-        (self.killed if number is signal.SIGKILL else self.terminated).set()
 
 
 def record_at(mountpoint: Path, **changes: object) -> MountRecord:
@@ -57,7 +29,7 @@ def record_at(mountpoint: Path, **changes: object) -> MountRecord:
 @asynccontextmanager
 async def supervised(places: Places, play: Play) -> AsyncIterator[Played]:
     async with trio.open_nursery() as nursery:
-        yield Played(places, nursery, play)
+        yield Played(places, nursery, play, lambda id: None)
         nursery.cancel_scope.cancel()
 
 
