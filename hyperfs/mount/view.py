@@ -193,12 +193,15 @@ class View(ABC):
         raise _read_only()
 
     async def write(self, handle: Handle, position: int, data: bytes) -> None:
-        """Write to an open file."""
+        """Write to an open file. Failed or cancelled, it is as it was, or any part of ``data`` may be in it."""
         raise _read_only()
 
     @abstractmethod
     async def sync(self, number: int | None) -> None:
-        """Make a file, or with None everything, durable. It is not committed by that."""
+        """Make a file, or with None everything, durable. It is not committed by that.
+
+        Raises OSError, and then it may not be. Cancelled, it may or may not.
+        """
 
 
 def absent(seconds: float) -> Answer:

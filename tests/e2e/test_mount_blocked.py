@@ -101,6 +101,17 @@ def test_a_reader_that_is_killed_ends_at_once(tmp_path: Path) -> None:
             assert cat.wait(5) == -signal.SIGKILL
 
 
+def test_a_file_whose_reader_was_killed_is_released_after_what_he_waited_for(tmp_path: Path) -> None:
+    with mounted(tmp_path, timeout=50) as mount:
+        mount.run(TAKE_AWAY.format(1))
+        with subprocess.Popen(["cat", mount.path / "away/0"], stdout=subprocess.PIPE) as cat:
+            assert comes_true(lambda: mount.run(WAITING) > 0)
+            cat.kill()
+            assert cat.wait(5) == -signal.SIGKILL
+        mount.run("own.content.put_back()")
+        assert comes_true(lambda: mount.run("return len(list(operations.files))") == 0)
+
+
 def test_a_blocked_lookup_leaves_other_folders_alone(tmp_path: Path) -> None:
     with mounted(tmp_path, timeout=50, lookup_timeout=50) as mount:
         mount.run(BLOCK_LOOKUPS)
