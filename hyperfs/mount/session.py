@@ -159,6 +159,7 @@ class _Session:
         try:
             pyfuse3.init(self._operations, self._folder.path, options)
         except RuntimeError as error:
+            self._folder.close()
             raise MountFailed(
                 f"{self._path}: mounting was refused ({error}); the line before this in the log says why"
             ) from error

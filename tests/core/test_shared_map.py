@@ -1,6 +1,9 @@
 """The map between a core's owner and those who look at its files, and a core seen through it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,17 +17,35 @@ from hyperfs.storage import DiskDirectory
 from tests.support.cores import KEYS, CoreSource, writer
 
 KEY = KEYS.public
+T = TypeVar("T")
+Closing = Callable[[T], T]
+
+
+@pytest.fixture
+def closing() -> Iterator[Closing[Any]]:
+    """What is given to it is returned, and closed in the end, as the death of its process would."""
+    with ExitStack() as stack:
+
+        def closed_later(thing: Any) -> Any:
+            stack.callback(thing.close_without_sync if isinstance(thing, Core) else thing.close)
+            return thing
+
+        yield closed_later
+
+
 BLOCKS = [b"%03d" % index for index in range(300)]
 
 
-def test_a_block_set_is_seen_at_once(tmp_path: Path) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_a_block_set_is_seen_at_once(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.set_blocks(3, 10)
     assert [looker.has(3, 10), looker.has(2, 4), looker.get(9), looker.count(0, 64)] == [True, False, True, 7]
 
 
-def test_the_generation_changes_before_a_block_goes(tmp_path: Path) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_the_generation_changes_before_a_block_goes(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.set_blocks(0, 8)
     before = looker.generation
     owner.clear_blocks(2, 3)
@@ -32,8 +53,9 @@ def test_the_generation_changes_before_a_block_goes(tmp_path: Path) -> None:
     assert looker.raw(0, 8) == b"\xdf"
 
 
-def test_a_map_grows_under_its_readers(tmp_path: Path) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_a_map_grows_under_its_readers(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     assert not looker.get(1_000_000)
     owner.reserve(999_999, 1_000_001)
     owner.set_blocks(999_999, 1_000_001)
@@ -41,8 +63,8 @@ def test_a_map_grows_under_its_readers(tmp_path: Path) -> None:
     assert not looker.get(999_998)
 
 
-def test_what_is_mapped_is_allocated_in_full(tmp_path: Path) -> None:
-    owner = SharedMapWriter(tmp_path / "map", KEY)
+def test_what_is_mapped_is_allocated_in_full(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
     owner.reserve(1_000_000, 1_000_001)
     status = (tmp_path / "map").stat()
     assert status.st_blocks * 512 >= status.st_size > 1_000_000 // 8
@@ -52,21 +74,23 @@ EDGE = shared_map._MAPPED_BLOCKS
 
 
 @pytest.mark.parametrize("index", [0, 8191, EDGE - 1, EDGE, 2**31 - 1, 2**32 - 1])
-def test_one_block_anywhere_is_told_and_costs_little(tmp_path: Path, index: int) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_one_block_anywhere_is_told_and_costs_little(closing: Closing[Any], tmp_path: Path, index: int) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.reserve(index, index + 1)
     owner.set_blocks(index, index + 1)
     assert [looker.get(index), looker.get(index ^ 1), looker.count(0, 2**32)] == [True, False, 1]
     assert (tmp_path / "map").stat().st_blocks * 512 <= 1 << 19
     owner.clear_blocks(index, index + 1)
     assert [looker.get(index), looker.count(0, 2**32)] == [False, 0]
-    owner.close()
-    looker.close()
 
 
 @pytest.mark.parametrize(("start", "end"), [(EDGE - 9, EDGE + 9), (EDGE, EDGE + 600_000), (EDGE + 3, EDGE + 5)])
-def test_a_range_past_what_is_mapped_is_told_bit_by_bit(tmp_path: Path, start: int, end: int) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_a_range_past_what_is_mapped_is_told_bit_by_bit(
+    closing: Closing[Any], tmp_path: Path, start: int, end: int
+) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.reserve(start, end)
     owner.set_blocks(start, end)
     assert looker.has(start, end)
@@ -76,44 +100,44 @@ def test_a_range_past_what_is_mapped_is_told_bit_by_bit(tmp_path: Path, start: i
     low = start // 8 * 8 - 8
     raw = int.from_bytes(looker.raw(low, low + 64), "big")
     assert [raw >> 63 - at & 1 for at in range(64)] == [start <= low + at < end for at in range(64)]
-    owner.close()
-    looker.close()
 
 
-def test_raw_bits_past_what_is_mapped_are_taken_over(tmp_path: Path) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_raw_bits_past_what_is_mapped_are_taken_over(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.set_raw(EDGE - 64, b"\xff" * 16)
     assert looker.has(EDGE - 64, EDGE + 64)
     assert looker.count(0, 2**32) == 128
-    owner.close()
-    looker.close()
 
 
-def test_a_new_owner_takes_the_map_over_empty(tmp_path: Path) -> None:
-    owner, looker = SharedMapWriter(tmp_path / "map", KEY), SharedMapReader(tmp_path / "map", KEY)
+def test_a_new_owner_takes_the_map_over_empty(closing: Closing[Any], tmp_path: Path) -> None:
+    owner = closing(SharedMapWriter(tmp_path / "map", KEY))
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     owner.set_blocks(0, 8)
     generation, epoch = looker.generation, looker.epoch
     owner.close()
-    SharedMapWriter(tmp_path / "map", KEY)
+    closing(SharedMapWriter(tmp_path / "map", KEY))
     assert (looker.epoch, looker.get(0)) == (epoch + 1, False)
     assert looker.generation > generation
 
 
-def test_a_map_that_is_not_there_yet_is_found_later(tmp_path: Path) -> None:
-    looker = SharedMapReader(tmp_path / "map", KEY)
+def test_a_map_that_is_not_there_yet_is_found_later(closing: Closing[Any], tmp_path: Path) -> None:
+    looker = closing(SharedMapReader(tmp_path / "map", KEY))
     assert not looker.get(0)
-    SharedMapWriter(tmp_path / "map", KEY).set_blocks(0, 1)
+    closing(SharedMapWriter(tmp_path / "map", KEY)).set_blocks(0, 1)
     assert looker.get(0)
 
 
-def test_a_map_of_another_boot_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    SharedMapWriter(tmp_path / "map", KEY).set_blocks(0, 1)
+def test_a_map_of_another_boot_says_nothing(
+    closing: Closing[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing(SharedMapWriter(tmp_path / "map", KEY)).set_blocks(0, 1)
     monkeypatch.setattr(shared_map, "boot_id", lambda: bytes(16))
-    assert not SharedMapReader(tmp_path / "map", KEY).get(0)
+    assert not closing(SharedMapReader(tmp_path / "map", KEY)).get(0)
 
 
-def test_the_map_of_another_core_is_refused(tmp_path: Path) -> None:
-    SharedMapWriter(tmp_path / "map", KEY)
+def test_the_map_of_another_core_is_refused(closing: Closing[Any], tmp_path: Path) -> None:
+    closing(SharedMapWriter(tmp_path / "map", KEY))
     with pytest.raises(DamagedStore, match="is the map of core"):
         SharedMapReader(tmp_path / "map", bytes(32))
 
@@ -129,31 +153,31 @@ def viewed(core: Core, tmp_path: Path) -> CoreView:
     return CoreView(directory, tmp_path / "map", key=core.key, length=core.length, byte_length=core.byte_length)
 
 
-async def test_a_view_reads_what_its_owner_has(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_a_view_reads_what_its_owner_has(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     assert [view.get_local(index) for index in range(300)] == BLOCKS
     assert await view.read(Run(range(10, 20), 30, 30), 1, 5) == b"10011"
 
 
-async def test_a_view_switches_to_a_head_it_is_told(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_a_view_switches_to_a_head_it_is_told(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     await core.append([b"new"])
     assert view.length == 300
     view.extended(core.length, core.byte_length)
     assert (view.length, await view.get(300)) == (301, b"new")
 
 
-async def test_a_view_ignores_an_older_head(tmp_path: Path) -> None:
-    view = viewed(await owned(tmp_path), tmp_path)
+async def test_a_view_ignores_an_older_head(closing: Closing[Any], tmp_path: Path) -> None:
+    view = closing(viewed(closing(await owned(tmp_path)), tmp_path))
     view.extended(5, 15)
     assert view.length == 300
 
 
-async def test_a_view_does_not_see_a_cleared_block(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_a_view_does_not_see_a_cleared_block(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     run = Run(range(300), 0, 900)
     await view.read(run, 0, 9)
     await core.clear(1, 2)
@@ -162,9 +186,9 @@ async def test_a_view_does_not_see_a_cleared_block(tmp_path: Path) -> None:
         await view.read(run, 0, 9)
 
 
-async def test_a_block_cleared_while_it_is_read_is_asked_for(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_a_block_cleared_while_it_is_read_is_asked_for(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     real = view._data.file.read_nowait
 
     def clear_then_read(offset: int, size: int) -> bytes | None:
@@ -176,38 +200,38 @@ async def test_a_block_cleared_while_it_is_read_is_asked_for(tmp_path: Path) -> 
     assert view.get_local(7) is None
 
 
-async def test_a_view_asks_its_source_for_what_is_missing(tmp_path: Path) -> None:
+async def test_a_view_asks_its_source_for_what_is_missing(closing: Closing[Any], tmp_path: Path) -> None:
     origin = await writer(BLOCKS)
-    target = await Core.open(DiskDirectory(tmp_path / "core"), key=KEY, shared_map_path=tmp_path / "map")
-    view = viewed(target, tmp_path)
+    target = closing(await Core.open(DiskDirectory(tmp_path / "core"), key=KEY, shared_map_path=tmp_path / "map"))
+    view = closing(viewed(target, tmp_path))
     view.source = CoreSource(origin, target)
     assert await view.get(42) == BLOCKS[42]
 
 
-async def test_a_reopened_core_fills_its_map_again(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_a_reopened_core_fills_its_map_again(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     await core.close()
-    await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+    closing(await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map"))
     assert [view.get_local(index) for index in range(300)] == BLOCKS
 
 
-async def test_a_view_takes_the_shorter_head_of_a_new_owner(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
+async def test_a_view_takes_the_shorter_head_of_a_new_owner(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
     await core.sync()
     await core.append([b"lost with its owner", b"x"])
-    view = viewed(core, tmp_path)
+    view = closing(viewed(core, tmp_path))
     assert await view.get(301) == b"x"
     core._files.close()  # as kill -9 does: nothing is synced
-    again = await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+    again = closing(await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map"))
     await again.append([b"y", b"another"])
     view.restarted(again.length, again.byte_length)
     assert (view.length, await view.get(301)) == (302, b"another")
 
 
-async def test_an_owner_that_is_locked_out_leaves_the_map_alone(tmp_path: Path) -> None:
-    core = await owned(tmp_path)
-    view = viewed(core, tmp_path)
+async def test_an_owner_that_is_locked_out_leaves_the_map_alone(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
     with pytest.raises(Exception, match="in use by"):
-        await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map")
+        closing(await Core.open(DiskDirectory(tmp_path / "core"), shared_map_path=tmp_path / "map"))
     assert view.has(0, 300)

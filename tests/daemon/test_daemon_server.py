@@ -120,7 +120,7 @@ async def test_a_client_that_goes_away_gives_its_lease_back(places: Places) -> N
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {})
         async with client_of(places) as other:
-            await other.request(LeaseContent(drive.key))
+            os.close((await other.request(LeaseContent(drive.key))).descriptor)
         with trio.fail_after(PATIENCE_SECONDS):
             async with DaemonCommitter(client, drive.key).content() as lease:
                 await lease.append([b"a"])

@@ -1,6 +1,7 @@
 """A drive of ours as a tree of inodes that may be changed, without FUSE."""
 
 import errno
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,13 @@ class Mount:
 
 
 @pytest.fixture
-async def mount(tmp_path: Path) -> Mount:
+async def mount(tmp_path: Path) -> AsyncIterator[Mount]:
     paths = await Paths.open(tmp_path)
     await paths.put("committed", b"old")
     await paths.commit()
     await paths.workspace.tree.sweep(paths.workspace.exclusively)
-    return Mount(paths)
+    yield Mount(paths)
+    paths.workspace.files.close()
 
 
 async def test_a_new_file_is_there_at_once(mount: Mount) -> None:

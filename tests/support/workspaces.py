@@ -2,6 +2,7 @@
 
 import errno
 import stat as st
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -36,6 +37,8 @@ class Paths:
         self.at_once = False
         """Whether what can be done without waiting is done so."""
         self.workspace = Workspace(own.drive.snapshot(), directory, owner=(0, 0), clock=lambda: time.ns)
+        # Not __del__, which in a circle may come after that of the files, and they warn of not being closed.
+        weakref.finalize(self, self.workspace.files.close)
         self.maker = CommitMaker(self.workspace, own.drive, own.committer)
 
     @classmethod
@@ -43,10 +46,6 @@ class Paths:
         paths = cls(own or await new_drive(), directory)
         await recover(paths.workspace, paths.own.committer)
         return paths
-
-    def __del__(self) -> None:
-        if hasattr(self, "workspace"):
-            self.workspace.files.close()
 
     @property
     def now(self) -> int:
