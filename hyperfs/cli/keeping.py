@@ -127,7 +127,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
         content = await drive.content()
         snapshot = drive.snapshot()
         where = path_in_drive(address, path)
-        ranges = await _content_below(snapshot, where) if where else [range(content.length)]
+        ranges = await _content_below(snapshot, where, content.length) if where else [range(content.length)]
         here = sum(content.count(blocks.start, blocks.stop) for blocks in ranges)
         byte_count = content.byte_length * here // content.length if content.length else 0
         if here and ours:
@@ -196,12 +196,22 @@ def _plan_lines(plan: "PrunePlan", *, ours: bool) -> list[str]:
     return lines
 
 
-async def _content_below(snapshot: "Snapshot", path: str) -> list[range]:
-    """Return the blocks of all files at and below ``path``, but not of drives mounted there."""
+async def _content_below(snapshot: "Snapshot", path: str, length: int) -> list[range]:
+    """Return the blocks of all files at and below ``path``, of ``length`` that there are, each once.
+
+    Those of drives mounted there are not among them.
+    """
     start = await snapshot.stat(path)
     entries = [start] if not start.is_directory else [entry async for entry in snapshot.walk(path)]
-    return [
-        range(entry.stat.offset, entry.stat.offset + entry.stat.blocks)
+    found = [
+        range(min(stat.offset, length), min(stat.offset + stat.blocks, length))
         for entry in entries
-        if entry.volume.key == snapshot.key and entry.stat.is_file and entry.stat.mount is None
+        if entry.volume.key == snapshot.key and (stat := entry.stat).is_file and stat.mount is None
     ]
+    merged: list[range] = []
+    for blocks in sorted(found, key=lambda blocks: blocks.start):
+        if merged and blocks.start <= merged[-1].stop:
+            merged[-1] = range(merged[-1].start, max(merged[-1].stop, blocks.stop))
+        else:
+            merged.append(blocks)
+    return merged

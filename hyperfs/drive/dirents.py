@@ -4,6 +4,7 @@ The rule: an entry here is a small value; what is decoded of its node is what a 
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hyperfs.drive import names
@@ -11,7 +12,9 @@ from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, decode_stat
 from hyperfs.errors import EncodingError
 from hyperfs.trie import Node
 
-MAX_CACHED_DIRENTS = 32_768
+MAX_CACHED_BYTES = 16 << 20
+_DIRENT_BYTES = 240
+"""Bytes of a dirent beyond its name and value: the tuple and the objects' headers."""
 _LONG_DIRECTORY = 512
 _MOUNT_FIELD = b"\x5a"
 """The tag byte of ``Stat.mount``: a value without it has no mount, so that most need no decoding."""
@@ -28,6 +31,11 @@ class Dirent(NamedTuple):
     implied: bool
     value: bytes | None
     mode: int | None
+
+    @property
+    def byte_size(self) -> int:
+        """How many bytes it takes, as far as they are its own, estimated for CPython."""
+        return _DIRENT_BYTES + 2 * len(self.name) + len(self.value or b"")
 
     @property
     def may_be_core(self) -> bool:
@@ -57,27 +65,51 @@ def why_left_out(dirent: Dirent, directory: str) -> str | None:
 
 
 class DirectoryCache:
-    """The dirents of listed directories, least recently used ones dropped beyond `MAX_CACHED_DIRENTS` dirents in all.
+    """The dirents of listed directories, least recently used ones dropped beyond `MAX_CACHED_BYTES` in all.
 
     A directory is the same in every version in which the newest node below it is the same, so that is the key.
     """
 
     def __init__(self) -> None:
-        self._dirents: OrderedDict[tuple[bytes, str, int], tuple[Dirent, ...]] = OrderedDict()
-        self._count = 0
+        self._kept: OrderedDict[tuple[bytes, str, int], tuple[tuple[Dirent, ...], int]] = OrderedDict()
+        self._byte_size = 0
 
     def get(self, key: bytes, path: str, newest_seq: int) -> tuple[Dirent, ...] | None:
         """Return the dirents of a directory, or None."""
-        dirents = self._dirents.get((key, path, newest_seq))
-        if dirents is not None:
-            self._dirents.move_to_end((key, path, newest_seq))
-        return dirents
+        kept = self._kept.get((key, path, newest_seq))
+        if kept is None:
+            return None
+        self._kept.move_to_end((key, path, newest_seq))
+        return kept[0]
 
-    def put(self, key: bytes, path: str, newest_seq: int, dirents: tuple[Dirent, ...]) -> None:
-        """Remember the dirents of a directory, unless they alone exceed the bound."""
-        if len(dirents) > MAX_CACHED_DIRENTS or (key, path, newest_seq) in self._dirents:
+    def put(self, key: bytes, path: str, newest_seq: int, gathered: "Gathered") -> None:
+        """Remember the dirents of a directory, if all of them were gathered."""
+        if gathered.is_too_large or (key, path, newest_seq) in self._kept:
             return
-        self._dirents[key, path, newest_seq] = dirents
-        self._count += len(dirents)
-        while self._count > MAX_CACHED_DIRENTS:
-            self._count -= len(self._dirents.popitem(last=False)[1])
+        byte_size = gathered.byte_size + _DIRENT_BYTES + 2 * len(path)
+        self._kept[key, path, newest_seq] = (tuple(gathered.dirents), byte_size)
+        self._byte_size += byte_size
+        while self._byte_size > MAX_CACHED_BYTES:
+            self._byte_size -= self._kept.popitem(last=False)[1][1]
+
+
+class Gathered:
+    """The dirents of a directory that is being listed, to be kept unless they alone take more than a cache may."""
+
+    def __init__(self) -> None:
+        self.dirents: list[Dirent] = []
+        self.byte_size = 0
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether they are given up."""
+        return self.byte_size > MAX_CACHED_BYTES
+
+    def add(self, batch: Sequence[Dirent]) -> None:
+        """Gather some more."""
+        if self.is_too_large:
+            return
+        self.byte_size += sum(dirent.byte_size for dirent in batch)
+        self.dirents += batch
+        if self.is_too_large:
+            self.dirents.clear()

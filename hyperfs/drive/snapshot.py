@@ -19,7 +19,7 @@ from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
 from hyperfs.drive.descent import LISTED_AT_ONCE, children, newest_at, newest_now, own_node, own_now
-from hyperfs.drive.dirents import MAX_CACHED_DIRENTS, Dirent, dirent_of, why_left_out
+from hyperfs.drive.dirents import Dirent, Gathered, dirent_of, why_left_out
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.stat import (
@@ -38,11 +38,13 @@ log = logging.getLogger(__name__)
 
 MOUNTS_PREFIX = "mounts"
 TAGS_PREFIX = "hyperdrive-tags"
-MAX_MOUNTS_TEXT = 16 * 1024 * 1024
+MAX_MOUNTS_TEXT = 4 * 1024 * 1024
 """What the paths of all mounted drives and of the directories above them may take, in characters."""
 PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 4
-_MAX_KNOWN_DIRECTORIES = 16_384
+_MAX_KNOWN_TEXT = 2 * 1024 * 1024
+_KNOWN_DIRECTORY = 128
+"""What a known directory takes besides its path, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Snapshot:
         self._chain = chain
         self._mounts: MountTable | None = None
         self._inner: dict[str, Snapshot] = {}
+        self._known_text = 0
         self._directories: dict[str, int] = {}
         """Paths that lead through directories only, each with the block of a node from which all in it is reached."""
 
@@ -371,8 +374,10 @@ class Snapshot:
             node = newest and await own_node(self.trie, newest, _part_count(above))
             if node and not _is_directory(node):
                 raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")
-        if len(self._directories) + len(checked) > _MAX_KNOWN_DIRECTORIES:
+        self._known_text += sum(_KNOWN_DIRECTORY + len(above) for above in checked)
+        if self._known_text > _MAX_KNOWN_TEXT:
             self._directories.clear()
+            self._known_text = 0
         self._directories.update(checked)
 
     async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncGenerator[Sequence[Entry], None]:
@@ -415,14 +420,13 @@ class Snapshot:
                     await trio.lowlevel.checkpoint()
                 yield dirents[start : start + LISTED_AT_ONCE]
             return
-        seen: list[Dirent] = []
+        gathered = Gathered()
         async with aclosing(children(self.trie, inner_path)) as batches:
             async for found in batches:
                 batch = [dirent_of(*child) for child in found]
-                if len(seen) <= MAX_CACHED_DIRENTS:
-                    seen += batch
+                gathered.add(batch)
                 yield batch
-        cache.put(self.key, inner_path, newest.seq, tuple(seen))
+        cache.put(self.key, inner_path, newest.seq, gathered)
 
     def _entry(self, dirent: Dirent, inner_path: str, path: str, table: MountTable, core_size: int | None) -> Entry:
         mount = table.targets.get(inner_path)

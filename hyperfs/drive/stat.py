@@ -21,6 +21,9 @@ DEFAULT_LINK_MODE = st.S_IFLNK | 0o777
 MOUNT_FLAG = 1
 _MAX_NUMBER = (1 << 63) - 1
 _KEPT_STATS = 256
+_MAX_KEPT_BYTES = 2048
+MAX_STAT_BYTES = 1 << 20
+"""No file system has an entry with as much: ten of the largest extended attributes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,6 @@ def encode_stat(stat: Stat) -> bytes:
     return message.SerializeToString()
 
 
-@lru_cache(_KEPT_STATS)
 def decode_stat(value: bytes | None) -> Stat:
     """Return the `Stat` in a trie node's value; raise `EncodingError` when it is none or claims the impossible.
 
@@ -116,6 +118,19 @@ def decode_stat(value: bytes | None) -> Stat:
     """
     if value is None:
         raise EncodingError("the node of a path holds no Stat")
+    if len(value) <= _MAX_KEPT_BYTES:
+        return _decode_kept(value)
+    if len(value) > MAX_STAT_BYTES:
+        raise EncodingError(f"a Stat of {len(value)} bytes, where {MAX_STAT_BYTES} are allowed")
+    return _decode(value)
+
+
+@lru_cache(_KEPT_STATS)
+def _decode_kept(value: bytes) -> Stat:
+    return _decode(value)
+
+
+def _decode(value: bytes) -> Stat:
     try:
         message = messages.Stat.FromString(value)
     except DecodeError as error:

@@ -12,6 +12,7 @@ from hyperfs.drive import names
 from hyperfs.drive.batch import Owner
 from hyperfs.drive.changes import changes
 from hyperfs.drive.descent import LISTED_AT_ONCE
+from hyperfs.drive.dirents import DirectoryCache, Dirent, Gathered
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
@@ -367,11 +368,29 @@ async def test_a_far_listing_does_not_ask_for_each_child() -> None:
 
 
 async def test_a_huge_directory_is_listed_without_being_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyperfs.drive.dirents.MAX_CACHED_DIRENTS", 5)
+    monkeypatch.setattr("hyperfs.drive.dirents.MAX_CACHED_BYTES", 2000)
     own = await drive_of(*[f"d/{n}" for n in range(9)])
     snapshot = own.drive.snapshot()
     assert len(await names_in(snapshot, "d")) == 9
-    assert snapshot.volume.pool.directories.get(own.drive.key, "d", 9) is None
+    assert snapshot.volume.pool.directories.get(own.drive.key, "d", own.drive.version - 1) is None
+
+
+def test_listed_directories_are_remembered_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.drive.dirents.MAX_CACHED_BYTES", 100_000)
+    cache = DirectoryCache()
+
+    def kept(value: bytes) -> list[int]:
+        for number in range(9):
+            gathered = Gathered()
+            gathered.add([Dirent("a", number, False, value, 0)])
+            cache.put(bytes(32), "d", number, gathered)
+        return [number for number in range(9) if cache.get(bytes(32), "d", number)]
+
+    assert kept(b"") == list(range(9))
+    cache = DirectoryCache()
+    assert kept(bytes(40_000)) == [7, 8]
+    cache = DirectoryCache()
+    assert kept(bytes(200_000)) == []
 
 
 class TestHostileNames:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperfs.drive.stat import (
+    MAX_STAT_BYTES,
     MountTarget,
     Stat,
     decode_mount_record,
@@ -112,3 +113,11 @@ def test_decoding_undoes_encoding(stat: Stat) -> None:
 def test_random_bytes_are_a_stat_or_an_encoding_error(data: bytes) -> None:
     with contextlib.suppress(EncodingError):
         decode_stat(data)
+
+
+def test_a_stat_larger_than_any_entry_is_none() -> None:
+    large = Stat(0o100644, attributes={"user.x": bytes(MAX_STAT_BYTES)})
+    with pytest.raises(EncodingError, match="1048576 are allowed"):
+        decode_stat(encode_stat(large))
+    fitting = Stat(0o100644, attributes={"user.x": bytes(MAX_STAT_BYTES // 2)})
+    assert decode_stat(encode_stat(fitting)) == fitting
