@@ -27,6 +27,7 @@ from hyperfs.daemon.state import MountRecord, State, united
 from hyperfs.daemon.status import status_of
 from hyperfs.daemon.supervisor import MountState
 from hyperfs.errors import DaemonError, UsageError
+from hyperfs.slices import emptied
 
 _LAST_WORD_SECONDS: Final = 5.0
 """How long a client that stops the daemon may take to read the answer."""
@@ -104,7 +105,9 @@ async def commit(daemon: Daemon, session: Session, call: ask.Commit) -> int:
         operations = [*session.gathered, *operations]
         session.gathered.clear()
     committer = await daemon.writers.committer(call.key, session.user)
-    return await committer.commit(operations, expected_version=call.expected_version)
+    version = await committer.commit(operations, expected_version=call.expected_version)
+    await emptied(operations)
+    return version
 
 
 async def sync_drive(daemon: Daemon, session: Session, call: ask.SyncDrive) -> None:

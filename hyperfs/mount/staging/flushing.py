@@ -160,13 +160,13 @@ class Flusher:
             if number in tree.opened and _is_companion(node) if rest.while_open else _may_wait(node):
                 held.add(number)
                 stems.add((node.parent, f"{node.name.removesuffix(LOG_SUFFIX) if rest.while_open else node.name}-"))
-        if not held:
-            return frozenset()
-        for number, node in [*dirty.items(), *tree.displaced.items()]:
-            place = node.base if number in tree.displaced else node.place
-            if _is_companion(node) and place is not None:
-                parent, name = place
-                if any(parent == above and f"{name}-".startswith(stem) for above, stem in stems):
+        above = {parent for parent, _ in stems}
+        for staged in (dirty, tree.displaced) if held else ():
+            for number, node in staged.items():
+                place = node.base if number in tree.displaced else node.place
+                if place is None or place[0] not in above or not _is_companion(node):
+                    continue
+                if any(place[0] == parent and f"{place[1]}-".startswith(stem) for parent, stem in stems):
                     held.add(number)
         return frozenset(held)
 
