@@ -15,15 +15,13 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.core.reserve import is_full
-from hyperfs.drive.changes import changes
 from hyperfs.drive.commits import Operation, value_of, version_made
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.errors import ConflictingLength, DaemonError, HyperfsError, PathError
-from hyperfs.mount.inodes import ROOT
-from hyperfs.mount.staging.nodes import Node, stat_of
+from hyperfs.errors import ConflictingLength, DaemonError, HyperfsError
 from hyperfs.mount.staging.planning import Plan, PlannedNode
+from hyperfs.mount.staging.rebasing import rebase
 from hyperfs.mount.staging.records import CommitSent
 from hyperfs.mount.staging.settling import Committed, Settlement
 from hyperfs.mount.staging.workspace import Workspace
@@ -98,7 +96,7 @@ class CommitMaker:
                 except ConflictingLength as error:
                     logger.info("%s; committing to the newer version", error)
                     await self._drive.metadata.wait_longer(self.workspace.tree.snapshot.version)
-                    await self._rebase(self._drive.snapshot())
+                    await rebase(self.workspace, self._drive.snapshot())
             raise ConflictingLength("others commit to this drive all the time")
 
     async def wait_idle(self) -> None:
@@ -110,6 +108,7 @@ class CommitMaker:
         """Lie over a newer version, which somebody else committed; return the one before.
 
         What is staged stays as it is. Nothing is done, and ``snapshot`` itself returned, when it is no newer.
+        Raises what reading the drive does. Failed or cancelled, nothing was changed.
         """
         async with self._lock:
             if self._sent is not None:
@@ -117,7 +116,7 @@ class CommitMaker:
             older = self.workspace.tree.snapshot
             if snapshot.version < older.version:
                 return snapshot
-            await self._rebase(snapshot)
+            await rebase(self.workspace, snapshot)
             return older
 
     async def _try(self, held: Callable[[], frozenset[int]]) -> Outcome:
@@ -251,51 +250,6 @@ class CommitMaker:
         if current.version == version:
             return current
         return Snapshot(self._drive.volume, version, ((self._drive.key, None),))
-
-    async def _rebase(self, snapshot: Snapshot) -> None:
-        workspace = self.workspace
-        async with workspace.exclusively():
-            tree = workspace.tree
-            older = tree.snapshot
-            if snapshot.version == older.version:
-                tree.snapshot = snapshot
-                return
-            changed = {change.path async for change in changes(snapshot, older)}
-            affected = [
-                (node, path)
-                for node in tree.nodes.values()
-                if (path := tree.base_path(node.number)) is not None and path in changed and node.number != ROOT
-            ]
-            tree.snapshot = snapshot
-            for node, path in affected:
-                await self._rebase_node(node, path)
-
-    async def _rebase_node(self, node: Node, path: str) -> None:
-        workspace = self.workspace
-        tree = workspace.tree
-        try:
-            entry = await tree.snapshot.stat(path)
-        except PathError:
-            is_staged = node.number in tree.dirty or node.children or tree.displaced.get(node.number) is node
-            place = node.place
-            tree.rebase(node, None)
-            if is_staged:
-                if place is not None:
-                    tree.mark(node)
-            elif place is not None:
-                tree.take_out(node)
-            return
-        if tree.is_foreign(entry):
-            return
-        stat = stat_of(entry)
-        if node.number not in tree.dirty:
-            node.adopt(stat)
-        elif node.content is None or not node.content.is_dirty:
-            node.stat = stat
-        if node.content is not None and not node.content.is_dirty and node.is_file:
-            below = await tree.open_run(stat)
-            node.content.below = below
-            node.content.limit = node.content.size = below.size
 
 
 class _Appender:

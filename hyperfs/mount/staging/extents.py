@@ -310,6 +310,11 @@ class Content(_Layer):
         if frozen is not None:
             frozen.extents.clear()
 
+    def rebase(self, below: Readable) -> None:
+        """Somebody else gave the file other bytes; nothing of it is staged here."""
+        self.below = below
+        self.limit = self.size = self.low = below.size
+
     def drop(self) -> None:
         """Nobody reads it any more. What is frozen stays until its commit is over."""
         self.extents.clear()

@@ -116,6 +116,20 @@ class Tree:
         parts.reverse()
         return "/".join(parts)
 
+    def based_at(self, path: str) -> Node | None:
+        """Return the node of what the snapshot has at ``path``, None when nothing of it is staged or open."""
+        number, node = ROOT, None
+        for name in path.split("/"):
+            directory = self.nodes.get(number)
+            place = (number, name)
+            displaced = directory.hidden.get(name) if directory is not None else None
+            found = displaced or self.inodes.find(number, name.encode(errors="surrogateescape"))
+            node = self.nodes.get(found) if found is not None else None
+            if found is None or (node is not None and node.base != place):
+                return None
+            number = found
+        return node
+
     def is_foreign(self, entry: Entry) -> bool:
         """Tell whether an entry is in, or is the root of, a drive that is mounted in this one."""
         return entry.volume is not self.snapshot or entry.mount is not None
