@@ -19,6 +19,7 @@ from hyperfs.daemon.answers import CachedDrive
 from hyperfs.daemon.registry import CoreRegistry
 from hyperfs.drive.volume import content_key_in
 from hyperfs.errors import HyperfsError, short
+from hyperfs.slices import Slices, in_slices
 
 _log = logging.getLogger(__name__)
 
@@ -93,13 +94,21 @@ class Cache:
             return True
         excess = used - math.floor(limit * _LEFT)
         now = trio.current_time()
+        noted = list(self._arrived.items())
+        fresh: dict[bytes, list[int]] = {}
+        async for (key, segment), _ in in_slices(noted):
+            fresh.setdefault(key, []).append(segment)
         for key in sorted(copies, key=lambda key: self._last_arrival.get(key, -math.inf)):
             if excess > 0:
                 with await self._store.lease(key) as core:
-                    excess -= await self._clear(core, excess, self._old_blocks(core))
-        for (key, segment), arrived in list(self._arrived.items()):
+                    excess -= await self._clear(core, excess, _between(fresh.get(key, []), core.length))
+        slices = Slices()
+        for (key, segment), arrived in noted:
+            await slices.next()
             if excess <= 0 or now - arrived < FRESH_SECONDS:
                 break
+            if self._arrived.get((key, segment)) != arrived:
+                continue  # something of it came again meanwhile, or so much else that it is not known any more
             del self._arrived[key, segment]
             if key in copies:
                 blocks = range(segment * _SEGMENT_BLOCKS, (segment + 1) * _SEGMENT_BLOCKS)
@@ -115,15 +124,13 @@ class Cache:
         enough = -(-excess // block_bytes)
         chosen = []
         count = 0
-        for blocks in candidates:
-            for here in core.present(blocks.start, min(blocks.stop, core.length)):
-                here = here[: enough - count]
-                chosen.append(here)
-                count += len(here)
-                if count >= enough:
-                    break
+        slices = Slices()
+        for here in (run for blocks in candidates for run in core.present(blocks.start, min(blocks.stop, core.length))):
+            chosen.append(here[: enough - count])
+            count += len(chosen[-1])
             if count >= enough:
                 break
+            await slices.next()
         if not chosen:
             return 0
         before = core.allocated()
@@ -131,17 +138,6 @@ class Cache:
         freed = before - core.allocated()
         _log.info("cleared %d blocks (%d bytes) of core %s from the cache", count, freed, short(core.key))
         return freed
-
-    def _old_blocks(self, core: Core) -> list[range]:
-        """Return the blocks of which it is not known when they came: before this daemon, or long ago."""
-        fresh = sorted(segment for key, segment in self._arrived if key == core.key)
-        ranges = []
-        start = 0
-        for segment in fresh:
-            ranges.append(range(start, segment * _SEGMENT_BLOCKS))
-            start = (segment + 1) * _SEGMENT_BLOCKS
-        ranges.append(range(start, max(start, core.length)))
-        return ranges
 
     def _sizes(self) -> dict[bytes, int]:
         """Return how many bytes each core's blocks take. Waits for the disk."""
@@ -185,6 +181,17 @@ class Cache:
 
     def durable(self, core: Core, length: int) -> None:
         """Nothing: that concerns peers."""
+
+
+def _between(segments: list[int], length: int) -> list[range]:
+    """Return the blocks of which it is not known when they came, before this daemon or long ago: in no segment."""
+    ranges = []
+    start = 0
+    for segment in sorted(segments):
+        ranges.append(range(start, segment * _SEGMENT_BLOCKS))
+        start = (segment + 1) * _SEGMENT_BLOCKS
+    ranges.append(range(start, max(start, length)))
+    return ranges
 
 
 async def _content_of(core: Core) -> bytes | None:

@@ -27,7 +27,7 @@ from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountReady
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
-from hyperfs.errors import DaemonError, HyperfsError, UsageError, short
+from hyperfs.errors import DaemonError, HyperfsError, MountFailed, UsageError, short
 from hyperfs.garbage import collect_when_idle, keep_pauses_short
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
@@ -124,7 +124,12 @@ class _Child:
         from hyperfs.mount.session import Writing, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted.mountpoint)
-        refuse_overlap(await trio.to_thread.run_sync(mountpoint.resolve), client.places.store)
+        real = await trio.to_thread.run_sync(mountpoint.resolve)
+        if real != mountpoint:
+            raise MountFailed(
+                f"{mountpoint}: a part of this path has become a link, to {real}; `hyperfs umount` it and mount again"
+            )
+        refuse_overlap(mountpoint, client.places.store)
         nodes = NodeCache(NODE_CACHE_BYTES)
         drive = await Drive.open(client, wanted.key, version=wanted.version, cache=nodes)
         await drive.content()  # now, while there is a daemon to ask: without one, only what is open can be read

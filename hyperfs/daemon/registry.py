@@ -15,7 +15,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.pool import CoreLease
 from hyperfs.core.store import Store
 from hyperfs.daemon.files import affordable_cores
-from hyperfs.drive.volume import content_key_here, content_key_in
+from hyperfs.drive.volume import content_key_in
 from hyperfs.errors import DaemonError
 from hyperfs.replication import Follow, Replicator
 
@@ -58,6 +58,8 @@ class _Open:
     """Whether peers may have it; None when it is not shared at all."""
     sharing: int = 0
     """Which time it is that it is shared: another number after each time that it was not."""
+    is_known: bool = False
+    """Whether its first block was looked at, which says whether it is a drive's, and ``content_key``."""
     content_key: bytes | None = None
     left_at: float | None = None
     """When its last user left."""
@@ -151,12 +153,15 @@ class CoreRegistry:
     def content_key(self, metadata: Core) -> bytes | None:
         """Return the content core's key that a drive's first block names; None when it is not here, or no drive's."""
         opened = self._open.get(metadata.key)
-        if opened is not None and opened.content_key is not None:
+        if opened is not None and opened.is_known:
             return opened.content_key
-        known = content_key_here(metadata) if metadata.length else None
+        block = metadata.get_local(0) if metadata.has(0, 1) else None
+        if block is None:
+            return None
+        content_key = content_key_in(block)
         if opened is not None:
-            opened.content_key = known
-        return known
+            opened.is_known, opened.content_key = True, content_key
+        return content_key
 
     async def find_content_key(self, metadata: Core) -> bytes | None:
         """Return what `content_key` does, also when the first block has to be fetched or read from the disk.

@@ -24,7 +24,7 @@ from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.process import environment, wait_process
 from hyperfs.daemon.state import MountRecord
-from hyperfs.errors import DaemonError, StillStaged, UsageError
+from hyperfs.errors import DaemonError, MountFailed, StillStaged, UsageError
 from hyperfs.mount import mountpoint as mounting
 
 _log = logging.getLogger(__name__)
@@ -297,8 +297,11 @@ class Supervisor:
             "mount %s has said nothing for %g s; killing process %s", mount.record.mountpoint, SILENT_SECONDS, mount.pid
         )
         self._signal(mount, signal.SIGKILL)
-        with trio.move_on_after(UNMOUNT_SECONDS):  # in a thread: the path may lead through what does not answer
-            await trio.to_thread.run_sync(mounting.unmount_lazily, mount.record.mountpoint, abandon_on_cancel=True)
+        try:
+            with trio.move_on_after(UNMOUNT_SECONDS):  # in a thread: the path may lead through what does not answer
+                await trio.to_thread.run_sync(mounting.unmount_lazily, mount.record.mountpoint, abandon_on_cancel=True)
+        except (MountFailed, OSError) as error:
+            _log.error("%s", error)
         with trio.move_on_after(UNMOUNT_SECONDS):
             await mount.gone.wait()
 

@@ -146,7 +146,12 @@ def _take_away(mountpoint: str, *, lazily: bool) -> bool:
 
 def _unmount_as_root(mountpoint: str, *, lazily: bool) -> bool:
     parent, name = os.path.split(mountpoint)
-    above = open_without_links(parent)
+    try:
+        above = open_without_links(parent)
+    except OSError as error:
+        raise _failed(
+            mountpoint, error.errno or errno.EIO, f"leads elsewhere by now: {error.strerror}; `findmnt` shows the mount"
+        ) from error
     try:
         mounted = _mount_ids(mountpoint)
         found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)

@@ -1,6 +1,8 @@
 """A mount point is checked before it is used, and what is wrong with it is said."""
 
 import errno
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,33 @@ def test_what_is_mounted_is_found_under_odd_names(tmp_path: Path, monkeypatch: p
 def test_options_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"not between|more than 0"):
         MountOptions(**options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_folder_to_mount_at_is_held_and_not_found_again_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    folder = mountpoint.Folder(str(tmp_path / "folder"))
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "folder").symlink_to("elsewhere")
+    assert Path(folder.path).resolve() == tmp_path / "moved"
+    folder.close()
+
+
+@pytest.mark.parametrize("path", ["link", "link/folder"])
+def test_a_path_in_which_something_became_a_link_is_not_mounted_at(tmp_path: Path, path: str) -> None:
+    (tmp_path / "other/folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("other")
+    with pytest.raises(MountFailed, match="mount again"):
+        mountpoint.Folder(str(tmp_path / path))
+
+
+def test_what_is_no_drives_mount_is_not_unmounted(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "folder"], check=True)
+    try:
+        mountpoint.unmount(str(tmp_path / "folder"))
+        mountpoint.unmount_lazily(str(tmp_path / "folder"))
+        assert not mountpoint.take_away_dead(str(tmp_path / "folder"))
+        assert os.path.ismount(tmp_path / "folder")
+    finally:
+        subprocess.run(["umount", tmp_path / "folder"], check=True)
