@@ -225,6 +225,7 @@ WRITING_ROWS = (
         "s",
         programs(_nothing, untar),
         more_is_better=False,
+        wanted_of_limit=0.25,
     ),
     Comparison(
         "mount-clone",
@@ -239,6 +240,7 @@ WRITING_ROWS = (
         "s",
         programs(_small_files, remove),
         more_is_better=False,
+        wanted_of_limit=0.05,
     ),
     Growth("growth-create", "mount: create"),
     Growth("growth-find", "mount: find"),

@@ -10,8 +10,7 @@ import errno
 import os
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -202,18 +201,24 @@ class StagedFile:
             self._high = max(self._high, end)
             self._writes += 1
 
-    @contextmanager
-    def _using(self) -> Iterator[int]:
+    def _using(self) -> "_Use":
+        return _Use(self)
+
+    def begin_use(self) -> int:
+        """Return the descriptor, which stays open until `end_use`. Raises OSError once the file is closed."""
         with self._counting:
             if self._is_closing:
                 raise OSError(errno.EBADF, "the staging file is closed", str(self.path))
             self._users += 1
-        try:
-            yield self._descriptor
-        finally:
-            with self._counting:
-                self._users -= 1
-            self._close_unused()
+        return self._descriptor
+
+    def end_use(self) -> None:
+        """Take back `begin_use`."""
+        with self._counting:
+            self._users -= 1
+            if not self._is_closing:
+                return
+        self._close_unused()
 
     def _close_unused(self) -> None:
         with self._counting:
@@ -222,6 +227,21 @@ class StagedFile:
                 return
             self._descriptor = -1
         os.close(descriptor)
+
+
+class _Use:
+    """One use of a file's descriptor. Not a generator: every write goes through one."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: StagedFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> int:
+        return self._file.begin_use()
+
+    def __exit__(self, *_: object) -> None:
+        self._file.end_use()
 
 
 def delete_file(path: Path) -> None:
