@@ -97,7 +97,7 @@ class Mounted:
     def close(self) -> None:
         self._guard.cancel()
         self._end()
-        self._reader.join(5)
+        self._reader.join(DEADLINE_SECONDS)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             try:
@@ -131,7 +131,7 @@ class Mounted:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait(DEADLINE_SECONDS)
-            self._reader.join(5)
+            self._reader.join(DEADLINE_SECONDS)
             return {"error": "the mount process ended:\n" + "".join(self.log)}
         return json.loads(line)
 
