@@ -20,7 +20,7 @@ def check_tree(files: "CoreFiles", length: int) -> None:
     depth = 1
     while 1 << (depth - 1) <= length:
         for parent in range((1 << depth) - 1, 2 * length, 2 << depth):
-            _check_parent(files, parent)
+            check_parent(files, parent)
         depth += 1
 
 
@@ -30,11 +30,12 @@ def check_around(files: "CoreFiles", length: int, index: int) -> None:
     while 0 <= node < 2 * length:
         for member in (node, flat_tree.sibling(node)):
             if member & 1:
-                _check_parent(files, member)
+                check_parent(files, member)
         node = flat_tree.parent(node)
 
 
-def _check_parent(files: "CoreFiles", parent: int) -> None:
+def check_parent(files: "CoreFiles", parent: int) -> None:
+    """Raise `DamagedStore` unless a parent is the hash of its children, if all three are here."""
     left, right = flat_tree.left_child(parent), flat_tree.right_child(parent)
     has = files.bitfield.has_node
     if not (has(parent) and has(left) and has(right)):

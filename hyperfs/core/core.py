@@ -101,7 +101,9 @@ class Core(LocalReader):
         self._checker = ProofChecker(files.format, key)
         self._roots: tuple[TreeNode, ...] | None = files.roots
         self._nodes = OwnNodes(files.tree, files.bitfield, files.roots)
-        self._durability = Durability(files, partial(presence.tell_durable, self))
+        self._durability = Durability(
+            files, on_durable=partial(presence.tell_durable, self), on_lost=self._forget, record=record
+        )
         self.fork_guard = ForkGuard(self, None)
         self.synced_first: Core | None = None
         """What `sync_after` was called with."""
@@ -169,8 +171,8 @@ class Core(LocalReader):
 
     @property
     def dirty(self) -> bool:
-        """Whether there is anything to `sync`."""
-        return self._durability.dirty
+        """Whether there is anything to `sync` that can be."""
+        return self._durability.dirty and not self._durability.refused
 
     @property
     def durable_length(self) -> int:
@@ -286,8 +288,8 @@ class Core(LocalReader):
         """Append ``blocks`` under one signature and return the index of the first.
 
         Raises `NotWritable`, `WriterBehind`, `WriterForked`, `ConflictingLength` when the length is not
-        ``expected_length``, ValueError for a block over 8 MiB, `Closed`, OSError when the disk is full; then nothing is
-        appended. Nor is it when this is cancelled.
+        ``expected_length``, ValueError for a block over 8 MiB, `Closed`, OSError when the disk is full, `DamagedStore`
+        when it lost what was appended before; then nothing is appended. Nor is it when this is cancelled.
         """
         secret_key = self._files.secret_key
         if secret_key is None:
@@ -300,6 +302,7 @@ class Core(LocalReader):
         await self._take_write_lock()
         try:
             self.fork_guard.check()
+            self._durability.check()
             start = self.length
             if expected_length is not None and expected_length != start:
                 raise ConflictingLength(
@@ -448,7 +451,9 @@ class Core(LocalReader):
     async def sync(self) -> None:
         """Return once everything written before is on disk; then `CoreListener.durable` is called.
 
-        What `sync_after` was called with is on disk before. Raises OSError; cancelled, it is done or not begun.
+        What `sync_after` was called with is on disk before. Raises OSError: the next one writes again what the disk may
+        have lost. `DamagedStore` when it has lost some of it; of a core of ours nothing becomes durable any more then.
+        Cancelled, it is done or not begun.
         """
         await self._durability.sync()
 
@@ -478,9 +483,12 @@ class Core(LocalReader):
             # A block that was cleared while it was read, and perhaps fetched again, was not seen as it is.
             if self._bitfield.generation == generation:
                 break
-        # Where their bytes lie may not be known, so nothing is punched.
-        self._presence.remove(self, [range(index, index + 1) for index in bad])
+        self._forget(bad)
         return sorted(bad)
+
+    def _forget(self, indices: Iterable[int]) -> None:
+        """Note that blocks are not what they should be. Where their bytes lie may not be known: none are punched."""
+        self._presence.remove(self, [range(index, index + 1) for index in indices])
 
     def allocated(self) -> int:
         """Return how many bytes of storage the core's blocks take."""
@@ -490,7 +498,7 @@ class Core(LocalReader):
         """Sync and close; a second time does nothing. Cancelled, it still does.
 
         Who waits for blocks or a head gets `Closed`, and so does who asks for anything later. Raises OSError when what
-        was written could not be made durable; the core is closed then as well.
+        was written could not be made durable, twice running, `DamagedStore`; the core is closed then as well.
         """
         if self._closed:
             return
@@ -499,9 +507,17 @@ class Core(LocalReader):
         with trio.CancelScope(shield=True):
             async with self._write_lock:
                 try:
-                    await self.sync()
+                    await self._sync_at_last()
                 finally:
                     self.close_without_sync()
+
+    async def _sync_at_last(self) -> None:
+        """Sync; and again, because whoever opens the files next finds them in order, and cannot tell what is not."""
+        try:
+            await self.sync()
+        except OSError as error:
+            log.warning("core %s could not be made durable, and is tried once more: %s", short(self.key), error)
+            await self.sync()
 
     def close_without_sync(self) -> None:
         """Close the files as they are, as the end of this process would."""

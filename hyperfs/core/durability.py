@@ -1,17 +1,24 @@
 """What of a core is written and not yet on the disk, and how it gets there.
 
 The rule: data and tree first, then signatures, then the bitfield, and before all of it the core whose blocks are named
-here. What fails half-way is owed still, so the next flush makes up for it.
+here. What fails half-way is owed still: the next flush reads it back, and writes it again before it syncs, because the
+kernel takes for clean what it could not write.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import trio
 
 from hyperfs.core.files import CoreFiles
+from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.reserve import Reserve
+from hyperfs.core.rewriting import write_again
+from hyperfs.errors import DamagedStore, short
+
+log = logging.getLogger(__name__)
 
 _MAX_PENDING_SIGNATURES = 4096
 
@@ -19,10 +26,18 @@ _MAX_PENDING_SIGNATURES = 4096
 class Durability:
     """Owns the signatures that are in no file yet, and the lock under which the disk is waited for.
 
-    ``on_durable`` is called with the length that a crash cannot take back any more, whenever that grows.
+    ``on_durable`` is called with the length that a crash cannot take back any more, whenever that grows; ``on_lost``
+    with blocks that were here, and that the disk has lost. ``record`` tells of what is not durable.
     """
 
-    def __init__(self, files: CoreFiles, on_durable: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        files: CoreFiles,
+        *,
+        on_durable: Callable[[int], None],
+        on_lost: Callable[[list[int]], None],
+        record: HeadRecord | None,
+    ) -> None:
         self.length = files.durable_length
         """How many blocks a crash cannot take back."""
         self.after: Durability | None = None
@@ -36,12 +51,20 @@ class Durability:
         if files.recovered is not None:
             self._signatures[files.recovered.length - 1] = files.recovered.signature
         self._on_durable = on_durable
+        self._on_lost = on_lost
+        self._record = record
+        self._refusal: DamagedStore | None = None
         self._written_length = files.length
 
     @property
     def dirty(self) -> bool:
         """Whether there is anything to flush."""
         return self._files.bitfield.dirty or bool(self._signatures)
+
+    @property
+    def refused(self) -> bool:
+        """Whether something was lost for good, so that nothing more becomes durable: see `check`."""
+        return self._refusal is not None
 
     @property
     def overdue(self) -> bool:
@@ -65,13 +88,14 @@ class Durability:
         return pending or await run_with_reads(self._files.signatures.signature, index)
 
     async def sync(self) -> None:
-        """Return once everything written before is on disk."""
+        """Return once everything written before is on disk. Raises OSError, `DamagedStore`."""
         async with self.lock:
             with trio.CancelScope(shield=True):
                 await self.flush()
 
     async def flush(self) -> None:
         """Make everything durable, in order. Called with the lock, and shielded from cancellation."""
+        self.check()
         if not self.dirty:
             return
         length = self._written_length
@@ -83,15 +107,50 @@ class Durability:
             if self.after is not None:
                 await self.after.sync()
             try:
-                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
+                await self._write(signatures, pages)
             except OSError as error:
                 if self.reserve is None or not await self.reserve.give_way(error):
                     raise
-                await trio.to_thread.run_sync(self._files.flush, signatures, pages)
+                await self._write(signatures, pages)
             on_failure.pop_all()
         for index, signature in signatures.items():
             if self._signatures.get(index) == signature:
                 del self._signatures[index]
+        if self._record is not None and not self.dirty:
+            self._record.clear()
         if length > self.length:
             self.length = length
             self._on_durable(length)
+
+    def check(self) -> None:
+        """Raise `DamagedStore` when something of this core was lost for good: nothing more is to be built upon it."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _write(self, signatures: Mapping[int, bytes], pages: list[tuple[int, bytes]]) -> None:
+        numbers = [number for number, _ in pages]
+        if self._files.unsure:
+            await self._write_again(numbers)
+        try:
+            await trio.to_thread.run_sync(self._files.flush, signatures, pages)
+        except OSError:
+            # At once, so that nobody reads what the kernel has put in the place of what it lost.
+            if self._files.unsure:
+                await self._write_again(numbers)
+            raise
+
+    async def _write_again(self, pages: list[int]) -> None:
+        files = self._files
+        log.warning("core %s: what could not be synced is written again", short(files.key))
+        try:
+            lost = await trio.to_thread.run_sync(write_again, files, pages)
+        except DamagedStore as error:
+            self._refusal = error
+            raise
+        if lost:
+            told = DamagedStore(f"{files.data.name}: the disk lost blocks {lost}, which it had taken and not synced")
+            if files.secret_key is not None:
+                self._refusal = told
+            self._on_lost(lost)
+            raise told
+        files.unsure = False

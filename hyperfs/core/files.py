@@ -38,6 +38,8 @@ class CoreFiles:
     """What made ``length`` longer than that: its signature is in no file yet, and its bits are in memory only."""
     named: bool = False
     """Whether the names of the files are durable."""
+    unsure: bool = False
+    """Whether the disk may have lost data or nodes, because syncing them failed: they have to be written again."""
 
     def close(self) -> None:
         """Close all files and so let go of the lock."""
@@ -46,8 +48,10 @@ class CoreFiles:
 
     def flush(self, signatures: Mapping[int, bytes], pages: list[tuple[int, bytes]]) -> None:
         """Make everything durable in the order that a crash may cut off anywhere: data and tree, then what says so."""
+        self.unsure = True
         self.data.file.sync()
         self.tree.file.sync()
+        self.unsure = False
         if not self.named:
             self.directory.sync()
             self.named = True

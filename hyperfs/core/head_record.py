@@ -7,6 +7,7 @@ torn or alone on the disk, leaves what the core's own files say. Nobody else has
 
 import hashlib
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hyperfs.storage import Directory, RandomAccessFile
@@ -35,6 +36,7 @@ class HeadRecord:
         self._name = name
         self._boot = boot
         self._file: RandomAccessFile | None = None
+        self._found = False
 
     def read(self) -> RecordedHead | None:
         """Return what was recorded in this boot of the machine, if anything."""
@@ -49,15 +51,27 @@ class HeadRecord:
         fields, check = content[: _FIELDS.size], content[_FIELDS.size :]
         if not fields.startswith(self._boot) or check != _check(fields):
             return None
+        self._found = True
         _, after, length, signature = _FIELDS.unpack(fields)
         return RecordedHead(length, signature, None if after == _NO_KEY else after)
 
     def write(self, length: int, signature: bytes) -> None:
         """Record a head of which everything was written. Does not wait for the disk. Raises OSError."""
+        file = self._opened()
+        fields = _FIELDS.pack(self._boot, self.after or _NO_KEY, length, signature)
+        file.write(0, fields + _check(fields))
+
+    def clear(self) -> None:
+        """Note that there is nothing to tell: all that was recorded is durable. Does not wait for the disk."""
+        if self._file is not None or self._found:
+            # If it cannot be written, what it tells is true still.
+            with suppress(OSError):
+                self._opened().write(0, bytes(_FIELDS.size))
+
+    def _opened(self) -> RandomAccessFile:
         if self._file is None:
             self._file = self._directory.open(self._name, create=True)
-        fields = _FIELDS.pack(self._boot, self.after or _NO_KEY, length, signature)
-        self._file.write(0, fields + _check(fields))
+        return self._file
 
     def close(self) -> None:
         """Let go of the file."""

@@ -5,7 +5,7 @@ See docs/formats.md, "A core's files".
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from hyperfs.core.bitfield import PAGE_BYTES, Bitfield
 from hyperfs.core.files import CoreFiles
@@ -87,7 +87,7 @@ def _keys(
     if key_pair is not None and secret is None:
         secret = key_pair.secret
         if keep_secret:
-            _write_whole(directory, "secret_key", secret)
+            keep_secret_key(directory, secret)
     if stored is None:
         _write_whole(directory, "key", public)
     return public, secret
@@ -114,25 +114,20 @@ def _read_whole(directory: Directory, name: str, size: int) -> bytes | None:
 def _write_whole(directory: Directory, name: str, content: bytes) -> None:
     file = directory.open(name, create=True)
     try:
-        file.write(0, content)
-        try:
-            file.sync()
-        except OSError:
-            file.truncate(0)  # or the next one would find it there, and take it to be on the disk
-            raise
+        _write_durably(file, content)
     finally:
         file.close()
 
 
 def keep_secret_key(directory: Directory, secret_key: bytes) -> None:
-    """Write the secret key of a core that had none. Waits for the disk."""
+    """Write the secret key of a core that had none, durably: its public key may be known before the core is synced."""
     _write_whole(directory, "secret_key", secret_key)
     directory.sync()
 
 
 def _page_bytes(directory: Directory, file: RandomAccessFile) -> int:
     if _never_written(file):
-        _write_header(file, header("bitfield", PAGE_BYTES))
+        _write_durably(file, header("bitfield", PAGE_BYTES))
         return PAGE_BYTES
     page_bytes = check_header(directory, "bitfield", file.read(0, HEADER_BYTES), None)
     if not 3072 < page_bytes <= PAGE_BYTES:
@@ -144,7 +139,7 @@ def _start_file(
     directory: Directory, name: str, file: RandomAccessFile, entry_bytes: int, algorithm: bytes, claimed: int
 ) -> None:
     if not claimed and _never_written(file):
-        _write_header(file, header(name, entry_bytes, algorithm))
+        _write_durably(file, header(name, entry_bytes, algorithm))
     check_header(directory, name, file.read(0, HEADER_BYTES), entry_bytes)
 
 
@@ -156,9 +151,15 @@ def _never_written(file: RandomAccessFile) -> bool:
     return not any(any(file.read(offset, _SCAN_BYTES)) for offset in range(0, size, _SCAN_BYTES))
 
 
-def _write_header(file: RandomAccessFile, content: bytes) -> None:
-    file.write(0, content)
-    file.sync()
+def _write_durably(file: RandomAccessFile, content: bytes) -> None:
+    """Write all that a file has. What is not all of it, or may not be on the disk, is not left for the next opening."""
+    try:
+        file.write(0, content)
+        file.sync()
+    except OSError:
+        with suppress(OSError):
+            file.truncate(0)
+        raise
 
 
 def _load_bitfield(files: CoreFiles) -> None:

@@ -138,7 +138,7 @@ class CorePool:
                 return False
             try:
                 await core.sync()
-            except OSError as error:
+            except (OSError, HyperfsError) as error:
                 log.error("core %s could not be made durable: %s", short(key), error)
                 return False
             if key not in self._idle or core.dirty:

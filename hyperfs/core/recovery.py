@@ -57,6 +57,9 @@ def recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
         head = None if record is None else record.read()
         if head is not None and head.length > length:
             _take_over_recorded(files, head)
+        elif head is not None and head.length == length:
+            # Its signature is in the file, and may not be on the disk: a sync that failed is not to be seen any more.
+            files.durable_length, files.recovered = 0, head
     _cut_off(files)
 
 
@@ -98,10 +101,12 @@ def _first_in_sector(index: int, page_bytes: int) -> int:
 def _take_over_recorded(files: CoreFiles, head: RecordedHead) -> None:
     """Extend a core by what a process that was killed had appended; none of it is made durable here.
 
-    It may name blocks of another core, which have to be on the disk before.
+    It may name blocks of another core, which have to be on the disk before. All of it is written again: a sync of it
+    may have failed, after which the kernel takes it for clean.
     """
     growth = _growth_of(files, files.length, files.roots, head)
     if growth is not None:
+        _write_again(files, sum(root.size for root in files.roots), sum(root.size for root in growth.roots))
         growth.write(files.tree)
         growth.note_in(files.bitfield)
         files.length, files.roots, files.recovered = growth.end, growth.roots, head
@@ -150,6 +155,11 @@ def _hashes(files: CoreFiles, start: int, sizes: Sequence[int]) -> Hashes:
         hashes += files.format.leaf_hashes([data[ends[i] - base : ends[i + 1] - base] for i in range(first, stop)])
         first = stop
     return hashes
+
+
+def _write_again(files: CoreFiles, start: int, end: int) -> None:
+    for at in range(start, end, _LOAD_BYTES):
+        files.data.file.write(at, files.data.file.read(at, min(_LOAD_BYTES, end - at)))
 
 
 def _cut_off(files: CoreFiles) -> None:

@@ -202,6 +202,10 @@ class Store:
                     log.error("core %s could not be made durable: %s", short(core.key), error)
                     self._note_dirty(core)
                     await trio.sleep(1)
+                except DamagedStore as error:
+                    log.error("core %s cannot be made durable: %s", short(core.key), error)
+                    if core.dirty:
+                        self._note_dirty(core)
             await self._pool.close_idle()
             if self.reserve.wanted:
                 await self.reserve.make()

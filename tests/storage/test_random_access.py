@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hyperfs.errors import Closed, StoreLocked
-from hyperfs.storage import Directory, DiskDirectory, MemoryDirectory, RandomAccessFile
+from hyperfs.storage import DeferredDirectory, Directory, DiskDirectory, MemoryDirectory, RandomAccessFile
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -205,3 +205,56 @@ def test_a_file_closed_under_a_thread_that_reads_stays_its_own(tmp_path: Path, m
 def descriptors() -> list[Path]:
     """The links to what this process has open, but for the one that lists them."""
     return [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+
+
+def test_the_next_data_lies_behind_a_hole(tmp_path: Path) -> None:
+    file = DiskDirectory(tmp_path).open("a", create=True)
+    file.write(0, b"x")
+    file.write(1 << 20, b"y")
+    assert file.next_data(0) == 0
+    assert 4096 <= file.next_data(8192) <= 1 << 20
+    assert file.next_data((1 << 20) + 4096) == file.size()
+    file.close()
+
+
+def test_a_folder_that_cannot_be_synced_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk cannot")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="cannot"):
+        DiskDirectory(tmp_path).sync()
+
+
+def test_a_folder_of_a_file_system_that_syncs_none_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "not for folders")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    DiskDirectory(tmp_path).sync()
+
+
+def test_nothing_is_on_the_disk_before_it_is_kept(tmp_path: Path) -> None:
+    directory = DeferredDirectory(tmp_path / "folder")
+    file = directory.open("a", create=True)
+    file.write(3, b"hello")
+    assert not (tmp_path / "folder").exists()
+    directory.keep()
+    assert (tmp_path / "folder" / "a").read_bytes() == b"\x00\x00\x00hello"
+    file.write(0, b"x")
+    assert file.read(0, 8) == b"x\x00\x00hello"
+    file.close()
+
+
+def test_a_lock_is_kept_with_its_file(tmp_path: Path) -> None:
+    directory = DeferredDirectory(tmp_path / "folder")
+    file = directory.open("a", create=True)
+    file.lock()
+    directory.keep()
+    other = DiskDirectory(tmp_path / "folder").open("a")
+    with pytest.raises(StoreLocked):
+        other.lock()
+    other.close()
+    file.close()
