@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from hyperfs import flat_tree
 from hyperfs.core import bits
 
 PAGE_BLOCKS = 8192
@@ -155,6 +156,41 @@ class Bitfield:
                 bits.clear_range(page, low, PAGE_BLOCKS)
                 bits.clear_range(page, _TREE_START + 2 * low, 8 * _BITS_BYTES)
         return found
+
+    def clear_unproven(self) -> None:
+        """Clear the blocks of which a node is missing: the leaf, or one of those left of it, which tell where it is.
+
+        A crash may tear a page of the file. The nodes beside those that are missing are cleared as well, so that they
+        are not left out of an answer that is to bring these.
+        """
+        for number in sorted(self._pages):
+            page = self._pages[number]
+            nodes = np.unpackbits(np.frombuffer(page[BLOCK_BYTES:_BITS_BYTES], np.uint8))
+            proven = np.array([self._clear_unproven_above(number)], np.uint8)
+            for depth in range(PAGE_BLOCKS.bit_length() - 1, -1, -1):
+                level = nodes[(1 << depth) - 1 :: 2 << depth]
+                if len(level) > len(proven):
+                    proven = np.repeat(proven, 2)
+                    proven[1::2] &= level[0::2]  # where a right child begins its left sibling tells
+                level &= proven
+            here = np.unpackbits(np.frombuffer(page[:BLOCK_BYTES], np.uint8)) & nodes[0::2]
+            proven_bits = np.packbits(here).tobytes() + np.packbits(nodes).tobytes()
+            if proven_bits != page[:_BITS_BYTES]:
+                self.generation += 1
+                self._page(number)[:_BITS_BYTES] = proven_bits
+
+    def _clear_unproven_above(self, number: int) -> bool:
+        """Tell whether the nodes are here that tell where a page begins; clear those above it that lack one beside."""
+        node = flat_tree.index(PAGE_BLOCKS.bit_length() - 1, number)
+        above: list[int] = []
+        unproven: list[int] = []
+        while flat_tree.left_span(node):
+            above.append(node)
+            if flat_tree.sibling(node) < node and not self.has_node(flat_tree.sibling(node)):
+                unproven = list(above)
+            node = flat_tree.parent(node)
+        self.clear_nodes(unproven)
+        return not unproven
 
     # Pages
 

@@ -24,43 +24,39 @@ class WouldWait(Exception):
 
 
 class NonblockingFile:
-    """A file whose reads never wait: they raise `WouldWait`, unless `load` has read the same before."""
+    """A file whose reads never wait: they raise `WouldWait`, unless the same was read for the work that goes on."""
 
     def __init__(self, file: RandomAccessFile, name: str) -> None:
         self.file = file
         self.name = name
-        self._loaded: dict[tuple[int, int], bytes] = {}
+        self.loaded: dict[tuple[int, int], bytes] = {}
+        """By offset and size, what was read for the work that goes on; empty while none does."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes at ``offset``, fewer at the end of the file. Raises `WouldWait`."""
         data = self.file.read_nowait(offset, size)
-        if data is not None:
-            return data
-        if self._loaded:
-            data = self._loaded.get((offset, size))
-            if data is not None:
-                return data
-        raise WouldWait(self, offset, size)
-
-    async def load(self, offset: int, size: int) -> None:
-        """Read in a thread, and keep it for the next `read` of just that."""
-        self._loaded[offset, size] = await trio.to_thread.run_sync(self.file.read, offset, size)
-
-    def forget(self) -> None:
-        """Drop what `load` kept."""
-        self._loaded.clear()
+        if data is None and self.loaded:
+            data = self.loaded.get((offset, size))
+        if data is None:
+            raise WouldWait(self, offset, size)
+        return data
 
 
 async def run_with_reads(work: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
-    """Return ``work(*arguments)``, done again after each read that would have waited was made in a thread."""
-    waited: set[NonblockingFile] = set()
-    try:
-        while True:
-            try:
-                return work(*arguments)
-            except WouldWait as wait:
-                waited.add(wait.file)
-                await wait.file.load(wait.offset, wait.size)
-    finally:
-        for file in waited:
-            file.forget()
+    """Return ``work(*arguments)``, done again after each read that would have waited was made in a thread.
+
+    What was read is older than what was written since: nobody else gets it, and the work itself has to look at what may
+    change before it reads.
+    """
+    loaded: dict[NonblockingFile, dict[tuple[int, int], bytes]] = {}
+    while True:
+        for file, parts in loaded.items():
+            file.loaded = parts
+        try:
+            return work(*arguments)
+        except WouldWait as wait:
+            file, offset, size = wait.file, wait.offset, wait.size
+        finally:
+            for waited in loaded:
+                waited.loaded = {}
+        loaded.setdefault(file, {})[offset, size] = await trio.to_thread.run_sync(file.file.read, offset, size)

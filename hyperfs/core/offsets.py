@@ -49,6 +49,8 @@ class Offsets:
         self._bits = bits
         self._segments: dict[int, Segment] = {}
         self._sizes: dict[int, int] = {}
+        self._tried: dict[int, npt.NDArray[np.bool_]] = {}
+        """By segment that is being read, which blocks were here when that began."""
 
     def of(self, index: int) -> tuple[int, int]:
         """Return (byte offset, size) of block ``index``, whose bit must be set. Raises `WouldWait`."""
@@ -81,6 +83,7 @@ class Offsets:
         """Drop everything, as after a damaged file was put right."""
         self._segments.clear()
         self._sizes.clear()
+        self._tried.clear()
 
     def _size(self, tree_index: int) -> int | None:
         size = self._sizes.get(tree_index)
@@ -107,8 +110,11 @@ class Offsets:
     def _load(self, number: int) -> Segment:
         first = number * SEGMENT_BLOCKS
         present = np.unpackbits(np.frombuffer(self._bits.raw(first, first + SEGMENT_BLOCKS), np.uint8)).astype(bool)
+        # What is read in a thread is as old as the first try: of blocks that came since it may lack the nodes.
+        present &= self._tried.setdefault(number, present)
         base = self.start_of(first)
         nodes = self._tree.sizes(2 * first, _SEGMENT_NODES)
+        del self._tried[number]
         sizes = nodes[0::2]
         starts = np.full(SEGMENT_BLOCKS, _UNKNOWN, np.int64)
         if base is not None:

@@ -29,10 +29,13 @@ _LOAD_BYTES = 4 * 1024 * 1024
 
 def recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
     """Set length and roots to the last consistent ones, and clear what is beyond."""
-    signed = _signed_beyond(files, claimed) if files.secret_key is not None else None
+    signed = _signed_beyond(files, claimed)
     if signed is not None:
         length, roots = signed
-        _take_over_beyond(files, claimed, length)
+        if files.secret_key is not None:
+            _take_over_beyond(files, claimed, length)
+        else:
+            files.bitfield.set_nodes(root.tree_index for root in roots)
     else:
         length, roots = _last_signed(files, claimed)
     if length < claimed:
@@ -41,15 +44,12 @@ def recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
         )
     files.length = files.durable_length = length
     files.roots = roots
-    byte_length = sum(root.size for root in roots)
-    if length and files.bitfield.get(length - 1) and files.data.file.size() < byte_length:
-        raise DamagedStore(
-            f"{files.data.name} is cut short: {files.data.file.size()} bytes, where it has {byte_length}"
-        )
-    spanning = _spanning(length)
-    dirty = files.bitfield.cut(length)
-    dirty = files.bitfield.clear_nodes(spanning) or dirty
-    if dirty:
+    if files.secret_key is None:
+        files.bitfield.clear_unproven()
+    files.bitfield.cut(length)
+    files.bitfield.clear_nodes(_spanning(length))
+    _check_data_size(files)
+    if files.bitfield.dirty:
         files.write_pages(files.bitfield.take_dirty(files.page_bytes))
         files.bitfield_file.sync()
     if files.secret_key is not None:
@@ -63,25 +63,36 @@ def recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
     _cut_off(files)
 
 
+def _check_data_size(files: CoreFiles) -> None:
+    """Raise `DamagedStore` when the last block is here, and the data file ends before it does."""
+    length = files.length
+    last = files.tree.load_node(2 * length - 2) if length and files.bitfield.get(length - 1) else None
+    byte_length = sum(root.size for root in files.roots)
+    if last is not None and last.size and files.data.file.size() < byte_length:
+        raise DamagedStore(
+            f"{files.data.name} is cut short: {files.data.file.size()} bytes, where it has {byte_length}"
+        )
+
+
 def _take_over_torn(files: CoreFiles) -> None:
     """Set the bits of our blocks in sectors of the bitfield that a power cut left older than those beside them.
 
     In such a sector the bits up to its end, or to the core's, are missing, and the blocks are there. Of blocks that
-    were cleared nothing is, so looking at one for each sector tells.
+    were cleared nothing is, so looking at one for each sector tells; empty ones tell nothing.
     """
     bitfield, found = files.bitfield, False
     end = files.length
     while end:
         first = end
         place = None if bitfield.get(end - 1) else _roots(files, end, bitfield.has_node)
-        start = sum(root.size for root in place or ())
+        start = stop = sum(root.size for root in place or ())
         while place and first and not bitfield.get(first - 1):
             leaf = files.tree.load_node(2 * first - 2)
             if leaf is None or bad_blocks(files, [(leaf, start - leaf.size)]):
                 break
             start -= leaf.size
             first -= 1
-        if first < end:
+        if start < stop:
             bitfield.set_blocks(first, end)
             found = True
         end = min(first, _first_in_sector(end - 1, files.page_bytes))

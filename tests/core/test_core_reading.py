@@ -12,6 +12,7 @@ from hyperfs.core.nonblocking import WouldWait
 from hyperfs.core.reader import Run
 from hyperfs.errors import BlockNotAvailable, DamagedStore, InvalidRun
 from hyperfs.storage import DiskDirectory, MemoryDirectory
+from tests.support.cold_disk import ColdDirectory
 from tests.support.cores import KEYS, CoreSource, bring, reader, writer
 
 EVEN = [bytes([index]) * 100 for index in range(64)]
@@ -287,3 +288,16 @@ async def test_the_path_that_was_missing_is_kept() -> None:
     target, _ = await with_a_path_missing()
     await target.seek(1)
     assert target.seek_local(1) == (0, 1)
+
+
+async def test_a_block_that_comes_while_the_tree_is_read_is_not_taken_for_an_empty_one() -> None:
+    directory = ColdDirectory(reads_before=True)
+    source, target = await writer(EVEN), await reader(directory=directory)
+    await bring(source, target, [0])
+    directory.freeze("tree")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(target.get, 0)
+        await trio.to_thread.run_sync(directory.waiting.wait)
+        await bring(source, target, [21])
+        directory.thaw()
+    assert await target.get(21) == EVEN[21]
