@@ -397,7 +397,10 @@ class Batch:
 
 
 async def append_content(lease: ContentLease, content: bytes | AsyncIterable[bytes]) -> tuple[range, int, int]:
-    """Append a file's bytes in blocks of `CHUNK_BYTES`; return its blocks, byte offset and size."""
+    """Append a file's bytes in blocks of `CHUNK_BYTES`; return its blocks, byte offset and size.
+
+    Cancelled, some of the blocks stand in the content core, and nothing names them.
+    """
     first = await lease.append([])
     end, size = first.blocks.stop, 0
     pending: list[bytes] = []

@@ -32,7 +32,10 @@ class ContentLease(Protocol):
     """The right to append to a drive's content core, alone, so that what one appends is one run."""
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
-        """Append ``blocks`` and return where they are. Runs of one lease follow one another without a gap."""
+        """Append ``blocks`` and return where they are. Runs of one lease follow one another without a gap.
+
+        Cancelled, all of them stand in the content core or none does.
+        """
         ...
 
     async def append_piece(self, read_into: ReadInto) -> Run:
@@ -70,7 +73,7 @@ class Committer(Protocol):
         ...
 
     async def sync(self) -> None:
-        """Return once everything committed before is on disk."""
+        """Return once everything committed before is on disk. Cancelled, all of it stands, if not there."""
         ...
 
     async def make_way(self) -> bool:
@@ -130,7 +133,7 @@ class LocalCommitter:
         """Forget blocks of content that the drive, as it was at ``expected_version``, can do without.
 
         Nobody else has them, as far as is known here: it is for good. Raises `ConflictingLength`, and then nothing is
-        cleared, when the drive has another version by now.
+        cleared, when the drive has another version by now. Cancelled, all of them are forgotten or none is.
         """
         async with self._commit_lock:
             if self.metadata.length != expected_version:

@@ -10,7 +10,10 @@ DRIVE_SUBTYPE = "hyperdrive"
 
 
 async def create_drive(store: Store) -> bytes:
-    """Make a new, empty drive in ``store`` and return its key. It is on disk when this returns."""
+    """Make a new, empty drive in ``store`` and return its key. It is on disk when this returns.
+
+    Cancelled, cores may be in the store whose keys nobody was told; they hold nothing.
+    """
     metadata = await store.create_core()
     content = await store.content_core(metadata.key)
     await content.sync()

@@ -240,7 +240,8 @@ async def run_import(
 ) -> ImportResult:
     """Do what ``plan`` says, in commits of `OPERATIONS_IN_A_COMMIT` nodes or of whole files of `BYTES_IN_A_COMMIT`.
 
-    An import that is interrupted goes on, at the next one, after its last commit. Raises `ConflictingLength` when
+    Cancelled, or interrupted by an error, what was committed stays, whole files each, and the next import goes on after
+    it; bytes appended since the last commit stay in the content core, named by nothing. Raises `ConflictingLength` when
     somebody else wrote to the drive since the plan was made; what was committed stays. Like its commits it does not
     wait for the disk: `Committer.sync` does.
     """

@@ -16,7 +16,11 @@ from hyperfs.errors import NotWritable, short
 
 
 class DriveWriter:
-    """Writes to one drive. Each method of its own is a batch of one; see `Batch` for what they do and raise."""
+    """Writes to one drive. Each method of its own is a batch of one; see `Batch` for what they do and raise.
+
+    Cancelled, a batch is made as a whole or not at all. What was appended of files that it does not come to name stays
+    in the content core, for nobody to see.
+    """
 
     def __init__(self, drive: Drive, committer: Committer, *, clock: Clock = milliseconds_now) -> None:
         if not drive.live:
@@ -31,6 +35,7 @@ class DriveWriter:
         """Collect changes and commit them when the block ends without an error. One batch at a time goes on.
 
         Raises `ConflictingLength` at the end when another writer committed meanwhile; nothing is changed then.
+        Cancelled within the block, nothing is changed either; cancelled at the end, all of it or nothing is.
         """
         async with self._lock:
             batch = Batch(self.drive.snapshot(), self.committer, self.clock)

@@ -21,8 +21,6 @@ import trio
 from hyperfs import varint
 from hyperfs.cli.browse import _stat_fields
 from hyperfs.cli.output import mode_text, shown, size_text, time_text
-from hyperfs.core.core import Core
-from hyperfs.crypto import key_pair
 from hyperfs.drive import names
 from hyperfs.drive.changes import changes, differences, history
 from hyperfs.drive.committer import LocalCommitter
@@ -36,8 +34,8 @@ from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import MountTarget, Stat, encode_mount_record, encode_stat
 from hyperfs.drive.usage import content_end, usage
 from hyperfs.errors import HyperfsError
-from hyperfs.storage import MemoryDirectory
 from hyperfs.trie import Delete, DeleteTree, Header, Operation, Put
+from tests.support.drives import RealCores
 
 Answer = TypeVar("Answer")
 
@@ -90,27 +88,6 @@ def _folder() -> Iterator[Path]:
         subprocess.run(["rm", "-rf", folder], check=True)
 
 
-class Cores:
-    """The cores of a run, real ones in memory; what nobody has is an empty core."""
-
-    def __init__(self) -> None:
-        self.cores: dict[bytes, Core] = {}
-
-    async def open_core(self, key: bytes) -> Core:
-        if key not in self.cores:
-            self.cores[key] = await Core.open(MemoryDirectory(), key=key)
-        return self.cores[key]
-
-    async def make(self, seed: bytes) -> Core:
-        pair = key_pair(seed)
-        self.cores[pair.public] = await Core.open(MemoryDirectory(), key_pair=pair)
-        return self.cores[pair.public]
-
-    async def close(self) -> None:
-        for core in self.cores.values():
-            await core.close()
-
-
 class Hostile:
     """One run."""
 
@@ -122,7 +99,7 @@ class Hostile:
         self.sizes: list[int] = []
 
     async def run(self, folder: Path) -> None:
-        cores = Cores()
+        cores = RealCores()
         try:
             for number in range(2):
                 await self.make_drive(cores, number)
@@ -135,7 +112,7 @@ class Hostile:
 
     # What is in the drive
 
-    async def make_drive(self, cores: Cores, number: int) -> None:
+    async def make_drive(self, cores: RealCores, number: int) -> None:
         metadata, content = [await cores.make(bytes([number, part]) * 16) for part in range(2)]
         self.keys.append(metadata.key)
         await metadata.append([Header(content.key, "hyperdrive").encode()])
