@@ -168,7 +168,7 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """Make a file and open it."""
         answer = await self._make(parent_inode, name, st.S_IFREG | st.S_IMODE(mode), ctx)
-        handle = self.view.made(answer, name.decode(errors="surrogateescape"))
+        handle = self.view.open_made(answer.number)
         return self._opened(handle, keep=True), self._presenter.of(answer)
 
     @answers_errors

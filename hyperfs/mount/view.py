@@ -148,7 +148,7 @@ class View(ABC):
         """Make a file, directory, link, FIFO or socket. It counts as looked up. Cancelled, nothing was made."""
         raise _read_only()
 
-    def made(self, answer: Answer, name: str) -> Handle:
+    def open_made(self, number: int) -> Handle:
         """Open the file that was just made."""
         raise _read_only()
 

@@ -130,9 +130,8 @@ class WorkspaceView(View):
         found = self._tree.child_now(number, name)
         if found is None:
             return unlasting(row)
-        if found.is_absent:
-            return None
-        return row if found.node is None else _row(name, found.node)
+        there = found.node or found.entry
+        return None if there is None else _row(name, there)
 
     async def space(self) -> Space:
         """Tell of the store's disk, less what is staged and will be needed once more for the commit."""
@@ -181,19 +180,24 @@ class WorkspaceView(View):
         except BaseException:  # cancelled or failed, the open does not count
             workspace.released(number)
             raise
-        return self._counted(self._tree.nodes[number], content)
+        return self._counted(self._tree.nodes[number], content, self._name(number))
 
-    def made(self, answer: Answer, name: str) -> Handle:
-        """Open the file that was just made."""
-        node = self._tree.nodes[answer.number]
+    def open_made(self, number: int) -> Handle:
+        node = self._tree.nodes[number]
         assert node.content is not None  # it is a file
         self._workspace.opened(node.number)
-        return self._counted(node, node.content)
+        return self._counted(node, node.content, node.name)
 
-    def _counted(self, node: Node, content: Content) -> Handle:
+    def _name(self, number: int) -> str:
+        try:
+            return self._tree.path(number)
+        except PathError:
+            return "an unlinked file"
+
+    def _counted(self, node: Node, content: Content, name: str) -> Handle:
         below = content.below if isinstance(content.below, OpenFile) else None
         number = STAGED_CONTENT if content.is_dirty else content_number(self._drive.key, node.stat)
-        handle = _Handle(node.number, below, node.name or "an unlinked file", number)
+        handle = _Handle(node.number, below, name, number)
         handle.is_counted = True
         return handle
 

@@ -42,7 +42,7 @@ class Mount:
 
     async def make(self, name: str, data: bytes) -> Handle:
         answer = await self.view.make(ROOT, name, FILE, 0, 0)
-        handle = self.view.made(answer, name)
+        handle = self.view.open_made(answer.number)
         await self.view.write(handle, 0, data)
         return handle
 
@@ -128,6 +128,16 @@ async def test_a_row_that_was_listed_is_as_it_has_to_be_now(mount: Mount) -> Non
     staged = mount.view.row_now(ROOT, rows[b"staged"])
     assert staged is not None
     assert unpack(staged)[0].size == 6
+
+
+async def test_a_row_of_a_file_that_another_changed_is_of_his_version(mount: Mount) -> None:
+    (row,) = await mount.rows()
+    await mount.paths.own.writer.put_file("committed", b"longer than before")
+    await mount.view.switch(mount.paths.own.drive.snapshot())
+    await mount.lookup("committed")
+    now = mount.view.row_now(ROOT, row)
+    assert now is not None
+    assert unpack(now)[0].size == len(b"longer than before")
 
 
 async def test_the_blocks_below_what_is_staged_stay(mount: Mount) -> None:
