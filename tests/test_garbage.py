@@ -1,23 +1,13 @@
-"""When Python's garbage collector may stop everything."""
+"""Looking for garbage leaves out what has outlived one look, and all is looked at once in a while."""
 
 import gc
 import weakref
-from collections.abc import Iterator
 
-import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from hyperfs.garbage import collect_when_idle, keep_pauses_short
-
-
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
+from hyperfs.garbage import collect_all_when_idle, collecting_little
 
 
 class Cycle:
@@ -25,29 +15,48 @@ class Cycle:
         self.itself = self
 
 
-def test_young_cycles_are_collected_as_ever() -> None:
-    keep_pauses_short()
-    young = weakref.ref(Cycle())
-    kept = [Cycle() for _ in range(20_000)]
-    assert kept
-    assert young() is None
+def test_what_outlived_a_look_is_not_looked_at_again() -> None:
+    with collecting_little():
+        many = [[] for _ in range(10_000)]  # type: ignore[var-annotated]
+        gc.collect()
+        assert len(gc.get_objects()) < len(many)
+        assert gc.get_freeze_count() >= len(many)
 
 
-async def test_old_cycles_are_collected_while_there_are_few_objects(autojump_clock: MockClock) -> None:
-    keep_pauses_short()
-    cycle = Cycle()
-    gc.collect()  # it is old then
+def test_what_is_new_is_collected() -> None:
+    with collecting_little():
+        cycle = Cycle()
+        gone = weakref.ref(cycle)
+        del cycle
+        gc.collect()
+        assert gone() is None
+
+
+async def test_what_was_left_out_is_collected_once_there_are_few_objects(autojump_clock: MockClock) -> None:
     gone = trio.Event()
-    reference = weakref.ref(cycle, lambda _: gone.set())
-    del cycle
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(collect_when_idle)
-        await trio.testing.wait_all_tasks_blocked()
-        many = [object() for _ in range(400_000)]
-        with trio.move_on_after(1000):
-            await gone.wait()
+    with collecting_little():
+        cycle = Cycle()
+        reference = weakref.ref(cycle, lambda _: gone.set())
+        gc.collect()
+        del cycle
+        gc.collect()
         assert reference() is not None
-        many.clear()
-        with trio.fail_after(10):
-            await gone.wait()
-        nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collect_all_when_idle)
+            await trio.testing.wait_all_tasks_blocked()
+            many = [object() for _ in range(400_000)]
+            with trio.move_on_after(7200):
+                await gone.wait()
+            assert reference() is not None
+            many.clear()
+            with trio.fail_after(10):
+                await gone.wait()
+            nursery.cancel_scope.cancel()
+
+
+def test_it_ends() -> None:
+    before = gc.get_threshold(), len(gc.callbacks)
+    with collecting_little():
+        pass
+    assert (gc.get_threshold(), len(gc.callbacks)) == before
+    assert gc.get_freeze_count() == 0

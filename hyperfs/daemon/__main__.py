@@ -65,10 +65,10 @@ async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | No
     import trio
 
     from hyperfs.daemon.server import open_daemon
-    from hyperfs.garbage import collect_when_idle, keep_pauses_short
+    from hyperfs.garbage import collect_all_when_idle, collecting_little
 
     detached = waiting.somebody
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with collecting_little(), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_daemon(places) as daemon, trio.open_nursery() as nursery:
 
             async def stop_at_signal() -> None:
@@ -78,8 +78,7 @@ async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | No
                     daemon.stop()
                     return
 
-            keep_pauses_short()
-            nursery.start_soon(collect_when_idle)
+            nursery.start_soon(collect_all_when_idle)
             nursery.start_soon(stop_at_signal)
             if idle_seconds is not None:
                 nursery.start_soon(daemon.stop_when_idle, idle_seconds)

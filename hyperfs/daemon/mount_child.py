@@ -28,7 +28,7 @@ from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountRea
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, MountFailed, UsageError, short
-from hyperfs.garbage import collect_when_idle, keep_pauses_short
+from hyperfs.garbage import collect_all_when_idle
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
@@ -154,8 +154,7 @@ class _Child:
                 nursery.start_soon(say_ready)
 
             nursery.start_soon(keep_open, client, drive)
-            keep_pauses_short()
-            nursery.start_soon(collect_when_idle)
+            nursery.start_soon(collect_all_when_idle)
             ended = await run_mount(
                 drive, mountpoint, chosen, writing=writing, on_ready=ready, on_unmounted=self._unmounted
             )

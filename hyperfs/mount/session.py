@@ -17,10 +17,10 @@ import trio
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import MountFailed, short
+from hyperfs.garbage import collecting_little
 from hyperfs.mount import mountpoint as mounting
 from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
-from hyperfs.mount.garbage import collecting_little
 from hyperfs.mount.intake import taking_turns
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import Operations

@@ -265,6 +265,19 @@ async def test_a_change_whose_commit_would_not_fit_is_refused(
     await (paths.write("f", b"x") if change == "write" else paths.truncate("f", 1_000_001))
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_file_is_emptied_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", bytes(1_000_000))
+    await paths.commit()
+    monkeypatch.setattr(paths.workspace.files, "has_room", lambda *_: False)
+    paths.at_once = at_once
+    await paths.truncate("f", 0)
+    assert await paths.read("f") == b""
+    with pytest.raises(OSError, match="No space"):
+        await paths.truncate("f", 1)
+
+
 async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     await paths.put("mine", b"1")

@@ -238,6 +238,10 @@ class Content(_Layer):
         size = max(self.size, end)
         return size - self.size if self.is_dirty else size
 
+    def growth_to(self, size: int) -> int:
+        """Return how much `uncommitted_bytes` becomes more when it is given another size."""
+        return max(0, size - (self.size if self.is_dirty else 0)) if size != self.size else 0
+
     async def put(self, position: int, data: bytes | memoryview, segments: Segments) -> Extent | None:
         """Write ``data``, to be read at ``position``; return the extent that `lay` needs for that, None for none.
 

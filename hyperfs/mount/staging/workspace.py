@@ -225,7 +225,9 @@ class Workspace:
         async with self.exclusively():
             node = await self.tree.touch(number)
             if size is not None and node.is_file:
-                await self.ensure_room((await self.tree.content_of(node)).growth(size))
+                growth = (await self.tree.content_of(node)).growth_to(size)
+                if growth:  # what frees space needs none
+                    await self.ensure_room(growth)
             return self._set_attributes(node, mode, uid, gid, mtime, size)
 
     def set_attributes_now(
@@ -244,7 +246,8 @@ class Workspace:
             return None
         if size is not None and node.is_file:
             content = self.tree.content_now(node)
-            if content is None or not self.has_room(content.growth(size)):
+            growth = None if content is None else content.growth_to(size)
+            if growth is None or (growth and not self.has_room(growth)):
                 return None
         return self._set_attributes(node, mode, uid, gid, mtime, size)
 
