@@ -1,6 +1,7 @@
 """What a committer does on a full disk, and how content is cleared under it."""
 
 import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,28 @@ async def test_a_commit_that_finds_no_space_even_then_fails(
     with pytest.raises(OSError, match="No space left"):
         await committer.commit([Put("b", encode_stat(Stat(0o100644)))])
     assert committer.metadata.length == 2
+
+
+async def test_a_commit_that_raises_is_not_made_and_one_that_is_made_does_not_raise(
+    committer: LocalCommitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the disk fails just as the core has to wait for it."""
+    monkeypatch.setattr("hyperfs.core.durability._MAX_PENDING_SIGNATURES", 2)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    await add_file(committer, "a")
+    monkeypatch.setattr(os, "fdatasync", fail)
+    for number in range(6):
+        before = committer.metadata.length
+        try:
+            version = await committer.commit([Put(f"{number}", b"")], expected_version=before)
+        except OSError:
+            assert committer.metadata.length == before
+        else:
+            assert committer.metadata.length == version == before + 1
+    monkeypatch.undo()
 
 
 async def test_content_never_uses_the_reserve(
