@@ -206,7 +206,7 @@ async def _content_below(snapshot: "Snapshot", path: str, length: int) -> list[r
     found = [
         range(min(stat.offset, length), min(stat.offset + stat.blocks, length))
         for entry in entries
-        if entry.volume.key == snapshot.key and (stat := entry.stat).is_file and stat.mount is None
+        if entry.volume.key == snapshot.key and (stat := entry.stat).has_content
     ]
     merged: list[range] = []
     for blocks in sorted(found, key=lambda blocks: blocks.start):

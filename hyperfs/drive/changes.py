@@ -14,7 +14,7 @@ from hyperfs.drive import names
 from hyperfs.drive.descent import newest_at, own_node
 from hyperfs.drive.entry import implied_stat
 from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
-from hyperfs.drive.stat import Stat, decode_stat
+from hyperfs.drive.stat import Stat, stat_or_none
 from hyperfs.errors import EncodingError, PathError
 from hyperfs.trie import Change as NodeChange
 from hyperfs.trie import Node, Trie
@@ -241,10 +241,7 @@ def _presence(in_newer: bool, in_older: bool) -> Kind:
 
 
 def _stat_of(node: Node | None) -> Stat | None:
-    try:
-        return None if node is None else decode_stat(node.value)
-    except EncodingError:
-        return None
+    return None if node is None else stat_or_none(node.value)
 
 
 def _is_directory(node: Node) -> bool:

@@ -13,8 +13,8 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.core.reader import CoreReader, Run
 from hyperfs.core.reserve import Reserve
-from hyperfs.drive.stat import decode_stat
-from hyperfs.errors import ConflictingLength, EncodingError, NotWritable, short
+from hyperfs.drive.stat import stat_or_none
+from hyperfs.errors import ConflictingLength, NotWritable, short
 from hyperfs.trie import NodeCache, Operation, Trie, encode_batch
 
 _NEWEST_NODES = 256
@@ -160,11 +160,8 @@ async def named_content(metadata: CoreReader) -> int:
     if not metadata.has(oldest, metadata.length):
         return 0
     async for node in trie.history(oldest, reverse=True):
-        try:
-            stat = None if node.hidden else decode_stat(node.value)
-        except EncodingError:
-            continue
-        if stat is not None and stat.is_file and stat.mount is None:
+        stat = None if node.hidden else stat_or_none(node.value)
+        if stat is not None and stat.has_content:
             length = max(length, stat.offset + stat.blocks)
     return length
 

@@ -1,6 +1,6 @@
 """The names in a directory as the trie has them, and those of listed directories, kept.
 
-The rule: an entry here is a small value; what is decoded of its node is what a listing needs.
+The rule: what is kept is bounded by its bytes, since an author may give a node as many as a block takes.
 """
 
 from collections import OrderedDict
@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hyperfs.drive import names
-from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, decode_stat
-from hyperfs.errors import EncodingError
+from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, stat_or_none
 from hyperfs.trie import Node
 
 MAX_CACHED_BYTES = 16 << 20
@@ -47,11 +46,8 @@ def dirent_of(name: str, newest: Node, own: Node | None) -> Dirent:
     """Return the child of which ``newest`` is the newest node at or below it and ``own`` its own, if it has one."""
     if own is None:
         return Dirent(name, newest.seq, True, newest.value, DEFAULT_DIRECTORY_MODE)
-    try:
-        mode: int | None = decode_stat(own.value).mode
-    except EncodingError:
-        mode = None
-    return Dirent(name, own.seq, False, own.value, mode)
+    stat = stat_or_none(own.value)
+    return Dirent(name, own.seq, False, own.value, None if stat is None else stat.mode)
 
 
 def why_left_out(dirent: Dirent, directory: str) -> str | None:

@@ -25,8 +25,7 @@ from hyperfs.drive.keyfile import what_secret_in
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.drive.stat import Stat, decode_stat, encode_stat
-from hyperfs.errors import EncodingError
+from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
@@ -185,7 +184,7 @@ class _Planner:
             self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted there"))
             return
         _, value = self.existing.pop(path, ("", None))
-        old = _stat_or_none(value)
+        old = stat_or_none(value)
         new = item.stat
         if not new.is_directory and old is not None and old.is_directory:
             self.replaced.add(path)
@@ -200,7 +199,7 @@ class _Planner:
             self.nodes.append((path, new))
 
     async def _same_content(self, path: str, item: Found, old: Stat | None, compare: Compare) -> bool:
-        if old is None or not old.is_file or old.mount is not None or old.size != item.stat.size:
+        if old is None or not old.has_content or old.size != item.stat.size:
             return False
         if compare is Compare.SIZE_AND_TIME:
             return old.mtime == item.stat.mtime
@@ -449,10 +448,3 @@ def _same_node(old: Stat, new: Stat) -> bool:
 
 def _with_content_of(new: Stat, old: Stat) -> Stat:
     return replace(new, size=old.size, blocks=old.blocks, offset=old.offset, byte_offset=old.byte_offset)
-
-
-def _stat_or_none(value: bytes | None) -> Stat | None:
-    try:
-        return decode_stat(value)
-    except EncodingError:
-        return None

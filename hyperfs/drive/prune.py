@@ -13,8 +13,8 @@ import numpy as np
 from hyperfs.core import bits
 from hyperfs.core.reader import CoreReader
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.drive.stat import Stat, decode_stat
-from hyperfs.errors import EncodingError, HyperfsError, UsageError, short
+from hyperfs.drive.stat import Stat, stat_or_none
+from hyperfs.errors import HyperfsError, UsageError, short
 from hyperfs.trie import Node, Trie
 
 MAX_BLOCKS = 1 << 33
@@ -237,14 +237,9 @@ def _runs_without(bitmap: bytearray, wanted: bytearray) -> Iterator[range]:
 
 
 def _stat_of(node: Node | None) -> Stat | None:
-    if node is None or node.hidden or not node.key:
-        return None
-    try:
-        return decode_stat(node.value)
-    except EncodingError:
-        return None
+    return None if node is None or node.hidden or not node.key else stat_or_none(node.value)
 
 
 def _file_of(node: Node | None) -> Stat | None:
     stat = _stat_of(node)
-    return stat if stat is not None and stat.is_file and stat.mount is None else None
+    return stat if stat is not None and stat.has_content else None

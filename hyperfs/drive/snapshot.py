@@ -8,7 +8,6 @@ followed.
 
 import errno
 import logging
-import stat as st
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from hyperfs.drive.stat import (
     MountTarget,
     Stat,
     decode_mount_record,
-    decode_stat,
+    stat_or_none,
 )
 from hyperfs.drive.volume import MountTable, Volume
 from hyperfs.errors import BlockNotAvailable, EncodingError, HyperfsError, PathError, UnknownVersion, short
@@ -236,14 +235,14 @@ class Snapshot:
                 await core.update()
             return OpenFile(core, Run(range(core.length), 0, core.byte_length))
         core = await entry.volume.volume.content()
-        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+        return OpenFile(core, stat.run)
 
     def open_now(self, entry: Entry, stat: Stat) -> OpenFile | None:
         """Return what `open` would for ``entry``, of which ``stat`` is the Stat; None when it would wait or raise."""
         core = entry.volume.volume.content_now
-        if core is None or stat.mount is not None or not stat.is_file:
+        if core is None or not stat.has_content:
             return None
-        return OpenFile(core, Run(range(stat.offset, stat.offset + stat.blocks), stat.byte_offset, stat.size))
+        return OpenFile(core, stat.run)
 
     async def read(self, entry: Entry, position: int, size: int) -> bytes:
         """Return ``size`` bytes of a file from ``position``, fewer at its end. Raises as `open` and `OpenFile.read`."""
@@ -434,10 +433,8 @@ class Snapshot:
 
     async def _core_size(self, dirent: Dirent, inner_path: str, table: MountTable) -> int | None:
         """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known."""
-        try:
-            target = decode_stat(dirent.value).mount
-        except EncodingError:
-            return None
+        stat = stat_or_none(dirent.value)
+        target = None if stat is None else stat.mount
         if target is None or not target.is_core or inner_path in table.targets:
             return None
         return (await self.volume.pool.cores.open_core(target.key)).byte_length or None
@@ -467,7 +464,5 @@ def _part_count(path: str) -> int:
 
 
 def _is_directory(node: Node) -> bool:
-    try:
-        return st.S_ISDIR(decode_stat(node.value).mode)
-    except EncodingError:
-        return False
+    stat = stat_or_none(node.value)
+    return stat is not None and stat.is_directory

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
+from hyperfs.core.reader import Run
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive import messages_pb2 as messages
 from hyperfs.errors import EncodingError
@@ -76,6 +77,16 @@ class Stat:
         return st.S_ISLNK(self.mode)
 
     @property
+    def has_content(self) -> bool:
+        """Whether its bytes are in the drive's content core: it is a regular file, and no other core."""
+        return self.is_file and self.mount is None
+
+    @property
+    def run(self) -> Run:
+        """Where the bytes of a file are in the content core."""
+        return Run(range(self.offset, self.offset + self.blocks), self.byte_offset, self.size)
+
+    @property
     def present_attributes(self) -> dict[str, bytes]:
         """The extended attributes less the removed ones."""
         return {name: value for name, value in self.attributes.items() if value is not None}
@@ -123,6 +134,14 @@ def decode_stat(value: bytes | None) -> Stat:
     if len(value) > MAX_STAT_BYTES:
         raise EncodingError(f"a Stat of {len(value)} bytes, where {MAX_STAT_BYTES} are allowed")
     return _decode(value)
+
+
+def stat_or_none(value: bytes | None) -> Stat | None:
+    """Return the `Stat` in a trie node's value, or None when it holds none that can be."""
+    try:
+        return decode_stat(value)
+    except EncodingError:
+        return None
 
 
 @lru_cache(_KEPT_STATS)

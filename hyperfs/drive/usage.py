@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hyperfs.core.reader import CoreReader
 from hyperfs.drive.snapshot import Snapshot
-from hyperfs.drive.stat import decode_stat
-from hyperfs.errors import DamagedTrie, EncodingError
+from hyperfs.drive.stat import stat_or_none
+from hyperfs.errors import DamagedTrie
 
 _LOOKED_AT = 256
 """How many nodes back files are looked for."""
@@ -76,10 +76,10 @@ def content_end(snapshot: Snapshot) -> int:
                 if block is None:
                     continue
                 node = nodes.decode(block, seq)
-            stat = decode_stat(node.value)
-        except (EncodingError, DamagedTrie):
+        except DamagedTrie:
             continue
-        if stat.is_file and stat.mount is None:
+        stat = stat_or_none(node.value)
+        if stat is not None and stat.has_content:
             end = max(end, stat.byte_offset + stat.size)
     return end
 
@@ -92,9 +92,8 @@ def _core(core: CoreReader, length: int | None = None) -> CoreUsage:
 async def _files(snapshot: Snapshot, path: str, content: CoreReader) -> FilesUsage:
     files = local_files = directories = links = size = local_size = 0
     async for node in snapshot.trie.iterate(path):
-        try:
-            stat = decode_stat(node.value)
-        except EncodingError:
+        stat = stat_or_none(node.value)
+        if stat is None:
             continue
         if stat.is_directory:
             directories += 1
