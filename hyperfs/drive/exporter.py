@@ -161,7 +161,7 @@ class _Exporting:
     async def _wanted(self, directory: _Directory, entry: Entry) -> _Wanted | None:
         """Return what is to be at an entry's name: of a link that is followed, what it leads to. None: it is told."""
         name = entry.name
-        if name.startswith(folder.PART_PREFIX):
+        if name.startswith(names.PART_PREFIX):
             self.skipped.append(Skipped(entry.path, "its name is one that an export gives to unfinished files"))
             return None
         if self._follow_links and entry.is_link:

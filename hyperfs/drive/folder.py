@@ -19,7 +19,6 @@ from hyperfs.drive.scan import ATTRIBUTE_PREFIX
 from hyperfs.drive.stat import Stat
 from hyperfs.errors import PathError
 
-PART_PREFIX = ".hyperfs-part-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_MODE = 0o777
 _HASH_CHUNK = 1024 * 1024
@@ -70,7 +69,7 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
 
 def part_name(name: str, identity: bytes) -> str:
     """Return under what name a file is written before it is whole; ``identity`` tells its content from another's."""
-    return PART_PREFIX + blake2b(identity + name.encode(), digest_size=8).hexdigest()
+    return names.PART_PREFIX + blake2b(identity + name.encode(), digest_size=8).hexdigest()
 
 
 class Part:

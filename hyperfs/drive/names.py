@@ -11,6 +11,8 @@ from hyperfs.errors import PathError
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4095
+PART_PREFIX = ".hyperfs-part-"
+"""How the names begin that an export gives to unfinished files: neither imported nor exported."""
 _BRIEF = 80
 
 

@@ -111,6 +111,8 @@ def _look(entry: os.DirEntry[str], path: str, excluded: Collection[tuple[int, in
     reason = names.why_not_presentable(entry.name)
     if reason is not None:
         return Skipped(path, f"a drive cannot hold its name: {reason}")
+    if entry.name.startswith(names.PART_PREFIX):
+        return Skipped(path, "it is what an export that was interrupted has left")
     try:
         status = entry.stat(follow_symlinks=False)
         kind = st.S_IFMT(status.st_mode)

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from hyperfs.drive import folder
+from hyperfs.drive import folder, names
 from hyperfs.drive.exporter import export
 from hyperfs.drive.folder import TargetFolder
 from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
@@ -71,7 +71,7 @@ async def test_content_modes_times_links_and_attributes_arrive(target: Path) -> 
     assert st.S_IMODE((target / "empty").stat().st_mode) == 0o500
     assert os.readlink(target / "link") == "a/b/c.txt"
     assert os.getxattr(target / "a/b/c.txt", "user.x") == b"y"
-    assert not [path for path in tree(target) if folder.PART_PREFIX in path]
+    assert not [path for path in tree(target) if names.PART_PREFIX in path]
 
 
 async def test_a_second_export_copies_nothing(target: Path) -> None:

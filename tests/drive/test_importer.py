@@ -9,6 +9,7 @@ import pytest
 from hyperfs.crypto import key_pair
 from hyperfs.drive import importer as importer_module
 from hyperfs.drive.committer import CHUNK_BYTES
+from hyperfs.drive.folder import part_name
 from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
 from hyperfs.drive.keyfile import Cost, DriveKeys, encode_keys, seal_keys
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
@@ -315,6 +316,27 @@ class TestChangingFiles:
 def test_a_scan_tells_a_directory_before_what_is_in_it(source: Path) -> None:
     paths = [item.path for item in scan(source)]
     assert paths.index("a") < paths.index("a/b") < paths.index("a/b/c.txt")
+
+
+async def test_what_an_interrupted_export_has_left_is_left_out(source: Path) -> None:
+    (source / "a" / part_name("big", b"")).write_bytes(b"half")
+    own = await new_drive()
+    result = await bring(own, source)
+    assert [one.path for one in result.skipped] == [f"a/{part_name('big', b'')}"]
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+async def test_the_blocks_of_a_file_hold_its_bytes_and_no_more(tmp_path: Path, size: int) -> None:
+    """The reference returns a file's last block as a whole."""
+    (tmp_path / "imported").write_bytes(bytes(size))
+    own = await new_drive()
+    await bring(own, tmp_path)
+    await own.writer.put_file("put", bytes(size))
+    for path in ("imported", "put"):
+        stat = (await own.drive.snapshot().stat(path)).stat
+        blocks = own.content.blocks[stat.offset : stat.offset + stat.blocks]
+        assert sum(len(block) for block in blocks if block is not None) == stat.size == size
+        assert all(blocks)
 
 
 class TestSecrets:
