@@ -278,6 +278,28 @@ async def test_a_file_is_emptied_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
         await paths.truncate("f", 1)
 
 
+@pytest.mark.parametrize("told", ["flush", "sync", "rename"])
+async def test_attributes_of_an_open_file_are_written_down_with_what_was_written(tmp_path: Path, told: str) -> None:
+    paths = await Paths.open(tmp_path / "staging")
+    await paths.put("f", b"x")
+    number = await paths.number("f")
+    await paths.workspace.open(number, writing=True)
+    before = paths.workspace.journal.number, (tmp_path / "staging" / "1.journal").read_bytes()
+    for changed in ({"mode": 0o640}, {"uid": 7, "gid": 8}, {"mtime": 12_345_678_901}):
+        await paths.set_attributes("f", **changed)
+    assert (paths.workspace.journal.number, (tmp_path / "staging" / "1.journal").read_bytes()) == before
+    match told:
+        case "flush":
+            await paths.workspace.flush(number)
+        case "sync":
+            await paths.workspace.sync()
+        case "rename":
+            await paths.rename("f", "g")
+    again = await Paths.open(tmp_path / "staging", paths.own)
+    found = await again.workspace.attributes(await again.number("g" if told == "rename" else "f"))
+    assert (st.S_IMODE(found.mode), found.uid, found.gid, found.mtime) == (0o640, 7, 8, 12_345_678_901)
+
+
 async def test_another_writers_version_is_taken_as_the_base(tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     await paths.put("mine", b"1")

@@ -212,6 +212,7 @@ class CommitMaker:
         assert sent.version is not None
         workspace, plan = self.workspace, sent.plan
         snapshot = await self._snapshot_at(sent.version)
+        await snapshot.mounts()  # so that names can be looked up in it without waiting
         content = await self._drive.content() if sent.appended.runs else None
         settlement = Settlement(workspace.tree, plan, sent.appended.runs, content, workspace.account, self._committed)
         async with workspace.exclusively():

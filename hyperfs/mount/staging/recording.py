@@ -1,7 +1,8 @@
 """Writing down each change in the journal, so that `recovery` can make it again.
 
-The rules: a change is written down before it is made; what was written to a file is written down later, when somebody
-asks for it. While an earlier process's changes are being made again nothing is written down, and time is what it was.
+The rules: a change is written down before it is made; what was written to an open file, and what attributes it was
+given, is written down later, when somebody asks for it. While an earlier process's changes are being made again nothing
+is written down, and time is what it was.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ class Records:
         self._clock = clock
         self._replayed_time: int | None = None
         self._unwritten: dict[int, Node] = {}
+        self._attributes_set: set[int] = set()
 
     @contextmanager
     def replaying(self, time: int) -> Iterator[None]:
@@ -49,12 +51,18 @@ class Records:
         """Note that there is something about a file's content to be written down."""
         self._unwritten[node.number] = node
 
+    def attributes_set(self, node: Node) -> None:
+        """Note that the attributes of an open file are to be written down."""
+        self._unwritten[node.number] = node
+        self._attributes_set.add(node.number)
+
     def forget(self, node: Node) -> None:
-        """Note that a file's content need not be known to the next process."""
+        """Note that of a file nothing is to be written down."""
         self._unwritten.pop(node.number, None)
+        self._attributes_set.discard(node.number)
 
     def add_content(self, number: int) -> None:
-        """Write down what was written to a file, so that the next process knows it when this one dies."""
+        """Write down what was written to a file, and its attributes, so that the next process knows them."""
         node = self._unwritten.get(number)
         if node is not None:
             self._add_content(node)
@@ -79,21 +87,24 @@ class Records:
     def _add_whole(self, node: Node) -> None:
         path = self._tree.path(node.number)
         self.add(LeftOut(path, node.mode, node.uid, node.gid, node.linkname, list(node.attributes.items())))
-        if node.is_file and node.content is not None:
-            self._add_content(node, whole=True)
-        self.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
+        self._attributes_set.add(node.number)
+        self._add_content(node, whole=True)
 
     def _add_content(self, node: Node, *, whole: bool = False) -> None:
-        """Write down a file's size and the extents that are new."""
+        """Write down a file's size and the extents that are new, and its attributes if they were set."""
         content = node.content
-        if content is not None and node.parent is not None:
-            low, extents = content.take_log(whole=whole)
-            try:
-                self.add(_written(self._tree.path(node.number), node.mtime, content, low, extents))
-            except OSError:
-                content.log_all()
-                self.wrote(node)
-                raise
+        if node.parent is not None:
+            if content is not None and (whole or content.to_log is not None):
+                low, extents = content.take_log(whole=whole)
+                try:
+                    self.add(_written(self._tree.path(node.number), node.mtime, content, low, extents))
+                except OSError:
+                    content.log_all()
+                    self.wrote(node)
+                    raise
+            if node.number in self._attributes_set:
+                path = self._tree.path(node.number)
+                self.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
         self.forget(node)
 
 

@@ -195,7 +195,7 @@ class Workspace:
         self._wrote(node)
 
     async def flush(self, number: int) -> None:
-        """Write down what was written to a file: it outlives this process from now on. Raises OSError."""
+        """Write down what was written to a file, and its attributes: they outlive this process. Raises OSError."""
         self.records.add_content(number)
 
     async def sync(self, number: int | None = None) -> None:
@@ -266,7 +266,9 @@ class Workspace:
         else:
             mtime = node.mtime if size is None else now
         new_mtime = min(max(0, mtime), MAX_TIME_NS)
-        if node.parent is not None:
+        if node.number in self.tree.opened:
+            self.records.attributes_set(node)
+        elif node.parent is not None:
             self.records.add(AttributesSet(self.tree.path(node.number), new_mode, new_uid, new_gid, new_mtime))
         node.mode, node.uid, node.gid, node.mtime, node.ctime = new_mode, new_uid, new_gid, new_mtime, now
         self.mark(node)
