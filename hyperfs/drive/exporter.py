@@ -168,7 +168,7 @@ class _Exporting:
             link = entry
             try:
                 entry = await follow(self._snapshot, link.path)
-            except (PathError, BlockNotAvailable) as error:
+            except HyperfsError as error:
                 self.skipped.append(Skipped(link.path, f"the symbolic link leads nowhere: {error}"))
                 return None
             if entry.is_directory and (entry.path == directory.path or entry.path in directory.above):
@@ -279,8 +279,12 @@ class _Exporting:
 
         Of a content core of which nothing is known yet, the end is not known either.
         """
-        file = await self._snapshot.open(item.entry)
-        length = await self._fetcher.length_of(file)
+        try:
+            file = await self._snapshot.open(item.entry)
+            length = await self._fetcher.length_of(file)
+        except HyperfsError as error:
+            self._skip(item.entry.path, error)
+            return None
         if file.run.blocks.stop <= length or not length:
             return file
         last = file.run.blocks.stop - 1
@@ -424,14 +428,15 @@ class _Exporting:
             part.drop(descriptor)
 
     def _finish_part(self, directory: str, part: Part, item: _Wanted) -> None:
-        try:
-            with self._below.directory(directory) as descriptor:
+        with self._below.directory(directory) as descriptor:
+            try:
                 unset = part.finish(descriptor, item.stat)
-        except (OSError, PathError) as error:
-            self._skip(item.entry.path, error)
-        else:
-            self.files += 1
-            self._tell_unset(item.entry.path, unset)
+            except (OSError, PathError) as error:
+                # What the disk refused once may count as written the next time it is asked: nothing is gone on with.
+                self._give_up(item, part, descriptor, error)
+            else:
+                self.files += 1
+                self._tell_unset(item.entry.path, unset)
 
     def _tell_unset(self, path: str, unset: list[str]) -> None:
         """Tell that only some of what belongs to a file that stands there could not be set."""

@@ -202,6 +202,8 @@ def decode_mount_record(value: bytes | None) -> MountTarget:
 
 
 def _mount_target(message: messages.Mount) -> MountTarget:
+    if len(message.key) != KEY_BYTES:
+        raise EncodingError(f"a mount names a key of {len(message.key)} bytes")
     return MountTarget(
         message.key,
         message.version if message.HasField("version") else None,

@@ -13,7 +13,7 @@ from hyperfs.drive import folder, names
 from hyperfs.drive.exporter import export
 from hyperfs.drive.folder import TargetFolder
 from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
-from hyperfs.drive.stat import Stat, encode_stat
+from hyperfs.drive.stat import MountTarget, Stat, encode_stat
 from hyperfs.errors import PathError
 from hyperfs.trie import Put
 from tests.support.drives import OwnDrive, new_drive
@@ -166,6 +166,24 @@ async def test_a_file_whose_bytes_may_not_be_on_the_disk_does_not_get_its_name(
     with pytest.raises(OSError, match="Input/output"):
         await export(own.drive.snapshot(), target)
     assert (target / "f").read_bytes() == b"before"
+    assert tree(target) == ["f"]
+
+
+async def test_of_a_large_file_that_the_disk_refused_nothing_is_gone_on_with(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be written once counts as clean to the kernel, and is read as if it were there."""
+    own = await sample()
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            await export(own.drive.snapshot(), target, path="big")
+    assert tree(target) == []
+    assert (await export(own.drive.snapshot(), target, path="big")).byte_count == len(BIG)
 
 
 async def block_of(own: OwnDrive, path: str) -> int:
@@ -324,6 +342,16 @@ class TestFollowedLinks:
         assert sorted(await self.export(own, target)) == ["absent", "loop", "out"]
         assert tree(target) == []
 
+    async def test_one_into_a_drive_that_is_none_is_told_and_costs_nothing_else(self, target: Path) -> None:
+        own = await new_drive()
+        other = own.cores.create()
+        await other.append([b"no header"])
+        await own.writer.mount("mounted", other.key)
+        await own.writer.symlink("link", "mounted/file")
+        await own.writer.put_file("file", b"x")
+        assert sorted(await self.export(own, target)) == ["link", "mounted"]
+        assert (target / "file").read_bytes() == b"x"
+
     async def test_one_that_leads_to_a_directory_it_is_in_is_told(self, target: Path) -> None:
         own = await new_drive()
         await own.writer.symlink("a/up", "..")
@@ -417,6 +445,13 @@ class TestHostileDrives:
         await own.writer.put_file(folder.part_name("f", b""), b"evil")
         result = await export(own.drive.snapshot(), target)
         assert (tree(target), len(result.skipped)) == (["f"], 1)
+
+    async def test_a_file_that_is_a_core_of_no_key_is_left_out(self, target: Path) -> None:
+        own = await new_drive()
+        await own.commit(Put("core", encode_stat(Stat(0o100644, size=5, mount=MountTarget(b"short", is_core=True)))))
+        await own.writer.put_file("file", b"x")
+        await export(own.drive.snapshot(), target)
+        assert tree(target) == ["file"]
 
     async def test_set_id_bits_and_devices_are_not_taken(self, target: Path) -> None:
         own = await new_drive()

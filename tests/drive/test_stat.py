@@ -100,7 +100,11 @@ def test_what_is_no_mount_record_is_refused(value: bytes | None) -> None:
         st.none() | st.text(),
         st.none()
         | st.builds(
-            MountTarget, st.binary(), st.none() | st.integers(0, 1 << 53), st.none() | st.binary(), st.booleans()
+            MountTarget,
+            st.binary(min_size=32, max_size=32),
+            st.none() | st.integers(0, 1 << 53),
+            st.none() | st.binary(),
+            st.booleans(),
         ),
         st.dictionaries(st.text(), st.none() | st.binary()),
     )
@@ -121,3 +125,8 @@ def test_a_stat_larger_than_any_entry_is_none() -> None:
         decode_stat(encode_stat(large))
     fitting = Stat(0o100644, attributes={"user.x": bytes(MAX_STAT_BYTES // 2)})
     assert decode_stat(encode_stat(fitting)) == fitting
+
+
+def test_a_mount_of_what_is_no_key_is_none() -> None:
+    with pytest.raises(EncodingError, match="a key of 5 bytes"):
+        decode_stat(encode_stat(Stat(0o100644, mount=MountTarget(b"short", is_core=True))))
