@@ -171,7 +171,9 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
         if not mounts:
             if await trio.to_thread.run_sync(take_away_dead, path):
                 return
-            raise UsageError(f"{path}: no drive of the store {client.places.store} is mounted there")
+            raise UsageError(
+                f"{path}: no drive of the store {client.places.store} is mounted there; `hyperfs status` shows what is"
+            )
         if not lazy and mounts[0].state == "mounted":
             await trio.to_thread.run_sync(unmount, path)
         try:

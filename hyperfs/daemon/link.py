@@ -165,7 +165,9 @@ class Link:
         self._outbox.clear()
         for pending in list(self._calls.values()):
             if not pending.repeatable:
-                self._answer(pending.request.id, failure=DaemonError("the daemon went away before it had answered"))
+                self._answer(
+                    pending.request.id, failure=DaemonError("the daemon went away before it had answered; try again")
+                )
 
     async def _converse(self, connection: Connection) -> None:
         async with trio.open_nursery() as nursery:

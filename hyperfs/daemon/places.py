@@ -169,7 +169,9 @@ def _in_private_directory(path: Path) -> Path:
         directory.mkdir(mode=0o700, exist_ok=True)
         info = os.lstat(directory)
     except OSError as error:
-        raise DaemonError(f"no directory for the control socket: {error}") from error
+        raise DaemonError(
+            f"no directory for the control socket ({error}); name one of yours in XDG_RUNTIME_DIR"
+        ) from error
     # root may use a store of somebody else's, who then can do no more than keep root from using it
     is_ours = info.st_uid == os.geteuid() or os.geteuid() == 0
     if not stat.S_ISDIR(info.st_mode) or not is_ours or info.st_mode & 0o077:

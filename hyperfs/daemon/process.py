@@ -83,7 +83,10 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
         stream.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return None
-        raise DaemonError(f"the daemon's control socket {announcement.socket} cannot be reached: {error}") from error
+        raise DaemonError(
+            f"the daemon's control socket {announcement.socket} cannot be reached ({error}); end the daemon, process "
+            f"{announcement.pid}, and try again"
+        ) from error
     except BaseException:  # a cancelled command leaves no socket open
         stream.close()
         raise
@@ -176,7 +179,9 @@ async def _start_lock(places: Places) -> int:
             await trio.to_thread.run_sync(fcntl.flock, descriptor, fcntl.LOCK_EX, abandon_on_cancel=True)
     except trio.TooSlowError:
         os.close(descriptor)
-        raise DaemonError(f"another command has been starting the daemon of {places.store} for too long") from None
+        raise DaemonError(
+            f"another command has been starting the daemon of {places.store} for too long; see {places.log}"
+        ) from None
     except BaseException:  # nor does a cancelled command keep it
         os.close(descriptor)
         raise

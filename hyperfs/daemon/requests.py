@@ -462,7 +462,9 @@ def decode_call(method: str, arguments: object) -> Call[Any]:
     """
     kind = CALLS.get(method)
     if kind is None:
-        raise DaemonError(f"the daemon does not know what {method!r:.80} means; is it of another version?")
+        raise DaemonError(
+            f"the daemon does not know what {method!r:.80} means: `hyperfs stop` ends one of another version"
+        )
     return from_plain(kind, arguments)
 
 

@@ -241,7 +241,7 @@ class Supervisor:
                 if mount.state is MountState.READY:
                     pause = _FIRST_RETRY_SECONDS
                 mount.state = MountState.FAILED
-                mount.failure = mount.failure or DaemonError("its process died; see the daemon's log")
+                mount.failure = mount.failure or DaemonError(f"its process died; see {self._places.log}")
                 mount.tried.set()
                 _log.warning("mount %s ended: %s; mounting it again", mount.record.mountpoint, mount.failure)
                 with trio.move_on_after(pause):

@@ -79,11 +79,15 @@ def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     except FileNotFoundError as error:
         raise _failed(path, errno.ENOENT, "no such folder to mount at; create it first") from error
     except NotADirectoryError as error:
-        raise _failed(path, errno.ENOTDIR, "not a folder, so nothing can be mounted there") from error
+        raise _failed(path, errno.ENOTDIR, "not a folder, so nothing can be mounted there; choose one") from error
     except OSError as error:
-        raise _failed(path, error.errno or errno.EIO, f"cannot be used as a mount point: {error.strerror}") from error
+        raise _failed(
+            path, error.errno or errno.EIO, f"cannot be used as a mount point: {error.strerror}; choose another"
+        ) from error
     if not empty:
-        raise _failed(path, errno.ENOTEMPTY, "not an empty folder; mounting there would hide what it holds")
+        raise _failed(
+            path, errno.ENOTEMPTY, "not an empty folder; mounting there would hide what it holds: choose an empty one"
+        )
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
         raise _failed(path, errno.EACCES, "not permitted: the folder to mount at must be yours to write")
     return path
@@ -168,7 +172,7 @@ def _unmount_as_root(mountpoint: str, *, lazily: bool) -> bool:
         code = ctypes.get_errno()
         if code == errno.EBUSY:
             return False
-        raise _failed(mountpoint, code, f"cannot be unmounted: {os.strerror(code)}")
+        raise _failed(mountpoint, code, f"cannot be unmounted: {os.strerror(code)}; `findmnt` shows what is there")
     finally:
         os.close(above)
 

@@ -184,7 +184,9 @@ class _Session:
                 await trio.to_thread.run_sync(_touch, self._path, abandon_on_cancel=True)
                 nursery.cancel_scope.cancel()
         if scope.cancelled_caught:
-            raise MountFailed(f"{self._path}: the kernel did not begin to use the mount in {READY_SECONDS:g} seconds")
+            raise MountFailed(
+                f"{self._path}: the kernel did not begin to use the mount in {READY_SECONDS:g} seconds; try again"
+            )
         mounted = await trio.to_thread.run_sync(mounting.mounted_at, self._path)
         if mounted is not None:
             await trio.to_thread.run_sync(mounting.tune, mounted.device)

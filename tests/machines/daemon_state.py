@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from hyperfs.daemon.client import DaemonClient, Start, connect
+from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.server import open_daemon
 from tests.support.scheduling import Schedule
@@ -60,7 +61,7 @@ class State:
 
     async def run(self) -> None:
         for _ in range(2):
-            async with open_daemon(self.places), AsyncExitStack() as connections:
+            async with open_daemon(self.places) as daemon, AsyncExitStack() as connections:
                 clients = [
                     await connections.enter_async_context(connect(self.places.store, start=Start.NEVER))
                     for _ in range(_CLIENTS)
@@ -70,11 +71,21 @@ class State:
                     for owner in self.owners:
                         nursery.start_soon(owner.run, clients)
                 self.check("when all was answered")
+                self.check_daemon(daemon)
             self.check("when the daemon had ended")
 
     def check(self, when: str) -> None:
         for owner in self.owners:
             owner.check(when)
+
+    def check_daemon(self, daemon: Daemon) -> None:
+        """Assert that the daemon does what its state says."""
+        state = daemon.state.state
+        offered = {key.hex() for key in daemon.serving.offered()}
+        assert offered == {served.key for served in state.served}, f"{sorted(offered)} are offered, not what is served"
+        listening = set(daemon.serving.listening())
+        assert listening == set(state.listen), f"peers are accepted at {listening}, not at {set(state.listen)}"
+        assert daemon.cache.limit == state.cache_limit, f"the cache's limit is {daemon.cache.limit}"
 
     def read(self) -> tuple[dict[str, set[str]], set[str], int | None]:
         """Return what the file says: drives served with the peers named for each, peers, and the limit of the cache."""
