@@ -84,7 +84,8 @@ class Tree:
         """Counts what was changed, so that who has looked knows whether it is still so."""
         self.watcher: Watcher | None = None
         self._idle: set[int] = set()
-        self._absent: tuple[Place, int, Snapshot] | None = None
+        self._looked_up: tuple[Found, int, Snapshot] | None = None
+        """What was found last in the snapshot, and when: who looks a name up mostly does something with it next."""
         self.inodes = Numbers(snapshot.key, self.nodes.__contains__, self.may_go)
         root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
         self.root = self.nodes[ROOT] = root
@@ -158,8 +159,10 @@ class Tree:
                 return None
             if name in node.hidden or (node.base is None and parent != ROOT):
                 return Found(place, None, None)
-        if self._absent == (place, self.changes, self.snapshot):
-            return Found(place, None, None)
+        if self._looked_up is not None:
+            found, changes, snapshot = self._looked_up
+            if found.place == place and changes == self.changes and snapshot is self.snapshot:
+                return found
         number = self.inodes.find(parent, name.encode(errors="surrogateescape"))
         if number is not None and number in self.nodes:
             return Found(place, self.nodes[number], None)
@@ -169,9 +172,9 @@ class Tree:
         is_known, entry = self.snapshot.look_now(names.join(above, name))
         if not is_known:
             return None
-        if entry is None:
-            self._absent = (place, self.changes, self.snapshot)
-        return Found(place, None, entry)
+        found = Found(place, None, entry)
+        self._looked_up = found, self.changes, self.snapshot
+        return found
 
     async def child(self, parent: int, name: str) -> Found | None:
         """Return what ``name`` in a directory is, or None. Raises `PathError`, not for a name that is absent."""
