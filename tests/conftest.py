@@ -29,9 +29,9 @@ def patient_clock(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_setup(item: Any) -> Iterator[None]:
     """Note what there is before a test, and before the first of its module."""
-    item.stash[_before_test] = Held.now()
+    item.stash[_before_test] = Held.now(item.config._tmp_path_factory.getbasetemp())
     _before_module.setdefault(_module_of(item), item.stash[_before_test])
     yield
 

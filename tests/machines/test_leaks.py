@@ -11,12 +11,12 @@ from tests.support.leaks import Held
 from tests.support.seeds import ROOT
 
 
-def test_nothing_left_is_nothing_told() -> None:
-    assert Held.now().left_since() == []
+def test_nothing_left_is_nothing_told(tmp_path: Path) -> None:
+    assert Held.now(tmp_path).left_since() == []
 
 
 def test_a_descriptor_is_told_with_what_it_is_of(tmp_path: Path) -> None:
-    before = Held.now()
+    before = Held.now(tmp_path)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         (left,) = before.left_since()
@@ -25,8 +25,8 @@ def test_a_descriptor_is_told_with_what_it_is_of(tmp_path: Path) -> None:
     assert left == f"descriptor {descriptor} of {tmp_path}"
 
 
-def test_a_thread_is_told() -> None:
-    before, end = Held.now(), threading.Event()
+def test_a_thread_is_told(tmp_path: Path) -> None:
+    before, end = Held.now(tmp_path), threading.Event()
     thread = threading.Thread(target=end.wait, name="left")
     thread.start()
     left = before.left_since()
@@ -35,8 +35,8 @@ def test_a_thread_is_told() -> None:
     assert left == ["thread 'left'"]
 
 
-def test_a_child_process_is_told_with_its_command() -> None:
-    before = Held.now()
+def test_a_child_process_is_told_with_its_command(tmp_path: Path) -> None:
+    before = Held.now(tmp_path)
     with subprocess.Popen(["sleep", "1000"]) as child:
         left = [what for what in before.left_since() if what.startswith("child")]
         child.kill()
@@ -45,7 +45,7 @@ def test_a_child_process_is_told_with_its_command() -> None:
 
 def test_a_lock_is_told(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    before = Held.now()
+    before = Held.now(tmp_path)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     left = before.left_since()
     os.close(descriptor)

@@ -21,21 +21,24 @@ class Held:
     """What the process holds at one moment, each thing as it is told."""
 
     things: frozenset[str]
+    folder: Path
+    """Mounts count below this one: others may be those of a test beside it."""
 
     @classmethod
-    def now(cls) -> "Held":
-        return cls(frozenset({*_descriptors(), *_threads(), *_children(), *_mounts(), *_locks()}))
+    def now(cls, folder: Path) -> "Held":
+        things = {*_descriptors(), *_threads(), *_children(), *_mounts(folder), *_locks()}
+        return cls(frozenset(things), folder)
 
     def and_also(self, things: Iterable[str]) -> "Held":
         """Return this with what was told of already."""
-        return Held(self.things | frozenset(things))
+        return Held(self.things | frozenset(things), self.folder)
 
     def left_since(self) -> list[str]:
         """Return what is held now and was not then, once what nobody refers to any more is collected."""
-        if not Held.now().things - self.things:
+        if not Held.now(self.folder).things - self.things:
             return []
         gc.collect()
-        return sorted(Held.now().things - self.things)
+        return sorted(Held.now(self.folder).things - self.things)
 
 
 def _descriptors() -> list[str]:
@@ -64,8 +67,9 @@ def _command(number: str) -> str:
     return _read(Path("/proc") / number / "cmdline").replace("\0", " ")[:200]
 
 
-def _mounts() -> list[str]:
-    return [f"mount at {line.split()[4]}" for line in _read(_PROC / "mountinfo").splitlines()]
+def _mounts(folder: Path) -> list[str]:
+    points = (line.split()[4] for line in _read(_PROC / "mountinfo").splitlines())
+    return [f"mount at {point}" for point in points if Path(point).is_relative_to(folder)]
 
 
 def _locks() -> list[str]:
