@@ -33,12 +33,21 @@ class Slices:
             self._end = time.perf_counter() + SLICE_SECONDS
 
 
-async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+class in_slices(AsyncIterator[T]):  # noqa: N801  it is called as a function, and has nothing that would be to be closed
     """Yield ``items``, and give other tasks a turn whenever a slice is over; ``items`` may change only then."""
-    slices = Slices()
-    for item in items:
-        yield item
-        await slices.next()
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self._slices: Slices | None = None
+
+    async def __anext__(self) -> T:
+        if self._slices is None:
+            self._slices = Slices()
+        else:
+            await self._slices.next()
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 async def emptied(*containers: list[Any] | dict[Any, Any]) -> None:
