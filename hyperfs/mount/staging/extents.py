@@ -275,14 +275,11 @@ class Content(_Layer):
             self.to_log = []
 
     def truncate(self, size: int) -> None:
-        """Give it another size; what is new reads as zeros."""
+        """Give it another size, which was written down; what is new reads as zeros."""
         if size < self.size:
             self.extents.cut(size)
             self.limit = min(self.limit, size)
-            self.low = min(self.low, size)
-        self.size = size
-        if self.to_log is None:
-            self.to_log = []
+        self.size = self.low = size
 
     def freeze(self) -> Frozen:
         """Return what it is now, for a commit; writes go above it from now on. It must not be frozen already."""

@@ -24,21 +24,20 @@ _NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 class StagedFile:
     """Owns one open file. Its methods may be called from any thread."""
 
-    def __init__(self, path: Path, descriptor: int, *, unsynced_bytes: int = 0) -> None:
-        """Take over ``descriptor``, whose first ``unsynced_bytes`` may not be durable."""
+    def __init__(self, path: Path, descriptor: int, *, opened_bytes: int = 0) -> None:
+        """Take over the descriptor of a file of so many bytes, which may not be durable."""
         self.path = path
-        self._descriptor = descriptor
+        self.opened_bytes = opened_bytes
+        self._using = _Descriptor(descriptor, path)
         self._writing = threading.Lock()
         self._syncing = threading.Lock()
         self._counting = threading.Lock()
-        self._users = 0
-        self._is_closing = False
         self._is_deleted = False
         self._nowait = getattr(os, "RWF_NOWAIT", 0)
-        self._writes = 1 if unsynced_bytes else 0
+        self._writes = 1 if opened_bytes else 0
         self._synced_writes = 0
         self._low = 0
-        self._high = unsynced_bytes
+        self._high = opened_bytes
         self._lost: OSError | None = None
 
     @classmethod
@@ -51,16 +50,10 @@ class StagedFile:
         """Open a file of an earlier process, of which nothing is known to be durable. Raises OSError."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return cls(path, descriptor, unsynced_bytes=os.fstat(descriptor).st_size)
+            return cls(path, descriptor, opened_bytes=os.fstat(descriptor).st_size)
         except OSError:
             os.close(descriptor)
             raise
-
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
-            warnings.warn(f"{self.path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     @property
     def is_synced(self) -> bool:
@@ -72,23 +65,14 @@ class StagedFile:
         """Whether what was written cannot be made durable any more."""
         return self._lost is not None
 
-    @property
-    def size(self) -> int:
-        """The size in bytes."""
-        with self._using() as descriptor:
-            return os.fstat(descriptor).st_size
-
     def write(self, place: int, data: bytes | memoryview) -> None:
         """Write ``data`` at a place. Blocks. Raises OSError; then any part of it may be there."""
-        with self._using() as descriptor, self._writing:
-            try:
-                write_at(descriptor, place, data)
-            finally:
-                self._wrote(place, place + len(data))
+        with self._writing:
+            self.append(place, data)
 
-    def append(self, place: int, data: bytes) -> None:
+    def append(self, place: int, data: bytes | memoryview) -> None:
         """Write ``data`` behind all that was written before, which nobody else does meanwhile. Raises OSError."""
-        with self._using() as descriptor:
+        with self._using as descriptor:
             try:
                 write_at(descriptor, place, data)
             finally:
@@ -101,37 +85,33 @@ class StagedFile:
         """
         if not (self._nowait or blindly) or not self._writing.acquire(blocking=False):
             return 0
-        end = place
         try:
-            with self._using() as descriptor:
-                written = self._write_without_waiting(descriptor, place, data)
-                if written is None and blindly:
-                    end = place + len(data)
-                    write_at(descriptor, place, data)
-                else:
-                    end = place + (written or 0)
-            return end - place
+            written = self._write_without_waiting(place, data) if self._nowait else None
+            if written is None and blindly:
+                self.append(place, data)
+                return len(data)
+            return written or 0
         finally:
-            if end > place:
-                self._wrote(place, end)
             self._writing.release()
 
-    def _write_without_waiting(self, descriptor: int, place: int, data: bytes | memoryview) -> int | None:
+    def _write_without_waiting(self, place: int, data: bytes | memoryview) -> int | None:
         """Return how much was written, None when that cannot be done here."""
-        if self._nowait:
+        with self._using as descriptor:
             try:
-                return os.pwritev(descriptor, (data,), place, self._nowait)
+                written = os.pwritev(descriptor, (data,), place, self._nowait)
             except BlockingIOError:
                 return 0
             except OSError as error:
                 if error.errno not in _NO_NOWAIT:
                     raise
                 self._nowait = 0
-        return None
+                return None
+            self._wrote(place, place + written)
+            return written
 
     def allocate(self, size: int) -> None:
         """Take the space for ``size`` bytes, where this file system can. Raises OSError (ENOSPC)."""
-        with self._using() as descriptor:
+        with self._using as descriptor:
             try:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError as error:
@@ -140,7 +120,7 @@ class StagedFile:
 
     def read(self, place: int, size: int) -> bytes:
         """Return ``size`` bytes. Raises OSError, and `DamagedStore` when the file has lost them."""
-        with self._using() as descriptor:
+        with self._using as descriptor:
             data = os.pread(descriptor, size, place)
             while len(data) < size:
                 more = os.pread(descriptor, size - len(data), place + len(data))
@@ -162,7 +142,7 @@ class StagedFile:
                 )
             if self.is_synced or self._is_deleted:
                 return
-            with self._using() as descriptor:
+            with self._using as descriptor:
                 with self._counting:
                     writes, low, high = self._writes, self._low, self._high
                     self._low, self._high = high, 0
@@ -181,9 +161,7 @@ class StagedFile:
 
     def close(self) -> None:
         """Close it, as soon as no thread uses it."""
-        with self._counting:
-            self._is_closing = True
-        self._close_unused()
+        self._using.close()
 
     def _write_again(self, descriptor: int, low: int, high: int) -> None:
         with self._counting:
@@ -201,47 +179,48 @@ class StagedFile:
             self._high = max(self._high, end)
             self._writes += 1
 
-    def _using(self) -> "_Use":
-        return _Use(self)
 
-    def begin_use(self) -> int:
-        """Return the descriptor, which stays open until `end_use`. Raises OSError once the file is closed."""
-        with self._counting:
-            if self._is_closing:
-                raise OSError(errno.EBADF, "the staging file is closed", str(self.path))
-            self._users += 1
-        return self._descriptor
+class _Descriptor:
+    """Owns a descriptor, for which it is a context: `close` takes effect once nobody is in it any more."""
 
-    def end_use(self) -> None:
-        """Take back `begin_use`."""
-        with self._counting:
-            self._users -= 1
-            if not self._is_closing:
-                return
-        self._close_unused()
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._lock = threading.Lock()
+        self._users = 0
+        self._is_closing = False
 
-    def _close_unused(self) -> None:
-        with self._counting:
-            descriptor = self._descriptor
-            if not self._is_closing or self._users or descriptor < 0:
-                return
-            self._descriptor = -1
-        os.close(descriptor)
-
-
-class _Use:
-    """One use of a file's descriptor. Not a generator: every write goes through one."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, file: StagedFile) -> None:
-        self._file = file
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+            warnings.warn(f"{self._path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     def __enter__(self) -> int:
-        return self._file.begin_use()
+        with self._lock:
+            if self._is_closing:
+                raise OSError(errno.EBADF, "the staging file is closed", str(self._path))
+            self._users += 1
+            return self._descriptor
 
-    def __exit__(self, *_: object) -> None:
-        self._file.end_use()
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            is_last = self._is_closing and not self._users
+        if is_last:
+            self._close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closing = True
+            is_last = not self._users
+        if is_last:
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def delete_file(path: Path) -> None:

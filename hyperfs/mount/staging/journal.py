@@ -6,6 +6,7 @@ order. A record is visible to the next process as soon as it is written, and dur
 earlier process are written to no more, and nothing of them counts as durable before a `sync` of this one.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Journal:
         cut: Cut | None = None
         for number in reversed(self.numbers()):
             file = self._files[number] = StagedFile.open(self._path(number))
-            data = file.read(0, file.size)
+            data = file.read(0, file.opened_bytes)
             if cut is not None and number > cut.number:
                 continue
             if cut is not None and number == cut.number:
@@ -98,13 +99,16 @@ class Journal:
     def begin(self) -> int:
         """Begin the next file; return the number of the one before. Raises OSError, and then nothing has begun."""
         before = self.number
+        delete_file(self._path(before + 1))  # which there is when it could neither be begun nor deleted
         file = StagedFile.create(self._path(before + 1))
         start = header(boot_id(), self._end, self._cut)
         try:
             allocated = self._allocate(file, 0)
             file.append(0, start)
-        except BaseException:  # whatever it was: what is not begun must not be there
-            file.delete()
+        except OSError:
+            file.close()
+            with suppress(OSError):
+                file.delete()
             raise
         self._names.changed()
         self._current = self._files[before + 1] = file
@@ -112,13 +116,15 @@ class Journal:
         self.number = before + 1
         return before
 
-    def add(self, record: bytes) -> None:
-        """Write a record. Raises OSError, and then it does not count."""
+    def add(self, *records: bytes) -> None:
+        """Write records, all or none. Raises OSError, and then they do not count."""
         if self._current is None:
             self.begin()
         assert self._current is not None
-        framed = frame(record, number=self.number, place=self._end, durable_bytes=self._durable_bytes)
-        end = self._end + len(framed)
+        framed, end = b"", self._end
+        for record in records:
+            framed += frame(record, number=self.number, place=end, durable_bytes=self._durable_bytes)
+            end = self._end + len(framed)
         if end + AHEAD_BYTES // 2 > self._allocated:
             try:
                 self._allocated = self._allocate(self._current, end)

@@ -8,6 +8,7 @@ is written down, and time is what it was.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hyperfs.core.reader import Run
 from hyperfs.drive import names
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.mount.staging.extents import Content, Extent
@@ -42,10 +43,23 @@ class Records:
         """Return the time of a change, in ns: when it is made again, the time at which it was made."""
         return self._clock() if self._replayed_time is None else self._replayed_time
 
-    def add(self, record: Record) -> None:
-        """Write down a change. Raises OSError, and then it does not count."""
-        if self._replayed_time is None:
-            self._journal.add(encode(record, self.now()))
+    def add(self, *records: Record) -> None:
+        """Write down changes, all or none. Raises OSError, and then they do not count."""
+        if records and self._replayed_time is None:
+            now = self.now()
+            self._journal.add(*(encode(record, now) for record in records))
+
+    def resized(self, node: Node, size: int) -> list[Record]:
+        """Return what is to be written down before a file is given another size, what was written to it included.
+
+        Raises OSError, and then it must not be.
+        """
+        content = node.content
+        if content is None or node.parent is None:
+            return []
+        self.add_content(node.number)
+        low, limit = min(content.low, size), min(content.limit, size)
+        return [Written(self._tree.path(node.number), size, limit, low, _base_of(content), [], node.mtime)]
 
     def wrote(self, node: Node) -> None:
         """Note that there is something about a file's content to be written down."""
@@ -92,24 +106,29 @@ class Records:
 
     def _add_content(self, node: Node, *, whole: bool = False) -> None:
         """Write down a file's size and the extents that are new, and its attributes if they were set."""
-        content = node.content
         if node.parent is not None:
-            if content is not None and (whole or content.to_log is not None):
+            path = self._tree.path(node.number)
+            records: list[Record] = []
+            content = node.content if whole or (node.content is not None and node.content.to_log is not None) else None
+            if content is not None:
                 low, extents = content.take_log(whole=whole)
-                try:
-                    self.add(_written(self._tree.path(node.number), node.mtime, content, low, extents))
-                except OSError:
-                    content.log_all()
-                    self.wrote(node)
-                    raise
+                records.append(_written(path, node.mtime, content, low, extents))
             if node.number in self._attributes_set:
-                path = self._tree.path(node.number)
-                self.add(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
+                records.append(AttributesSet(path, node.mode, node.uid, node.gid, node.mtime))
+            try:
+                self.add(*records)
+            except OSError:
+                if content is not None:
+                    content.log_all()
+                self.wrote(node)
+                raise
         self.forget(node)
 
 
 def _written(path: str, mtime: int, content: Content, low: int, extents: list[Extent]) -> Written:
-    below = content.below
-    base = below.run if isinstance(below, OpenFile) else None
     places = [Place(extent.start, extent.end, extent.segment.number, extent.place) for extent in extents]
-    return Written(path, content.size, content.limit, low, base, places, mtime)
+    return Written(path, content.size, content.limit, low, _base_of(content), places, mtime)
+
+
+def _base_of(content: Content) -> Run | None:
+    return content.below.run if isinstance(content.below, OpenFile) else None

@@ -82,7 +82,7 @@ class Segments:
             path = self._path(number)
             try:
                 file = StagedFile.open(path)
-                segment = Segment(number, file, file.size)
+                segment = Segment(number, file, file.opened_bytes)
             except FileNotFoundError:
                 segment = Segment(number, StagedFile(path, -1), 0)
             segment.is_closed_to_writes = True

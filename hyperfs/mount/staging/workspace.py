@@ -23,7 +23,7 @@ from hyperfs.mount.staging.namespace import Namespace
 from hyperfs.mount.staging.nodes import Attributes, Node, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.mount.staging.recording import Records
-from hyperfs.mount.staging.records import AttributesSet, Synced, UserAttributeSet, Written
+from hyperfs.mount.staging.records import AttributesSet, Record, Synced, UserAttributeSet, Written
 from hyperfs.mount.staging.times import Clock, Times, kernel_time
 from hyperfs.mount.staging.tree import Found, Tree
 
@@ -257,8 +257,11 @@ class Workspace:
         self.check_allowed()
         self.tree.changing(node)
         now = self.records.now()
-        if size is not None and (size != node.size or node.is_directory):
-            self._truncate(node, size)
+        records: list[Record] = []
+        is_resized = size is not None and (size != node.size or node.is_directory)
+        if is_resized and size is not None:
+            self._check_resizable(node, size)
+            records += self.records.resized(node, size)
         new_mode = node.mode if mode is None else st.S_IFMT(node.mode) | st.S_IMODE(mode)
         new_uid, new_gid = node.uid if uid is None else uid, node.gid if gid is None else gid
         if mtime is not None:
@@ -266,10 +269,14 @@ class Workspace:
         else:
             mtime = node.mtime if size is None else now
         new_mtime = min(max(0, mtime), MAX_TIME_NS)
-        if node.number in self.tree.opened:
+        is_open = node.number in self.tree.opened
+        if node.parent is not None and not is_open:
+            records.append(AttributesSet(self.tree.path(node.number), new_mode, new_uid, new_gid, new_mtime))
+        self.records.add(*records)
+        if is_open:
             self.records.attributes_set(node)
-        elif node.parent is not None:
-            self.records.add(AttributesSet(self.tree.path(node.number), new_mode, new_uid, new_gid, new_mtime))
+        if is_resized and size is not None:
+            self.account(node, lambda content: content.truncate(size))
         node.mode, node.uid, node.gid, node.mtime, node.ctime = new_mode, new_uid, new_gid, new_mtime, now
         self.mark(node)
         return node.attributes_now()
@@ -301,19 +308,13 @@ class Workspace:
 
     # Inside
 
-    def _truncate(self, node: Node, size: int) -> None:
+    def _check_resizable(self, node: Node, size: int) -> None:
         if node.is_directory:
             raise PathError(errno.EISDIR, f"inode {node.number}", "it is a directory")
         if not node.is_file or node.mount is not None:
             raise PathError(errno.EINVAL, f"inode {node.number}", "it cannot be given another size")
         if size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        content = node.content
-        assert content is not None  # whoever calls saw to that
-        self.account(node, lambda _: content.truncate(size))
-        self.records.wrote(node)
-        if node.parent is not None:
-            self.records.add_content(node.number)
 
     def restore_content(self, node: Node, below: OpenFile | None, written: Written) -> None:
         """Do again what a record says was written to a file."""
