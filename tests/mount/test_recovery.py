@@ -134,21 +134,20 @@ async def test_a_file_whose_staged_bytes_are_gone_is_as_in_the_drive_and_the_res
     await again.commit()
 
 
-async def test_recovering_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recovering_needs_no_room_on_the_disk(tmp_path: Path) -> None:
     paths = await stage(tmp_path)
     disk = StagingDisk(tmp_path)
-    disk.use(monkeypatch)
 
     def full(call: str, path: Path | None) -> OSError | None:
         is_for_more = call in ("write_at", "posix_fallocate", "statvfs")
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if is_for_more else None
 
     disk.verdict = full
-    again = await Paths.open(tmp_path, paths.own)
-    assert await again.tree() == FILES
-    with pytest.raises(OSError, match="No space"):
-        await again.put("more", b"1")
-    disk.verdict = lambda call, path: None
+    with disk.installed():
+        again = await Paths.open(tmp_path, paths.own)
+        assert await again.tree() == FILES
+        with pytest.raises(OSError, match="No space"):
+            await again.put("more", b"1")
     await again.put("more", b"1")
     assert await (await Paths.open(tmp_path, paths.own)).tree() == FILES | {"more": b"1"}
 
@@ -193,16 +192,14 @@ async def test_a_commit_that_stands_but_may_not_be_durable_keeps_what_was_staged
     assert files_of(tmp_path) == {}
 
 
-async def test_what_an_earlier_process_did_not_sync_is_durable_after_a_sync_of_this_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_an_earlier_process_did_not_sync_is_durable_after_a_sync_of_this_one(tmp_path: Path) -> None:
     paths = await stage(tmp_path)
     disk = StagingDisk(tmp_path)
-    disk.use(monkeypatch)
     synced: set[str] = set()
     disk.before = lambda call, path: synced.add(path.name) if call == "fdatasync" and path is not None else None
-    again = await Paths.open(tmp_path, paths.own)
-    await again.workspace.sync()
+    with disk.installed():
+        again = await Paths.open(tmp_path, paths.own)
+        await again.workspace.sync()
     assert {"1.journal", "1.data"} <= synced
 
 

@@ -17,10 +17,10 @@ RECORD = b"a record"
 
 
 @pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StagingDisk:
+def disk(tmp_path: Path) -> Iterator[StagingDisk]:
     disk = StagingDisk(tmp_path)
-    disk.use(monkeypatch)
-    return disk
+    with disk.installed():
+        yield disk
 
 
 @pytest.fixture

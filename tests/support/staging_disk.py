@@ -7,11 +7,11 @@ written from then on, though the disk has it not.
 import os
 import random
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pytest
+from unittest.mock import patch
 
 from hyperfs.mount.staging import directory, files
 from tests.support.crashes import SECTOR_BYTES
@@ -32,7 +32,7 @@ class _Content:
 
 
 class StagingDisk:
-    """The disk of the folder ``path``. `use` puts it below the staging."""
+    """The disk of the folder ``path``. `installed` puts it below the staging."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,14 +43,18 @@ class StagingDisk:
         self._names: set[str] = set()
         self._deleted: dict[str, bytes] = {}
 
-    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Be the disk of the staging from now on."""
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Be the disk of the staging until the block ends."""
         standing = types.SimpleNamespace(**{name: getattr(os, name) for name in dir(os)})
         for name in CALLS:
             setattr(standing, name, self._wrapped(name, getattr(os, name)))
-        monkeypatch.setattr(files, "os", standing)
-        monkeypatch.setattr(directory, "os", standing)
-        monkeypatch.setattr(files, "write_at", self._wrapped("write_at", files.write_at))
+        with (
+            patch.object(files, "os", standing),
+            patch.object(directory, "os", standing),
+            patch.object(files, "write_at", self._wrapped("write_at", files.write_at)),
+        ):
+            yield
 
     def lose_power(self, into: Path, chance: random.Random) -> None:
         """Put into a new folder what may be there after a power failure at this instant."""

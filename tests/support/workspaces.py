@@ -87,9 +87,13 @@ class Paths:
     async def write(self, path: str, data: bytes, position: int = 0) -> None:
         number = await self.number(path)
         await self.workspace.open(number, writing=True)
-        await self.workspace.write(number, position, data)
-        await self.workspace.flush(number)
-        self.workspace.released(number)
+        try:
+            await self.workspace.write(number, position, data)
+        finally:
+            try:
+                await self.workspace.flush(number)
+            finally:
+                self.workspace.released(number)
 
     async def put(self, path: str, data: bytes) -> None:
         """Write a whole file as a program does: create or cut off, write, close."""
