@@ -90,8 +90,11 @@ def ls(
                     status = 1 if target is None else status
                     entry = target or listed
                 show(entry, join(where, name), name)
-                if recursive and entry.path not in above and await _can_be_entered(snapshot, entry):
-                    below.append((entry.path, name, above if follow_links else ()))
+                if recursive and entry.path not in above:
+                    enters = await _can_be_entered(snapshot, entry)
+                    status = 1 if enters is None else status
+                    if enters:
+                        below.append((entry.path, name, above if follow_links else ()))
             waiting += reversed(below)
         return status
 
@@ -320,26 +323,29 @@ async def _followed(snapshot: "Snapshot", link: "Entry") -> "Entry | None":
         return None
 
 
-async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool:
-    """Tell whether a recursive listing goes into ``entry``: not into a drive that is mounted inside itself."""
+async def _can_be_entered(snapshot: "Snapshot", entry: "Entry") -> bool | None:
+    """Tell whether a recursive listing goes into ``entry``: not into a drive that is mounted inside itself.
+
+    None for a mounted drive that cannot be looked into; that is told.
+    """
     import errno
 
     from hyperfs.drive.names import is_presentable
-    from hyperfs.errors import EncodingError, PathError
+    from hyperfs.errors import HyperfsError, PathError
 
-    try:
-        if not entry.is_directory or not is_presentable(entry.name):
-            return False
-        if entry.mount is not None:
-            async with aclosing(snapshot.list(entry.path)) as inside:
-                await anext(inside, None)
-    except EncodingError:
+    if not entry.is_directory or not is_presentable(entry.name):
         return False
+    if entry.mount is None:
+        return True
+    try:
+        async with aclosing(snapshot.list(entry.path)) as inside:
+            await anext(inside, None)
     except PathError as error:
-        if error.errno == errno.ELOOP:
-            complain(str(error))
-            return False
-        raise
+        complain(str(error))
+        return False if error.errno == errno.ELOOP else None
+    except HyperfsError as error:
+        complain(f"{entry.path}: {error}")
+        return None
     return True
 
 

@@ -202,7 +202,7 @@ async def _content_below(snapshot: "Snapshot", path: str, length: int) -> list[r
     Those of drives mounted there are not among them.
     """
     start = await snapshot.stat(path)
-    entries = [start] if not start.is_directory else [entry async for entry in snapshot.walk(path)]
+    entries = [start] if not start.is_directory else [entry async for entry in snapshot.walk(path, into_mounts=False)]
     found = [
         range(min(stat.offset, length), min(stat.offset + stat.blocks, length))
         for entry in entries

@@ -26,6 +26,7 @@ from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
+from hyperfs.errors import BlockNotAvailable, InvalidRun
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
@@ -204,7 +205,10 @@ class _Planner:
         if compare is Compare.SIZE_AND_TIME:
             return old.mtime == item.stat.mtime
         local = await trio.to_thread.run_sync(partial(_digest_of_file, self.source / item.path))
-        return local is not None and local == await _digest_of_entry(self.snapshot, path, old)
+        try:
+            return local is not None and local == await _digest_of_entry(self.snapshot, path, old)
+        except (BlockNotAvailable, InvalidRun):
+            return False  # what the drive has lost it gets again
 
     def plan(self, *, delete: bool, with_secrets: bool) -> ImportPlan:
         """Return the plan."""

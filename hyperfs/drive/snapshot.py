@@ -204,10 +204,10 @@ class Snapshot:
             async for entries in batches:
                 yield entries
 
-    async def walk(self, path: str = "") -> AsyncGenerator[Entry, None]:
+    async def walk(self, path: str = "", *, into_mounts: bool = True) -> AsyncGenerator[Entry, None]:
         """Yield everything below ``path``, mounted drives included, a directory before what is in it.
 
-        A drive that is mounted inside itself is shown, and not gone into.
+        A drive that is mounted inside itself is shown, and not gone into; without ``into_mounts``, none is.
         """
         waiting = [path]
         while waiting:
@@ -216,7 +216,7 @@ class Snapshot:
                 async with aclosing(self.list(directory)) as entries:
                     async for entry in entries:
                         yield entry
-                        if entry.is_directory:
+                        if entry.is_directory and (into_mounts or entry.mount is None):
                             waiting.append(entry.path)
             except PathError as error:
                 if error.errno != errno.ELOOP or directory == path:

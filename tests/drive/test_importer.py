@@ -318,6 +318,14 @@ def test_a_scan_tells_a_directory_before_what_is_in_it(source: Path) -> None:
     assert paths.index("a") < paths.index("a/b") < paths.index("a/b/c.txt")
 
 
+async def test_content_that_the_drive_has_lost_is_brought_again_when_compared_by_checksum(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    own.content.take_away((await own.drive.snapshot().stat("a/b/c.txt")).stat.offset)
+    plan = await plan_import(own.drive.snapshot(), source, compare=Compare.CHECKSUM)
+    assert [found.path for found in plan.files] == ["a/b/c.txt"]
+
+
 async def test_what_an_interrupted_export_has_left_is_left_out(source: Path) -> None:
     (source / "a" / part_name("big", b"")).write_bytes(b"half")
     own = await new_drive()

@@ -233,3 +233,10 @@ async def test_a_mounted_version_that_is_not_there_is_told() -> None:
     outer, _ = await outer_and_inner(version=99)
     with pytest.raises(UnknownVersion):
         await outer.drive.snapshot().stat("sub/in/dir")
+
+
+async def test_a_walk_that_does_not_go_into_mounted_drives_needs_none_of_them() -> None:
+    outer, inner = await outer_and_inner()
+    inner.metadata.take_away(*range(inner.metadata.length))
+    walked = [entry.path async for entry in outer.drive.snapshot().walk(into_mounts=False)]
+    assert sorted(walked) == ["own", "sub", "sub/in"]

@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
+
+from hyperfs.daemon.client import Start, connect
+from hyperfs.daemon.committer import DaemonCommitter
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.writer import DriveWriter
 
 from ..support.commands import Hyperfs, hyperfs_in
 
@@ -97,6 +103,25 @@ def test_ls_follows_links_inside_the_drive_when_asked(shared: Hyperfs, linked: s
     assert done.stdout.decode().splitlines() == [*listed, "to-dir/up"]
     assert done.returncode == 1
     assert done.stderr.decode().count("leads nowhere") == 2
+
+
+def test_ls_goes_past_a_mounted_drive_that_nobody_has(shared: Hyperfs, tmp_path: Path) -> None:
+    """As it is the other way round with a folder that may not be read: it is told, and the rest is listed."""
+    (tmp_path / "file").touch()
+    key = shared.imported(tmp_path)
+    trio.run(mount_in, shared, key, "absent", bytes(32))
+    done = shared.run("ls", "-R", key, "--timeout", "1")
+    assert done.stdout.decode().splitlines() == ["absent", "file"]
+    assert (done.returncode, "absent: nothing of drive 00000000" in done.stderr.decode()) == (1, True)
+
+
+async def mount_in(commands: Hyperfs, key: str, path: str, other: bytes) -> None:
+    """Mount another drive inside a drive of ``commands``' store."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_RUNTIME_DIR", commands.environment["XDG_RUNTIME_DIR"])
+        async with connect(commands.store, start=Start.NEVER) as client:
+            drive = await Drive.open(client, bytes.fromhex(key))
+            await DriveWriter(drive, DaemonCommitter(client, drive.key)).mount(path, other)
 
 
 def test_ls_of_what_a_link_leads_to_shows_that(shared: Hyperfs, linked: str) -> None:
