@@ -248,7 +248,7 @@ class DaemonClient:
         await self.request(ask.Unmount(id))
 
     async def wait_unmounted(self, id: str) -> None:
-        """Return once the mount is gone for good, whoever ended it."""
+        """Return once the mount is gone for good, whoever ended it. Raises `StillStaged` as `unmount`."""
         await self.request(ask.WaitUnmounted(id))
 
     # The daemon itself

@@ -6,7 +6,7 @@ comes. `append` therefore returns at once, with a bound on what is under way; wh
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -18,15 +18,16 @@ from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
 from hyperfs.daemon.requests import AppendContent, Commit, Gather, LeaseContent, MakeWay, ReleaseContent, SyncDrive
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
-from hyperfs.drive.commits import Operation
+from hyperfs.drive.commits import Operation, value_of
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
 from hyperfs.errors import DaemonError, HyperfsError
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 """Content is gathered until there is this much."""
 FRAME_BLOCKS: Final = 8192
-OPERATIONS_IN_A_FRAME: Final = 1024
-"""A commit of more operations is sent in several frames, and made as one: each is decoded in one go."""
+OPERATIONS_IN_A_PART: Final = 1024
+BYTES_OF_A_PART: Final = 1024 * 1024
+"""A commit of more is sent in several parts, and made as one: each is encoded, and decoded, in one go."""
 
 
 class DaemonCommitter:
@@ -61,17 +62,20 @@ class DaemonCommitter:
                 await self._release(granted.lease)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-        """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
+        """Append ``operations`` in one batch and return the version after them. See `Committer.commit`.
+
+        Cancelled, or when the daemon goes away, all of it stands or nothing; which is to be looked for in the drive.
+        """
         if self._lease is not None:
             await self._lease.flush()
         gathered = 0
-        while len(operations) - gathered > OPERATIONS_IN_A_FRAME:
-            piece = tuple(operations[gathered : gathered + OPERATIONS_IN_A_FRAME])
-            await self._client.request(Gather(piece, gathered))
-            gathered += len(piece)
-        return await self._client.request(
-            Commit(self._key, tuple(operations[gathered:]), gathered=gathered, expected_version=expected_version)
-        )
+        for end in _ends_of_parts(operations):
+            part = tuple(operations[gathered:end])
+            if end == len(operations):
+                return await self._client.request(Commit(self._key, part, gathered, expected_version))
+            await self._client.request(Gather(part, gathered))
+            gathered = end
+        return await self._client.request(Commit(self._key, (), 0, expected_version))
 
     async def sync(self) -> None:
         """Return once everything committed before is on disk."""
@@ -112,7 +116,10 @@ class DaemonLease:
         self._under_way: deque[tuple[Pending, int, int]] = deque()
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
-        """Append ``blocks`` and return where they will be. Raises what an earlier append failed of."""
+        """Append ``blocks`` and return where they will be. Raises what an earlier append failed of.
+
+        Cancelled, some of them may be appended, which no version names.
+        """
         start, byte_offset = self._length, self._byte_length
         for block in blocks:
             size = len(block)
@@ -181,3 +188,13 @@ class DaemonLease:
         self._under_way.popleft()
         self._on_appended(byte_count)
         self._free.append(slot)
+
+
+def _ends_of_parts(operations: Sequence[Operation]) -> Iterator[int]:
+    """Yield where each part of a commit ends."""
+    start = byte_count = 0
+    for number, operation in enumerate(operations, 1):
+        byte_count += len(operation.path) + len(value_of(operation) or b"")
+        if number - start >= OPERATIONS_IN_A_PART or byte_count >= BYTES_OF_A_PART or number == len(operations):
+            yield number
+            start, byte_count = number, 0

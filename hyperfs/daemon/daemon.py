@@ -33,6 +33,10 @@ FIRST_WORD_SECONDS: Final = 5.0
 """How long the first append to a drive waits to reach its peers, and then for what they have of it."""
 
 
+LISTEN_SECONDS: Final = 5.0
+"""How long a start waits until peers are accepted, where names have to be looked up; then that goes on beside."""
+
+
 class Daemon:
     """Everything that a running daemon consists of, but the control socket. Made by `open_daemon`."""
 
@@ -58,11 +62,11 @@ class Daemon:
 
     async def restore(self) -> None:
         """Begin again what the state says: addresses, peers, drives, mounts. What fails of it is logged, and kept."""
-        state = self.state.state
-        for address in state.listen:
-            await self.serving.listen(address)
-        self._follow(State(), state)
-        for record in state.mounts:
+        with trio.move_on_after(LISTEN_SECONDS):
+            for address in self.state.state.listen:
+                await self.serving.listen(address)
+        self._follow(State(), self.state.state)
+        for record in self.state.state.mounts:
             if await self._was_unmounted(record.id):
                 continue
             self.peers.hold(("mount", record.id), record.peers)

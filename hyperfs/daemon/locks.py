@@ -50,6 +50,14 @@ class LockFile:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def holding_process(self) -> int | None:
+        """Return the pid of whoever holds the lock, as the kernel says; None when nobody does, or that is not told."""
+        try:
+            with self.path.open("rb") as file:
+                return lock_holder(file.fileno())
+        except OSError:
+            return None
+
     def holder(self) -> int | None:
         """Return the pid that the holder wrote, or whom the kernel names; None when neither tells."""
         try:

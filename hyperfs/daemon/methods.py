@@ -241,9 +241,7 @@ async def unmount(daemon: Daemon, session: Session, call: ask.Unmount) -> None:
 
 async def wait_unmounted(daemon: Daemon, session: Session, call: ask.WaitUnmounted) -> None:
     """Return once a mount is gone."""
-    for mount in daemon.supervisor.all():
-        if mount.record.id == call.id:
-            await mount.gone.wait()
+    await daemon.supervisor.wait_gone(call.id)
 
 
 async def attach_mount(daemon: Daemon, session: Session, call: ask.AttachMount) -> told.MountWanted:

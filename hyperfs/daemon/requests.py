@@ -368,7 +368,7 @@ class Unmount(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class WaitUnmounted(Call[None]):
-    """Answered once a mount is gone, whoever ended it."""
+    """Answered once a mount is gone, whoever ended it. Fails as `Unmount`."""
 
     method: ClassVar = "mount.wait"
     repeatable: ClassVar = True

@@ -85,9 +85,10 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
                     nursery.start_soon(store.flush_forever)
                     nursery.start_soon(daemon.state.run)
                     nursery.start_soon(daemon.cache.run)
-                    nursery.start_soon(_accept, daemon, listener)
                     write_announcement(places, announcement)
                     await daemon.restore()
+                    # only now: a mount that lives on must not hear that nobody knows it
+                    nursery.start_soon(_accept, daemon, listener)
                     yield daemon
                 except Exception as error:  # noqa: BLE001  raised again below, outside the nursery that would wrap it
                     failure = error

@@ -173,8 +173,14 @@ class Supervisor:
             await self.end(mount)
         elif id not in self._staged:
             self.get(id)
-        if id in self._staged:
-            raise StillStaged(self._staged[id])
+        self._refuse_staged(id)
+
+    async def wait_gone(self, id: str) -> None:
+        """Return once mount ``id`` is gone, whoever ended it. Raises `StillStaged` as `remove`."""
+        mount = self._mounts.get(id)
+        if mount is not None:
+            await mount.gone.wait()
+        self._refuse_staged(id)
 
     async def end_all(self) -> tuple[str, ...]:
         """End every mount, each to be mounted again by the next daemon; return once they are gone.
@@ -305,6 +311,10 @@ class Supervisor:
         with trio.move_on_after(UNMOUNT_SECONDS):
             await mount.gone.wait()
 
+    def _refuse_staged(self, id: str) -> None:
+        if id in self._staged:
+            raise StillStaged(self._staged[id])
+
     async def _unless_silent(self, mount: Mount, event: trio.Event) -> bool:
         """Return True once ``event`` is set, False when the child has said nothing for `SILENT_SECONDS`."""
         said = -1
@@ -340,8 +350,9 @@ class Supervisor:
             return False
         if not self._places.has_staged(mount.key):
             return False
-        with LockFile(self._places.staging(mount.key) / "lock") as lock:
-            return lock.try_take()
+        # looked at and not taken, which could be just when its process wants it
+        holder = LockFile(self._places.staging(mount.key) / "lock").holding_process()
+        return holder in (None, mount.pid)
 
     def _signal(self, mount: Mount, number: signal.Signals) -> None:
         if mount.pid is not None:

@@ -20,6 +20,7 @@ from hyperfs.daemon.process import connect_running, read_announcement
 from hyperfs.daemon.registry import User
 from hyperfs.daemon.requests import AppendContent, LeaseContent
 from hyperfs.daemon.server import open_daemon
+from hyperfs.daemon.serving import Serving
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
 from hyperfs.daemon.wire import Failure, Hello, Reply, Request
 from hyperfs.drive.committer import PIECE_BYTES
@@ -365,6 +366,41 @@ async def test_requests_that_come_at_once_keep_each_others_changes(places: Place
         status = await client.status()
     assert {one.key for one in status.serving} == {key.hex() for key in keys[1:]}
     assert set(status.remembered_peers) == {"127.0.0.1:2", "127.0.0.1:3"}
+
+
+async def test_nobody_is_answered_before_the_state_is_restored(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with daemon_and_client(places) as (_, client):
+        await client.serve(await client.create_drive(), listen=["127.0.0.1:0"], peers=[])
+    restoring, go_on, answered = trio.Event(), trio.Event(), trio.Event()
+
+    async def listen_slowly(serving: Serving, address: str) -> None:
+        restoring.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(Serving, "listen", listen_slowly)
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            async with client_of(places) as client:
+                assert (await client.status()).serving
+                answered.set()
+
+        nursery.start_soon(run_daemon, places)
+        await restoring.wait()
+        nursery.start_soon(ask)
+        await settled()
+        assert not answered.is_set()
+        go_on.set()
+        await answered.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_commit_too_large_for_one_message_is_one_version_after_another(places: Places) -> None:
+    async with daemon_and_client(places) as (_, client):
+        drive = await written_drive(client, {})
+        operations = [Put(f"{number}", bytes(size)) for number in range(2500) for size in (number % 3 * 2000,)]
+        version = await DaemonCommitter(client, drive.key).commit([*operations, Put("large", bytes(3 * 1024 * 1024))])
+        assert version == drive.version == 1 + 2501
 
 
 async def test_where_a_request_that_came_to_nothing_began_to_listen_nobody_is_listened_to(places: Places) -> None:

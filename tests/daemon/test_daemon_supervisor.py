@@ -1,5 +1,6 @@
 """Mounts as the daemon watches them, with a process that a test plays."""
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,8 @@ import trio
 import trio.testing
 
 from hyperfs.daemon.answers import CommitProgress
+from hyperfs.daemon.failures import describe
+from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.state import MountChoices, MountRecord
 from hyperfs.daemon.supervisor import SILENT_SECONDS, Mount
@@ -115,17 +118,34 @@ async def test_a_mount_that_is_being_mounted_again_and_has_something_staged_comm
     recovered = trio.Event()
 
     async def recover(supervisor: Played, mount: Mount) -> None:
-        await recovered.wait()
-        assert supervisor.signals == []
+        mount.pid = os.getpid()
+        with LockFile(places.staging(mount.key) / "lock") as lock:  # as the process of a mount that writes does
+            assert lock.try_take()
+            await recovered.wait()
+            assert supervisor.signals == []
         await ready_then_ends(supervisor, mount)
 
     async with supervised(places, recover) as supervisor, trio.open_nursery() as nursery:
         record = record_at(tmp_path)
         stage_something(places, record)
         supervisor.add(record)
+        await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(supervisor.remove, "f0")
         await trio.testing.wait_all_tasks_blocked(0.01)
         recovered.set()
+
+
+async def test_what_another_mount_is_about_to_commit_is_not_told_as_left_behind(places: Places, tmp_path: Path) -> None:
+    async def be_refused(supervisor: Played, mount: Mount) -> None:
+        supervisor.ends("f0", describe(UsageError("mounted to be written to already")), unmounted=False, staged=None)
+
+    async with supervised(places, be_refused) as supervisor:
+        record = record_at(tmp_path)
+        stage_something(places, record)
+        with LockFile(places.staging(bytes.fromhex(record.key)) / "lock") as lock:
+            assert lock.try_take()
+            await supervisor.add(record).tried.wait()
+            await supervisor.remove("f0")
 
 
 async def test_what_is_being_mounted_again_is_joined(places: Places, tmp_path: Path) -> None:
