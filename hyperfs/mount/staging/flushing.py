@@ -55,7 +55,10 @@ class Flusher:
         self._workspace.changed = self._changed
 
     async def run(self) -> None:
-        """Commit what is staged when it is due, for ever. What fails is tried again, and stays staged till then."""
+        """Commit what is staged when it is due, for ever. What fails is tried again, and stays staged till then.
+
+        Cancelled, as `CommitMaker.commit`.
+        """
         if not self._workspace.is_clean:
             self._changed()
         while True:

@@ -131,7 +131,8 @@ class Workspace:
     async def open(self, number: int, *, writing: bool) -> Content | None:
         """Hold an inode open; return what its bytes are read from, or None for a file in a drive mounted in this one.
 
-        Raises `PathError`: EROFS for writing to such a file, EISDIR, and ENXIO for what has no bytes.
+        Raises `PathError`: EROFS for writing to such a file, EISDIR, ENXIO for what has no bytes, ESTALE for what was
+        removed. Cancelled, it is not open.
         """
         async with self.exclusively():
             if number not in self.tree.nodes:
@@ -221,7 +222,10 @@ class Workspace:
         mtime: int | None = None,
         size: int | None = None,
     ) -> Attributes:
-        """Change what is given (of ``mode`` the permission bits, ``mtime`` in ns) and return what is now."""
+        """Change what is given (of ``mode`` the permission bits, ``mtime`` in ns) and return what is now.
+
+        Raises `PathError`, and OSError: ENOSPC, EFBIG. Cancelled, nothing was changed.
+        """
         async with self.exclusively():
             node = await self.tree.touch(number)
             if size is not None and node.is_file:
@@ -284,7 +288,8 @@ class Workspace:
     async def set_user_attribute(self, number: int, name: str, value: bytes | None) -> None:
         """Set an extended attribute by its name in the drive, or remove it with None.
 
-        Raises `PathError`: ENODATA when there is none to remove, ENOSPC when they become too many.
+        Raises `PathError`: ENODATA when there is none to remove, ENOSPC when they become too many. Cancelled, nothing
+        was changed.
         """
         self.check_allowed()
         async with self.exclusively():
@@ -328,7 +333,7 @@ class Workspace:
         self.mark(node)
 
     async def revert_content(self, node: Node) -> None:
-        """Have a file be as the drive has it, or empty: its staged bytes are gone."""
+        """Have a file be as the drive has it, or empty: its staged bytes are gone. Cancelled, it is as it was."""
         below = await self.tree.open_run(node.stat) if node.base is not None else None
         self.tree.changing(node)
         self.account(node, lambda content: content.revert(below))
