@@ -10,6 +10,7 @@ import contextlib
 import mmap
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,9 +43,10 @@ class SharedMapWriter:
     def __init__(self, path: Path, key: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = path
+        self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.ExitStack() as on_failure:
-            on_failure.callback(os.close, self._descriptor)
+            on_failure.callback(self._close_descriptor)
             fixed = _FIXED.pack(_MAGIC.ljust(16, b"\x00"), boot_id(), key)
             size = os.fstat(self._descriptor).st_size
             kept = size >= HEADER_BYTES and os.pread(self._descriptor, len(fixed), 0) == fixed
@@ -60,6 +62,11 @@ class SharedMapWriter:
         self._raise(_EPOCH_AT)
         self._raise(_GENERATION_AT)
         self._map[HEADER_BYTES:] = bytes(size - HEADER_BYTES)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            self.close()
+            warnings.warn(f"the map {self._path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     def reserve(self, start: int, end: int) -> None:
         """Make room for the bits of [start, end), so that `set_blocks` of these cannot fail. Raises OSError."""
@@ -102,8 +109,11 @@ class SharedMapWriter:
         """Unmap; the file stays for readers and for the next owner."""
         if self._descriptor >= 0:
             self._map.close()
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _change_far(self, start: int, end: int, change: Callable[[bytearray, int, int], None]) -> None:
         start = max(start, _MAPPED_BLOCKS)
@@ -142,6 +152,11 @@ class SharedMapReader:
         self._map: mmap.mmap | None = None
         self._bytes = 0
         self.reopen()
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            self.close()
+            warnings.warn(f"the map {self._path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     def reopen(self) -> None:
         """Map the file at the path again: needed when there was none yet, or another one took its place."""

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +79,11 @@ class DiskFile:
         self._descriptor = _Descriptor(path, descriptor)
         self._scratch = memoryview(bytearray(4096))
         self._flags = getattr(os, "RWF_NOWAIT", 0)
+
+    def __del__(self) -> None:
+        if self._descriptor.number >= 0:
+            self.close()
+            warnings.warn(f"{self._path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     def read_nowait(self, offset: int, size: int) -> bytes | None:
         """See `RandomAccessFile.read_nowait`."""

@@ -457,3 +457,13 @@ async def test_a_closed_store_opens_nothing(tmp_path: Path) -> None:
     await store.close()
     with pytest.raises(Closed):
         await store.create_core()
+
+
+async def test_a_lease_that_is_dropped_without_being_released_says_so(tmp_path: Path) -> None:
+    heard: list[object] = []
+    async with run_store(tmp_path) as store:
+        lease = store.hold(await store.create_core())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", lambda what: heard.append(what.exc_value))
+            del lease
+    assert [type(error) for error in heard] == [ResourceWarning]

@@ -258,3 +258,15 @@ def test_a_lock_is_kept_with_its_file(tmp_path: Path) -> None:
         other.lock()
     other.close()
     file.close()
+
+
+def test_a_file_that_is_dropped_without_being_closed_says_so_and_keeps_nothing_open(tmp_path: Path) -> None:
+    file: RandomAccessFile | None = DiskDirectory(tmp_path).open("a", create=True)
+    heard: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda what: heard.append(what.exc_value))
+        file = None
+    assert [type(error) for error in heard] == [ResourceWarning]
+    assert "a was not closed" in str(heard[0])
+    assert file is None
+    assert not any(os.readlink(link).endswith("/a") for link in descriptors())
