@@ -44,8 +44,12 @@ class Paths:
     @classmethod
     async def open(cls, directory: Path, own: OwnDrive | None = None) -> Self:
         paths = cls(own or await new_drive(), directory)
-        await recover(paths.workspace, paths.own.committer)
+        await paths.recover()
         return paths
+
+    async def recover(self) -> None:
+        """Take up what is staged in the folder."""
+        await recover(self.workspace, self.own.committer)
 
     @property
     def now(self) -> int:

@@ -107,8 +107,9 @@ class StagingDirectory:
             return True
         disk = os.statvfs(self.path)
         free = disk.f_bavail * disk.f_frsize
-        # A commit needs the reserve, or room to make it, which is twice as much; and it begins a journal.
-        spare = 2 * reserve_bytes(disk) + 2 * AHEAD_BYTES
+        # A commit needs the reserve, or room to make it, which is twice as much; it begins a journal; and what the one
+        # before says of names and attributes is written once more, as nodes of the drive.
+        spare = 2 * reserve_bytes(disk) + 2 * AHEAD_BYTES + self.journal.current_bytes
         needed = size + uncommitted_bytes + uncommitted_bytes // _OVERHEAD + self.segments.writing_bytes + spare
         if free < needed:
             return False

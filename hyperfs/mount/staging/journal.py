@@ -51,6 +51,11 @@ class Journal:
         return all(file.is_synced for file in self._files.values())
 
     @property
+    def current_bytes(self) -> int:
+        """How long the file is that is written to now."""
+        return 0 if self._current is None else self._end
+
+    @property
     def files(self) -> list[StagedFile]:
         """The open files."""
         return list(self._files.values())

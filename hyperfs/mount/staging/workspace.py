@@ -292,6 +292,8 @@ class Workspace:
         was changed.
         """
         self.check_allowed()
+        if value is not None:
+            await self.ensure_room(len(value))
         async with self.exclusively():
             node = await self.tree.touch(number)
             if value is None and node.attributes.get(name) is None:
@@ -369,8 +371,8 @@ class Workspace:
     def has_room(self, size: int) -> bool:
         """Tell whether ``size`` bytes more can be staged, and committed with all the rest. Raises OSError."""
         # What is staged again needs no room: it is there.
-        changed = len(self.tree.dirty) + len(self.tree.displaced)
-        return not self.is_recovered or self.files.has_room(size, self.uncommitted_bytes + changed * ENTRY_BYTES)
+        changed = (len(self.tree.dirty) + len(self.tree.displaced)) * ENTRY_BYTES
+        return not self.is_recovered or self.files.has_room(size, self.uncommitted_bytes + changed)
 
     async def ensure_room(self, size: int) -> None:
         """Return when `has_room`, making some if need be. Raises OSError (ENOSPC). Cancelled, some may be made."""
