@@ -168,13 +168,14 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
         from hyperfs.errors import UsageError
 
         mounts = [mount for mount in await client.mounts() if mount.mountpoint == path]
+        was_dead = await trio.to_thread.run_sync(take_away_dead, path)
         if not mounts:
-            if await trio.to_thread.run_sync(take_away_dead, path):
+            if was_dead:
                 return
             raise UsageError(
                 f"{path}: no drive of the store {client.places.store} is mounted there; `hyperfs status` shows what is"
             )
-        if not lazy and mounts[0].state == "mounted":
+        if not lazy:  # whatever its state: a mount that lives on may not have found the daemon yet
             await trio.to_thread.run_sync(unmount, path)
         try:
             await with_commit_bar(client, lambda: client.unmount(mounts[0].id), ids={mounts[0].id})

@@ -170,10 +170,13 @@ def test_a_daemon_told_to_end_waits_until_its_mounts_have_committed(hyperfs: Hyp
     assert hyperfs("cat", key, "file") == "content"
 
 
-def test_a_folder_that_somebody_is_in_is_not_unmounted(hyperfs: Hyperfs, mountpoint: Path) -> None:
+@pytest.mark.parametrize("is_killed", [False, True], ids=["with its daemon", "which lives on without one"])
+def test_a_folder_that_somebody_is_in_is_not_unmounted(hyperfs: Hyperfs, mountpoint: Path, is_killed: bool) -> None:
     key = hyperfs("create").strip()
     hyperfs("mount", key, mountpoint)
     with (mountpoint / "file").open("w"):
+        if is_killed:
+            hyperfs.kill_daemon()
         assert "somebody is in it" in hyperfs.fails("umount", mountpoint)
         assert mounted_below(mountpoint.parent) == [str(mountpoint)]
     hyperfs("umount", mountpoint)
