@@ -131,7 +131,7 @@ class Batch:
         self._put(path, Stat(DEFAULT_LINK_MODE, owner.uid, owner.gid, mtime=mtime, ctime=now, linkname=target))
 
     def put_stat(self, path: str, stat: Stat) -> None:
-        """Write ``stat`` at a normal path, whatever is there: for who has looked already, as an import has."""
+        """Write ``stat`` at a normal path, whatever is there: for who has looked already."""
         self._put(path, stat)
 
     async def delete(self, path: str) -> None:

@@ -153,12 +153,6 @@ async def read_drive_header(core: CoreReader) -> Header:
     return header
 
 
-def content_key_here(core: CoreReader) -> bytes | None:
-    """Return the key of the content whose metadata ``core`` is; None when it is no drive's, or its header not here."""
-    block = core.get_local(0)
-    return None if block is None else content_key_in(block)
-
-
 def content_key_in(first_block: bytes) -> bytes | None:
     """Return the key of the content that block 0 of a drive's metadata names; None when it is no drive's."""
     try:
