@@ -56,6 +56,8 @@ class ForkGuard:
         self._signed_length = signed_length
         self._news = trio.Event()
         self._closed = False
+        self._owes_write = False
+        """Whether the file lacks something, perhaps because writing it failed."""
         self.fork = fork
         """The other history that the core's key has signed, if one was ever met."""
         self.awaited = range(0)
@@ -115,13 +117,18 @@ class ForkGuard:
         woken.set()
 
     async def note_signed(self, length: int) -> None:
-        """Take it as known that ``length`` blocks were signed somewhere."""
+        """Take it as known that ``length`` blocks were signed somewhere.
+
+        Raises OSError: it holds all the same, and is written by the next call. Once begun it is noted, also when
+        this is cancelled.
+        """
         if length > max(self._core.length, self._signed_length):
             self._signed_length = length
-            await self._write()
+            self._owes_write = True
+        await self._write()
 
     async def note_fork(self, fork: ForkSeen) -> None:
-        """Take it as known that there is another history, and say so to whoever reads the log."""
+        """Take it as known that there is another history, and say so in the log. It is noted, also when cancelled."""
         log.error(
             "core %s IS FORKED: %s has %d blocks, signed by its key, that contradict those here. Its secret key was "
             "used in two places. What is here is kept%s",
@@ -132,25 +139,35 @@ class ForkGuard:
         )
         if self.fork is None:
             self.fork = fork
-            await self._write()
+            self._owes_write = True
             self.notify()
+        await self._write()
 
     async def accept_fork(self) -> None:
-        """Go on with the history that is here, as the user decided; forks that are met later are only logged."""
+        """Go on with the history that is here, as the user decided; forks that are met later are only logged.
+
+        It is noted, also when this is cancelled.
+        """
         if self.fork is not None:
             self.fork = dataclasses.replace(self.fork, accepted=True)
+            self._owes_write = True
             await self._write()
 
     async def _write(self) -> None:
-        if self._path is not None:
+        if self._path is not None and self._owes_write:
             fields: dict[str, Any] = {
                 "format": _FORMAT,
                 "signed_length": self._signed_length,
                 "fork": dataclasses.asdict(self.fork) if self.fork else None,
             }
             content = json.dumps(fields, indent=2).encode() + b"\n"
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(replace_file, self._path, content)
+            self._owes_write = False
+            try:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(replace_file, self._path, content)
+            except OSError:
+                self._owes_write = True
+                raise
 
 
 async def load_fork_guard(core: Blocks, path: Path | None) -> ForkGuard:

@@ -87,7 +87,7 @@ class Store:
 
         Of one that is new nothing is on the disk before something of it is stored. It stays open as long as the store,
         unless it is held as well: see `hold`. Raises `StoreLocked` when another program has it, `DamagedStore`,
-        `Closed`.
+        `Closed`. Cancelled, it is open here or not, and whole on the disk.
         """
         return await self._open(key, None)
 
@@ -104,12 +104,18 @@ class Store:
         return self._pool.hold(core)
 
     async def create_core(self, name: bytes | None = None) -> Core:
-        """Open or create the writable core of ``name`` (32 random bytes by default)."""
+        """Open or create the writable core of ``name`` (32 random bytes by default).
+
+        Cancelled, it may have been made: whoever chose the name gets it by that.
+        """
         name = secrets.token_bytes(32) if name is None else name
         return await self._open(self.key_pair(name).public, name)
 
     async def content_core(self, metadata_key: bytes) -> Core:
-        """Open or create the writable content core of the drive whose metadata core has ``metadata_key``."""
+        """Open or create the writable content core of the drive whose metadata core has ``metadata_key``.
+
+        Cancelled, the next call has the same core.
+        """
         return await self.create_core(metadata_key.hex().encode() + b"-content")
 
     def key_pair(self, name: bytes) -> KeyPair:
@@ -150,6 +156,7 @@ class Store:
         """Move what is here of a core into `.hyperfs/set-aside`, and return where; the core begins anew, as empty.
 
         If it was writable it still is, and knows how long the history was that contradicted it. It must not be in use.
+        Cancelled, it is where it was, or has been moved; then a core of ours has to be adopted once more.
         """
         core = await self.core(key)
         fork, secret = core.fork_guard.fork, core.secret_key
@@ -162,7 +169,10 @@ class Store:
         return aside
 
     async def adopt(self, secret_key: bytes) -> Core:
-        """Make the core of a 64-byte secret key writable here, for good. Raises `InvalidKey`, and as `core`."""
+        """Make the core of a 64-byte secret key writable here, for good. Raises `InvalidKey`, and as `core`.
+
+        Cancelled, it is writable or not, as the next opening shows.
+        """
         pair = crypto.key_pair(secret_key[: crypto.KEY_BYTES])
         if pair.secret != secret_key:
             raise InvalidKey("that is not a secret key: its two halves do not belong together")
@@ -171,7 +181,10 @@ class Store:
         return core
 
     async def close_core(self, key: bytes) -> None:
-        """Close one core, if it is open, whoever holds it; opening it again makes a new object."""
+        """Close one core, if it is open, whoever holds it; opening it again makes a new object.
+
+        Raises as `Core.close`. Cancelled, it is closed, or open as it was.
+        """
         await self._pool.close_core(key)
 
     async def close_idle(self) -> None:
@@ -179,7 +192,10 @@ class Store:
         await self._pool.close_idle(keep=0)
 
     async def sync(self) -> None:
-        """Return once everything written before, in any core, is on disk."""
+        """Return once everything written before, in any core, is on disk. Raises OSError at the first that fails.
+
+        Cancelled, some of them may be on the disk.
+        """
         for core in self._pool:
             await core.sync()
 

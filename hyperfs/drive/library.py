@@ -35,7 +35,7 @@ class OpenStore:
         return await self.store.core(key)
 
     async def create_drive(self) -> Drive:
-        """Make a new, empty drive and open it."""
+        """Make a new, empty drive and open it. Cancelled, it may have been made; nothing names it then."""
         return await Drive.open(self, await create_drive(self.store), cache=self._nodes)
 
     async def drive(self, key: str | bytes, *, version: int | None = None) -> Drive:
@@ -74,7 +74,10 @@ class OpenStore:
     async def import_folder(
         self, source: str | os.PathLike[str], drive: Drive, *, delete: bool = False
     ) -> ImportResult:
-        """Bring ``drive`` up to date with the folder ``source``; see `plan_import` and `run_import` for more say."""
+        """Bring ``drive`` up to date with the folder ``source``; see `plan_import` and `run_import` for more say.
+
+        Cancelled, the versions that were made stay: importing again goes on from there.
+        """
         plan = await plan_import(drive.snapshot(), Path(source), delete=delete, excluded=(self.store.path,))
         return await run_import(plan, await self.committer(drive))
 

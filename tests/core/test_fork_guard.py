@@ -1,6 +1,7 @@
 """A writer and those who have more of its core than it has, or something else."""
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received, tree_covers
 from hyperfs.core.store import Store, run_store
 from hyperfs.errors import BlockNotAvailable, DamagedStore, Fork, InvalidProof, WriterBehind, WriterForked, errno_of
+from hyperfs.storage import MemoryDirectory
 
-from ..support.cores import bring, reader, writer
+from ..support.cores import KEYS, bring, reader, writer
 
 BLOCKS = [b"block %d" % index * (index % 7) for index in range(37)]
 
@@ -165,3 +167,22 @@ async def test_what_was_cleared_of_a_core_of_ours_is_said_to_be_pruned() -> None
     await core.clear(3, 5)
     with pytest.raises(BlockNotAvailable, match=r"block 4 of core .* was pruned from this store"):
         await core.get(4)
+
+
+async def test_what_could_not_be_written_down_holds_and_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "guard.json"
+    core = await Core.open(MemoryDirectory(), key_pair=KEYS, fork_guard_path=path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hyperfs.core.fork_guard.replace_file", refuse)
+        with pytest.raises(OSError, match="no space"):
+            await core.fork_guard.note_signed(12)
+    with pytest.raises(WriterBehind):
+        await core.append([b"a"])
+    await core.fork_guard.note_signed(12)
+    assert json.loads(path.read_text())["signed_length"] == 12
