@@ -1,6 +1,7 @@
 """Run machines: ``scripts/soak``. The exit status says whether anything was found."""
 
 import argparse
+import gc
 import importlib
 import os
 import pkgutil
@@ -47,13 +48,17 @@ def attempt(name: str, machine: ModuleType, seed: int, *, told: bool) -> bool:
     except Exception:  # noqa: BLE001  whatever a run raises is what it found
         traceback.print_exc()
         print(f"{name}: FOUND with seed {seed}; again: scripts/soak --only {name} --seed {seed}", flush=True)
-        return False
+        failed = True
+    else:
+        failed = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.unraisablehook = hook
-    if told:
+    if failed:
+        gc.collect()  # what a run that failed dropped is not the next one's
+    sys.unraisablehook = hook
+    if told and not failed:
         print(report)
-    return True
+    return not failed
 
 
 def _hangs(number: int, frame: FrameType | None) -> None:

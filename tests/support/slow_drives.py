@@ -1,10 +1,10 @@
 """Drives of cores in memory that may have to be waited for, each time anew, as long as a schedule says.
 
 The rule: what is read may not be in the page cache, and what is asked of the daemon takes its time, before it is done
-and after.
+and after. In some runs it goes away instead: before it has done what it was asked, or before it says so.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from hyperfs.core.reader import Hint, Priority, Run
@@ -12,6 +12,7 @@ from hyperfs.crypto import key_pair
 from hyperfs.drive.committer import ContentLease, LocalCommitter, ReadInto
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.writer import DriveWriter
+from hyperfs.errors import DaemonError
 from hyperfs.trie import Header, NodeCache, Operation
 
 from .drives import OwnDrive
@@ -19,6 +20,7 @@ from .memory_core import MemoryCore, MemoryCores
 from .scheduling import Schedule
 
 NOW_MS = 1_600_000_000_000
+DAEMON_AWAY = "the daemon went away"
 
 
 class SlowCore(MemoryCore):
@@ -76,6 +78,14 @@ class SlowCommitter:
     def __init__(self, committer: LocalCommitter, schedule: Schedule) -> None:
         self._committer = committer
         self._schedule = schedule
+        self._away_chance = schedule.chance.choice((0.0, 0.0, 0.05))
+
+    async def _way(self) -> None:
+        """Go to the daemon, or back from it. Raises `DaemonError`."""
+        await self._schedule.turns()
+        if not self._schedule.is_quiet and self._schedule.chance.random() < self._away_chance:
+            self._schedule.tell(DAEMON_AWAY)
+            raise DaemonError(DAEMON_AWAY)
 
     @property
     def key(self) -> bytes:
@@ -83,46 +93,46 @@ class SlowCommitter:
 
     @asynccontextmanager
     async def content(self) -> AsyncIterator[ContentLease]:
-        await self._schedule.turns()
+        await self._way()
         async with self._committer.content() as lease:
-            yield _SlowLease(lease, self._schedule)
+            yield _SlowLease(lease, self._way)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-        await self._schedule.turns()
+        await self._way()
         version = await self._committer.commit(operations, expected_version=expected_version)
-        await self._schedule.turns()
+        await self._way()
         return version
 
     async def sync(self) -> None:
-        await self._schedule.turns()
+        await self._way()
         await self._committer.sync()
-        await self._schedule.turns()
+        await self._way()
 
     async def make_way(self) -> bool:
         return await self._committer.make_way()
 
 
 class _SlowLease:
-    def __init__(self, lease: ContentLease, schedule: Schedule) -> None:
+    def __init__(self, lease: ContentLease, way: Callable[[], Awaitable[None]]) -> None:
         self._lease = lease
-        self._schedule = schedule
+        self._way = way
 
     async def append(self, blocks: Sequence[bytes]) -> Run:
-        await self._schedule.turns()
+        await self._way()
         run = await self._lease.append(blocks)
-        await self._schedule.turns()
+        await self._way()
         return run
 
     async def append_piece(self, read_into: ReadInto) -> Run:
-        await self._schedule.turns()
+        await self._way()
         run = await self._lease.append_piece(read_into)
-        await self._schedule.turns()
+        await self._way()
         return run
 
     async def give_back(self, *, expected_version: int) -> None:
-        await self._schedule.turns()
+        await self._way()
         await self._lease.give_back(expected_version=expected_version)
-        await self._schedule.turns()
+        await self._way()
 
 
 async def slow_drive(schedule: Schedule) -> OwnDrive:
