@@ -165,14 +165,28 @@ class Daemon:
 
     def _follow(self, old: State, new: State) -> None:
         """Do what the state says now."""
-        before, now = _named_peers(old), _named_peers(new)
-        for holder in before.keys() | now.keys():
-            addresses = now.get(holder, ())
-            self.peers.hold(holder, [address for address in addresses if address not in before.get(holder, ())])
-            self.peers.release(holder, but=addresses)
-        self.serving.follow(old, new)
-        self.cache.set_limit(new.cache_limit)
+        before = {served.key: served for served in old.served}
+        now = {served.key: served for served in new.served}
+        self._dial("state", old.peers, new.peers)
+        for key in [key for key in before if now.get(key) is not before[key]]:
+            self._dial(("served", key), before[key].peers, now[key].peers if key in now else ())
+        for key in now.keys() - before.keys():
+            self._dial(("served", key), (), now[key].peers)
+        self.serving.follow(
+            begun=[bytes.fromhex(key) for key in now.keys() - before.keys()],
+            ended=[bytes.fromhex(key) for key in before.keys() - now.keys()],
+            listen=set(new.listen) - set(old.listen),
+            unlisten=set(old.listen) - set(new.listen),
+        )
+        if new.cache_limit != old.cache_limit:
+            self.cache.set_limit(new.cache_limit)
         self.has_changed()
+
+    def _dial(self, holder: Hashable, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+        """Dial for the sake of ``holder`` what it names now, and no more what it does not."""
+        if before != now:
+            self.peers.hold(holder, [address for address in now if address not in before])
+            self.peers.release(holder, but=now)
 
     async def _was_unmounted(self, id: str) -> bool:
         """Tell whether a mount's folder was unmounted while no daemon was there, and forget the mount if so."""
@@ -190,11 +204,6 @@ class Daemon:
         self.state.change_soon(partial(_without_mount, id=id))
         self.peers.release(("mount", id))
         self.has_changed()
-
-
-def _named_peers(state: State) -> dict[Hashable, tuple[str, ...]]:
-    """Return, for each holder in the state, the peers that are dialled for its sake."""
-    return {"state": state.peers, **{("served", served.key): served.peers for served in state.served}}
 
 
 def _without_mount(state: State, *, id: str) -> State:

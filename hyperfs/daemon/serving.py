@@ -6,6 +6,7 @@ which cores belong to a drive; peers get what is here.
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -94,20 +95,23 @@ class Serving:
         """Return where peers can reach us."""
         return tuple(format_address(address.host, address.port) for address in self._swarm.listening)
 
-    def follow(self, old: State, new: State) -> None:
-        """Begin and end to offer, and to listen, as the state says now."""
-        served = {bytes.fromhex(one.key) for one in new.served}
-        for key in self._offers.keys() - served:
+    def follow(
+        self, *, begun: Iterable[bytes], ended: Iterable[bytes], listen: Iterable[str], unlisten: Iterable[str]
+    ) -> None:
+        """Begin and end to offer these drives, and to listen at these addresses, since the state says so now."""
+        for key in ended:
             offer = self._offers.pop(key)
             offer.scope.cancel()
             self._registry.release(offer.user)
-        for key in served - self._offers.keys():
+        for key in begun:
             offer = self._offers[key] = _Offer()
             self._nursery.start_soon(self._keep_up, offer, key)
-        for address in set(old.listen) - set(new.listen):
+        for address in unlisten:
             self._swarm.unlisten(*parse_address(address))
-        for address in set(new.listen) - set(self.listening()):
-            self._nursery.start_soon(self.listen, address)
+        listening = self.listening()
+        for address in listen:
+            if address not in listening:
+                self._nursery.start_soon(self.listen, address)
 
     async def _check(self, key: bytes) -> None:
         """Raise what keeps the core of ``key`` from being opened."""

@@ -73,6 +73,8 @@ Edit = Callable[[State], State]
 @dataclass(slots=True, eq=False)
 class _Change:
     edit: Edit
+    after: State
+    """The state with it and all changes before it."""
     saved: trio.Event = field(default_factory=trio.Event)
     failure: OSError | None = None
 
@@ -109,9 +111,9 @@ class StateKeeper:
 
     def change_soon(self, edit: Edit) -> _Change:
         """Change the state at once, and let it be saved without waiting for that; a failure is logged."""
-        change = _Change(edit)
+        change = _Change(edit, edit(self.state))
         self._changes.append(change)
-        self._show(edit(self.state))
+        self._show(change.after)
         self._wake.set()
         return change
 
@@ -130,7 +132,7 @@ class StateKeeper:
         async with self._writing:
             while self._changes:
                 taken = len(self._changes)
-                state = self._after(self._changes[:taken])
+                state = self._changes[-1].after
                 failure: OSError | None = None
                 with trio.CancelScope(shield=True):
                     try:
@@ -142,16 +144,17 @@ class StateKeeper:
                         self._durable = state
                 done, self._changes = self._changes[:taken], self._changes[taken:]
                 if failure is not None:
-                    self._show(self._after(self._changes))
+                    self._take_back()
                 for change in done:
                     change.failure = failure
                     change.saved.set()
 
-    def _after(self, changes: list[_Change]) -> State:
+    def _take_back(self) -> None:
+        """Show the state that is on the disk, with those changes that came since the ones that failed."""
         state = self._durable
-        for change in changes:
-            state = change.edit(state)
-        return state
+        for change in self._changes:
+            state = change.after = change.edit(state)
+        self._show(state)
 
     def _show(self, state: State) -> None:
         old, self.state = self.state, state
