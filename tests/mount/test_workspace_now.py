@@ -113,3 +113,13 @@ async def test_what_is_absent_is_known_at_once(tmp_path: Path) -> None:
     found = paths.workspace.tree.child_now(folder, "absent")
     assert found is not None
     assert found.is_absent
+
+
+async def test_what_is_only_read_is_let_go_of_when_it_is_closed(tmp_path: Path) -> None:
+    paths, folder = await committed(tmp_path)
+    number = await paths.number("d/f")
+    await paths.workspace.open(number, writing=False)
+    assert number in paths.workspace.tree.nodes
+    paths.workspace.released(number)
+    assert not {number, folder} & paths.workspace.tree.nodes.keys()
+    assert await paths.read("d/f") == b"hello"

@@ -60,6 +60,7 @@ class Plan:
         self._deletes: list[Operation] = []
         self._copies: list[Operation] = []
         tree.watcher = self
+        tree.keeps_all = True
 
     @property
     def is_empty(self) -> bool:
@@ -100,6 +101,7 @@ class Plan:
                 account(put.node, Content.thaw)
                 if put.node.parent is None and put.node.number not in tree.opened:
                     account(put.node, Content.drop)
+        tree.keeps_all = False
         await self.release()
 
     async def release(self) -> None:

@@ -51,6 +51,7 @@ class Settlement:
         async for number in in_slices(list(self._pending)):
             self._settle(number)
         self._tree.watcher = None
+        self._tree.keeps_all = False
 
     # As the tree's watcher
 

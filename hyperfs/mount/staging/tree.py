@@ -27,6 +27,7 @@ from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.slices import Slices
 
 _LISTED_AT_ONCE = 512
+_SWEPT_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class Tree:
         self.changes = 0
         """Counts what was changed, so that who has looked knows whether it is still so."""
         self.watcher: Watcher | None = None
+        self.keeps_all = False
+        """Whether no node may be let go of, because a commit goes through them."""
         self._idle: set[int] = set()
         self._looked_up: tuple[Found, int, Snapshot] | None = None
         """What was found last in the snapshot, and when: who looks a name up mostly does something with it next."""
@@ -442,6 +445,11 @@ class Tree:
                     if slices.is_over:
                         break
             await slices.next()
+
+    def sweep_now(self) -> None:
+        """Do a little of what `sweep` does, unless a commit goes on. Nobody may keep names from changing."""
+        for _ in range(0 if self.keeps_all else min(_SWEPT_AT_ONCE, len(self._idle))):
+            self._let_go(self._idle.pop())
 
     def _let_go(self, number: int) -> None:
         """Let go of a node, and then of those above it, as far as they are not needed."""

@@ -169,6 +169,8 @@ class Workspace:
         node = self.tree.nodes.get(number)
         if node is not None and node.parent is None and number != ROOT:
             self.drop_unused_content(node)
+        if not self.is_locked:
+            self.tree.sweep_now()
 
     def content(self, number: int) -> Content | None:
         """Return what an open file's bytes are read from now."""
