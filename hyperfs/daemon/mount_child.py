@@ -6,7 +6,6 @@ goes on with what is here, waits for the next daemon, and ends only when its fol
 """
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -38,7 +37,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 ALIVE_SECONDS: Final = 1.0
-"""How often the daemon is told that a mount still begins, or ends."""
+"""How often the daemon is told that a mount still begins, or commits at its end."""
+QUIET_SECONDS: Final = 10.0
+"""How often in between: also while the kernel is slow to take the folder away it must know that we live."""
 LAST_WORD_SECONDS: Final = 10.0
 """How long the daemon may take to hear how a mount ended."""
 
@@ -168,14 +169,13 @@ class _Child:
         self._news.set()
 
     async def say_alive(self, client: DaemonClient) -> None:
-        """Tell the daemon now and then that we live, while we are not ready yet, and while we commit at the end."""
+        """Tell the daemon now and then that we live, more often while we begin, and while we commit at the end."""
         while True:
-            if self._committing is not None or not self._ready:
-                try:
-                    await client.request(MountLives(self._id, self._progress()))
-                except (DaemonError, UsageError) as error:
-                    _log.debug("%s", error)
-            with trio.move_on_after(math.inf if self._ready and self._committing is None else ALIVE_SECONDS):
+            try:
+                await client.request(MountLives(self._id, self._progress()))
+            except (DaemonError, UsageError) as error:
+                _log.debug("%s", error)
+            with trio.move_on_after(QUIET_SECONDS if self._ready and self._committing is None else ALIVE_SECONDS):
                 await self._news.wait()
             self._news = trio.Event()
 

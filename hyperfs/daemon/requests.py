@@ -395,7 +395,7 @@ class MountReady(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class MountLives(Call[None]):
-    """From a mount's process, now and then while it begins or ends: it is alive, and so far with its last commit."""
+    """From a mount's process, now and then: it is alive, and, once its folder is away, so far with its last commit."""
 
     method: ClassVar = "mount.lives"
     id: str

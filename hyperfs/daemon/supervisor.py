@@ -213,7 +213,7 @@ class Supervisor:
         mount.tried.set()
 
     def lives(self, id: str, committing: CommitProgress | None) -> None:
-        """A child said that it is still about to begin, or, with ``committing``, to end."""
+        """A child said that it is alive; with ``committing`` its folder is away, and it commits."""
         mount = self.get(id)
         mount.said += 1
         mount.committing = committing
