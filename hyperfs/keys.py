@@ -15,6 +15,7 @@ _HEX_DIGITS = 2 * KEY_BYTES
 _SCHEME = re.compile(r"(?:dat|hyper)://", re.IGNORECASE)
 _WEB_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-fA-F]*")
+_NAME_END = re.compile(r"(?=[+/])")
 _VERSION = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -82,6 +83,17 @@ def parse_address(text: str) -> DriveAddress:
     else:
         raise InvalidKey(f"{text!r} goes on behind the {_HEX_DIGITS} digits of the key with {rest[:8]!r}")
     return DriveAddress(bytes.fromhex(key_text), version, tag, path.strip("/"))
+
+
+def split_name(text: str) -> tuple[str, str] | None:
+    """Return (name, what stands behind it) of ``dat://example.com+VERSION/path``; None for what names a key itself.
+
+    A name has a dot; what stands behind it goes behind the key that it stands for.
+    """
+    text = text.strip()
+    scheme = _SCHEME.match(text)
+    rest = _NAME_END.split(text[scheme.end() :], maxsplit=1) if scheme else [""]
+    return (rest[0], "".join(rest[1:])) if "." in rest[0] else None
 
 
 def _without_front(text: str) -> str:

@@ -40,7 +40,7 @@ class Common:
 
 
 class DriveParameter(click.ParamType["DriveAddress"]):
-    """A drive: a key in any form, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``."""
+    """A drive: a key in any form, or ``dat://NAME``, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``."""
 
     name = "key"
 
@@ -49,12 +49,18 @@ class DriveParameter(click.ParamType["DriveAddress"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "DriveAddress":
         """Parse the text; fail as wrong usage with what is wrong."""
-        from hyperfs.keys import DriveAddress, parse_address
+        from hyperfs.keys import DriveAddress, parse_address, split_name
 
         if isinstance(value, DriveAddress):
             return value
+        named = split_name(value)
         try:
-            address = parse_address(value)
+            if named is None:
+                address = parse_address(value)
+            else:
+                from hyperfs.cli.names import key_of_name
+
+                address = parse_address(key_of_name(named[0]).hex() + named[1])
         except InvalidKey as error:
             self.fail(str(error), param, ctx)
         if not self._versioned and (address.version is not None or address.tag is not None):

@@ -1,0 +1,29 @@
+"""The key behind a drive's name, as in ``dat://example.com``, for whatever command is given one."""
+
+import os
+from pathlib import Path
+
+import trio
+
+from hyperfs.errors import InvalidKey
+from hyperfs.swarm.names.answers import as_name
+from hyperfs.swarm.names.cache import NameCache
+from hyperfs.swarm.names.resolver import NameResolver
+
+
+def key_of_name(text: str) -> bytes:
+    """Return the 32-byte key behind a name. Raises `InvalidKey` for what is none, `NameNotFound`.
+
+    ``$HYPERFS_DNS_OVER_HTTPS`` is the URL of a server to ask instead of the system's name servers.
+    """
+    name = as_name(text)
+    if name is None:
+        raise InvalidKey(f"{text!r} is neither a key nor the name of a host, as in dat://example.com")
+    server = os.environ.get("HYPERFS_DNS_OVER_HTTPS") or None
+    return trio.run(NameResolver(NameCache(cache_path()), dns_over_https=server).resolve, name)
+
+
+def cache_path() -> Path:
+    """Return the file in which answers are kept: ``hyperfs/names.json`` in the XDG cache home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "hyperfs" / "names.json"
