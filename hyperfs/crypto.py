@@ -34,11 +34,6 @@ def key_pair(seed: bytes | None = None) -> KeyPair:
     return KeyPair(public, secret)
 
 
-def key_pair_of_secret(secret_key: bytes) -> KeyPair:
-    """Return the key pair of a 64-byte secret key."""
-    return KeyPair(secret_key[KEY_BYTES:], secret_key)
-
-
 def leaf_hash(block: bytes | memoryview) -> bytes:
     """Return the hash of one block."""
     state = hashlib.blake2b(b"\x00" + len(block).to_bytes(8, "big"), digest_size=32)

@@ -19,11 +19,6 @@ def test_a_seed_makes_the_reference_s_key_pair() -> None:
     assert (pair.public.hex(), pair.secret.hex()) == (KEYS["publicKey"], KEYS["secretKey"])
 
 
-def test_a_key_pair_is_found_in_its_secret_key() -> None:
-    pair = crypto.key_pair_of_secret(bytes.fromhex(KEYS["secretKey"]))
-    assert pair == crypto.key_pair(bytes.fromhex(KEYS["seed"]))
-
-
 def test_key_pairs_without_a_seed_differ() -> None:
     assert crypto.key_pair() != crypto.key_pair()
 

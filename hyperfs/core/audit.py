@@ -1,18 +1,23 @@
 """Checking what is on disk against itself.
 
-The rule: nothing is changed here, and everything is read from the files, whatever caches say. All functions wait for
-the disk.
+The rule: nothing is changed here, and everything is read from the files, whatever caches say. What is no coroutine
+waits for the disk.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from hyperfs import flat_tree
+from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.errors import DamagedStore
 from hyperfs.tree_node import TreeNode
 
 if TYPE_CHECKING:
     from hyperfs.core.files import CoreFiles
+    from hyperfs.core.offsets import Offsets
+    from hyperfs.core.own_nodes import OwnNodes
 
 
 def check_tree(files: "CoreFiles", length: int) -> None:
@@ -53,6 +58,32 @@ def bad_blocks(files: "CoreFiles", placed: Sequence[tuple[TreeNode, int]]) -> li
         if len(block) != leaf.size or files.format.leaf_hash(block) != leaf.hash:
             bad.append(leaf.tree_index // 2)
     return bad
+
+
+async def find_bad(files: "CoreFiles", nodes: "OwnNodes", offsets: "Offsets", blocks: range) -> list[int]:
+    """Return those of ``blocks`` that are here and do not match the tree, as they are when this returns, ascending.
+
+    Raises `DamagedStore`, OSError.
+    """
+    bitfield = files.bitfield
+
+    def placed_leaves() -> list[tuple[TreeNode, int]]:
+        placed = []
+        for index in here:
+            leaf, start = nodes.get(2 * index), offsets.start_of(index)
+            if leaf is not None and start is not None:
+                placed.append((leaf, start))
+        return placed
+
+    while True:
+        generation = bitfield.generation
+        here = [index for index in blocks if bitfield.get(index)]
+        placed = await run_with_reads(placed_leaves)
+        bad = set(here) - {leaf.tree_index // 2 for leaf, _ in placed}
+        bad.update(await trio.to_thread.run_sync(bad_blocks, files, placed))
+        # A block that was cleared while it was read, and perhaps fetched again, was not seen as it is.
+        if bitfield.generation == generation:
+            return sorted(bad)
 
 
 def _node(files: "CoreFiles", tree_index: int) -> TreeNode:

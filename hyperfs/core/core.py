@@ -16,11 +16,11 @@ import trio
 
 from hyperfs import flat_tree
 from hyperfs.core.appending import punch, write_growth
-from hyperfs.core.audit import bad_blocks, check_around, check_tree
+from hyperfs.core.audit import check_around, check_tree, find_bad
 from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles
 from hyperfs.core.fork_guard import ForkGuard, ForkSeen, load_fork_guard
-from hyperfs.core.format import HYPERCORE_9, NO_SIGNATURE, CoreFormat
+from hyperfs.core.format import HYPERCORE_9, CoreFormat
 from hyperfs.core.growth import Growth
 from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.intake import Intake
@@ -37,16 +37,15 @@ from hyperfs.core.proofs import (
     Proof,
     ProofChecker,
     Received,
-    choose_nodes,
     request_digest,
     tree_covers,
 )
+from hyperfs.core.proving import Prover
 from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.crypto import KeyPair
 from hyperfs.errors import (
-    BlockNotAvailable,
     BlockTooFar,
     Closed,
     ConflictingLength,
@@ -68,7 +67,7 @@ _AUDITED_AT_ONCE = 256
 class Core(LocalReader):
     """The owner's core: implements `CoreReader` over files it alone writes. Made by `Core.open`.
 
-    ``standing`` is what is known of a writable core from elsewhere.
+    ``fork_guard`` keeps a writable core from signing another history than somebody has.
     """
 
     def __init__(
@@ -104,6 +103,7 @@ class Core(LocalReader):
         self._durability = Durability(
             files, on_durable=partial(presence.tell_durable, self), on_lost=self._forget, record=record
         )
+        self._prover = Prover(files, self._nodes, self._durability)
         self.fork_guard = ForkGuard(self, None)
         self.synced_first: Core | None = None
         """What `sync_after` was called with."""
@@ -246,10 +246,6 @@ class Core(LocalReader):
         """Return the `nodes` field for a request of block ``index``: what of its proof is here already."""
         return request_digest(index, self.length, self._bitfield.has_node)[0]
 
-    def has_leaf(self, index: int) -> bool:
-        """Tell whether the hash of block ``index`` is here, so that it can be proven, or its hash answered."""
-        return self._bitfield.has_node(2 * index)
-
     def has_node(self, tree_index: int) -> bool:
         """Tell whether a tree node is here, so that a peer need not send it."""
         return self._bitfield.has_node(tree_index)
@@ -259,30 +255,10 @@ class Core(LocalReader):
 
         Waits until what it proves is durable.
         """
-        if self.writable and index >= self.durable_length and index < self.length:
+        if self.writable and self.durable_length <= index < self.length:
             await self.sync()
-        has: Callable[[int], bool] = self._bitfield.has_node
-        if self.writable and self.durable_length < self.length:
-            has = self._has_durable_node
-        chosen = choose_nodes(has, index, digest=digest, hash_only=hash_only)
-        if chosen is None:
-            raise BlockNotAvailable(f"core {short(self.key)} has no proof of block {index} here")
-        indices, length = chosen
-        try:
-            nodes = self._nodes.all_of(indices)
-        except WouldWait:
-            nodes = await run_with_reads(self._nodes.all_of, indices)
-        if length == 0:
-            return Proof(nodes, None)
-        signature = await self._durability.signature(length - 1)
-        if signature is None and not await self._is_static(length):
-            raise BlockNotAvailable(f"core {short(self.key)} has no signature of {length} blocks here")
-        return Proof(nodes, signature)
-
-    async def _is_static(self, length: int) -> bool:
-        """Tell whether this core needs no signature: its key is the hash of its tree, so it never grows."""
-        roots = await run_with_reads(self._nodes.all_of, flat_tree.full_roots(length))
-        return self.format.verify(roots, length, NO_SIGNATURE, self.key)
+        only_durable = self.writable and self.durable_length < self.length
+        return await self._prover.proof(index, digest=digest, hash_only=hash_only, only_durable=only_durable)
 
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.
@@ -468,23 +444,12 @@ class Core(LocalReader):
         bad: list[int] = []
         for blocks in self.present(0, self.length):
             for first in range(blocks.start, blocks.stop, _AUDITED_AT_ONCE):
-                bad += await self._audit(range(first, min(first + _AUDITED_AT_ONCE, blocks.stop)))
+                part = range(first, min(first + _AUDITED_AT_ONCE, blocks.stop))
+                found = await find_bad(self._files, self._nodes, self._offsets, part)
+                self._forget(found)
+                bad += found
         await self.sync()
         return bad
-
-    async def _audit(self, blocks: range) -> list[int]:
-        """Clear, and return, those of ``blocks`` that are here and do not match the tree."""
-        while True:
-            generation = self._bitfield.generation
-            here = [index for index in blocks if self._bitfield.get(index)]
-            placed = await run_with_reads(self._placed_leaves, here)
-            bad = sorted(set(here) - {leaf.tree_index // 2 for leaf, _ in placed})
-            bad += await trio.to_thread.run_sync(bad_blocks, self._files, placed)
-            # A block that was cleared while it was read, and perhaps fetched again, was not seen as it is.
-            if self._bitfield.generation == generation:
-                break
-        self._forget(bad)
-        return sorted(bad)
 
     def _forget(self, indices: Iterable[int]) -> None:
         """Note that blocks are not what they should be. Where their bytes lie may not be known: none are punched."""
@@ -541,22 +506,10 @@ class Core(LocalReader):
     def _trusts(self, tree_index: int) -> bool:
         return self._bitfield.has_node(tree_index)
 
-    def _has_durable_node(self, tree_index: int) -> bool:
-        return flat_tree.right_span(tree_index) < 2 * self.durable_length and self._bitfield.has_node(tree_index)
-
     def _place(self, blocks: range) -> tuple[int, int]:
         """Return the bytes [start, end) of a run of blocks that are here."""
         first, _ = self._offsets.of(blocks.start)
         return first, sum(self._offsets.of(blocks.stop - 1))
-
-    def _placed_leaves(self, blocks: Iterable[int]) -> list[tuple[TreeNode, int]]:
-        """Return (leaf, byte offset) for those of ``blocks`` of which the tree has both."""
-        placed = []
-        for index in blocks:
-            leaf, start = self._nodes.get(2 * index), self._offsets.start_of(index)
-            if leaf is not None and start is not None:
-                placed.append((leaf, start))
-        return placed
 
     def _keep(self) -> None:
         """Have the files of a core of which there was nothing until now on disk, and tell other processes of it."""
