@@ -62,6 +62,7 @@ def import_command(
 
     store = places_of(common.store).store
     folder = source.resolve()
+    _refuse_store(folder, store, with_secrets=with_secrets)
 
     async def run(client: "DaemonClient") -> int:
         import trio
@@ -187,3 +188,13 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
     for one in skipped:
         complain(f"left out: {one.path or '.'}: {one.reason}")
+
+
+def _refuse_store(folder: Path, store: Path, *, with_secrets: bool) -> None:
+    """Fail as wrong usage for a folder of which nothing would be imported, before a drive is made for it."""
+    from hyperfs.drive.scan import is_store
+
+    if folder == store or store in folder.parents:
+        raise click.UsageError(f"{folder} is the store that it would be imported into, or lies in it")
+    if is_store(folder) and not with_secrets:
+        raise click.UsageError(f"{folder} is a store of drives and holds their secret keys: --with-secrets takes them")

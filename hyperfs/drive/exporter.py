@@ -22,14 +22,13 @@ from hyperfs.drive.folder import Part, TargetFolder
 from hyperfs.drive.importer import Compare, Progress, ProgressCallback
 from hyperfs.drive.links import follow
 from hyperfs.drive.scan import Skipped
-from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.snapshot import PIECE_BYTES, OpenFile, Snapshot
 from hyperfs.drive.stat import Stat
 from hyperfs.errors import BlockNotAvailable, HyperfsError, InvalidRun, NotADrive, PathError, UnknownVersion, short
 
 ENTRIES_AT_ONCE = 256
 SMALL_BYTES = 512 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
-PIECE_BYTES = 4 * 1024 * 1024
 PARTS_AT_ONCE = 64
 """How many small files are open at a time, written and on their way to the disk."""
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)

@@ -58,7 +58,7 @@ def scan(
     ``excluded`` are directories, by device and inode number, that are left out; so are stores, which hold secret keys,
     unless ``with_secrets``. Raises OSError for ``folder`` itself.
     """
-    if not with_secrets and _is_store(folder):
+    if not with_secrets and is_store(folder):
         yield Skipped("", _STORE)
         return
     waiting = deque([""])
@@ -75,7 +75,7 @@ def scan(
         for entry in listed:
             path = names.join(directory, entry.name)
             item = _look(entry, path, excluded)
-            if isinstance(item, Found) and item.stat.is_directory and not with_secrets and _is_store(Path(entry.path)):
+            if isinstance(item, Found) and item.stat.is_directory and not with_secrets and is_store(Path(entry.path)):
                 item = Skipped(path, _STORE)
             yield item
             if isinstance(item, Found) and item.stat.is_directory:
@@ -96,7 +96,7 @@ def what_secret(folder: Path, found: Found) -> str | None:
         return None
 
 
-def _is_store(folder: Path) -> bool:
+def is_store(folder: Path) -> bool:
     """Tell whether a directory is a store, or a copy of one, of whichever implementation."""
     try:
         status = os.lstat(folder / "master_key")

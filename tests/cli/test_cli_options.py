@@ -84,3 +84,12 @@ def test_json_of_a_command_that_prints_nothing_for_scripts_is_wrong_usage(tmp_pa
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_what_is_no_time_to_wait_is_wrong_usage(seconds: str) -> None:
     assert "a number of seconds" in refused("ls", "ab" * 32, "--timeout", seconds).output
+
+
+def test_a_store_is_not_imported_by_accident(tmp_path: Path) -> None:
+    (tmp_path / "backup/.hyperfs").mkdir(parents=True)
+    (tmp_path / "store/inside").mkdir(parents=True)
+    own = ("--store", tmp_path / "store")
+    assert "--with-secrets" in refused("import", *own, tmp_path / "backup").output
+    for folder in ("store", "store/inside"):
+        assert "would be imported into" in refused("import", *own, tmp_path / folder, "--with-secrets").output
