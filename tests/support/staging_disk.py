@@ -16,7 +16,19 @@ from unittest.mock import patch
 from hyperfs.mount.staging import directory, files
 from tests.support.crashes import SECTOR_BYTES
 
-CALLS = ("open", "pread", "pwritev", "fdatasync", "fsync", "posix_fallocate", "unlink", "link", "statvfs", "fstat")
+CALLS = (
+    "open",
+    "pread",
+    "preadv",
+    "pwritev",
+    "fdatasync",
+    "fsync",
+    "posix_fallocate",
+    "unlink",
+    "link",
+    "statvfs",
+    "fstat",
+)
 """What the staging asks of the disk, beside `write_at`."""
 
 Verdict = Callable[[str, Path | None], OSError | None]

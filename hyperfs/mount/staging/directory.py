@@ -10,14 +10,14 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import trio
 
 from hyperfs.core.reserve import reserve_bytes
-from hyperfs.mount.staging.files import StagedFile, SyncedNames
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, numbered
 from hyperfs.mount.staging.journal import AHEAD_BYTES, Journal, Mark
 from hyperfs.mount.staging.segments import Segments
 
@@ -37,12 +37,15 @@ class StagingDirectory:
     def __init__(self, path: Path) -> None:
         """Make the folder if it is missing. Raises OSError."""
         self._is_closed = True
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        with suppress(PermissionError):  # there are file systems that know of no permissions
+            path.chmod(0o700)  # it may have been made for everybody to look into
         self.path = path
         self.names = SyncedNames(path)
         self._aside = path / "set-aside"
-        self.journal = Journal(path, self.names, number=_last(self._aside.glob("*/*.journal")))
-        self.segments = Segments(path, self.names, number=_last(self._aside.glob("*/*.data")))
+        self.journal = Journal(path, self.names, number=max(numbered(self._aside.glob("*/*.journal")), default=0))
+        self.segments = Segments(path, self.names, number=max(numbered(self._aside.glob("*/*.data")), default=0))
         self.failure: OSError | None = None
         """Why nothing that is written can be made durable any more."""
         self._syncing = trio.Lock()
@@ -149,7 +152,3 @@ def _keep(path: Path, kept: Path) -> None:
             raise
         kept.touch(0o600, exist_ok=False)
         shutil.copyfile(path, kept)
-
-
-def _last(paths: Iterable[Path]) -> int:
-    return max((int(path.stem) for path in paths), default=0)

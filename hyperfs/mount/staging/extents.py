@@ -156,7 +156,7 @@ class _Layer:
             return b""
         whole = self.extents.holding(position, end)
         if whole is not None:
-            return whole.segment.read(whole.place + position - whole.start, end - position)
+            return await whole.segment.read(whole.place + position - whole.start, end - position)
         if not self.extents and self.below is not None and end <= self.limit:
             return await self.below.read(position, end - position)
         # While the drive is waited for, the extents may be cut or committed: they are looked at once, and kept.
@@ -176,7 +176,7 @@ class _Layer:
                 parts.append(await self._read_below(at, extent.start))
                 at = extent.start
             stop = min(extent.end, end)
-            parts.append(extent.segment.read(extent.place + at - extent.start, stop - at))
+            parts.append(await extent.segment.read(extent.place + at - extent.start, stop - at))
             at = stop
         if at < end:
             parts.append(await self._read_below(at, end))

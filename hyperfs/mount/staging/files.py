@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ from hyperfs.errors import DamagedStore
 from hyperfs.storage.disk import write_at
 
 _PIECE_BYTES = 1024 * 1024
+_NOWAIT = os.RWF_NOWAIT
 _NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -33,7 +35,7 @@ class StagedFile:
         self._syncing = threading.Lock()
         self._counting = threading.Lock()
         self._is_deleted = False
-        self._nowait = getattr(os, "RWF_NOWAIT", 0)
+        self._nowait = _NOWAIT
         self._writes = 1 if opened_bytes else 0
         self._synced_writes = 0
         self._low = 0
@@ -129,6 +131,18 @@ class StagedFile:
                 data += more
         return data
 
+    def read_now(self, place: int, size: int) -> bytes | None:
+        """Do what `read` does, or return None when that would wait for the disk."""
+        buffer = bytearray(size)
+        with self._using as descriptor:
+            try:
+                if os.preadv(descriptor, (buffer,), place, _NOWAIT) == size:
+                    return bytes(buffer)
+            except OSError as error:
+                if not isinstance(error, BlockingIOError) and error.errno not in _NO_NOWAIT:
+                    raise
+        return None
+
     def sync(self) -> None:
         """Make everything durable that was written before the call. Blocks.
 
@@ -221,6 +235,11 @@ class _Descriptor:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def numbered(paths: Iterable[Path]) -> list[int]:
+    """Return the numbers that files are named by, in order; what has another name is none of ours."""
+    return sorted(int(path.stem) for path in paths if path.stem.isdecimal())
 
 
 def delete_file(path: Path) -> None:

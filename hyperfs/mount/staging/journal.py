@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hyperfs.core.reserve import is_full
 from hyperfs.core.shared_map import boot_id
-from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered
 from hyperfs.mount.staging.frames import Contents, Cut, frame, header, parse
 
 AHEAD_BYTES = 1024 * 1024
@@ -41,7 +41,7 @@ class Journal:
         self._end = 0
         self._spoiled_end = 0
         self._allocated = 0
-        self._durable_bytes = 0
+        self._durable = Mark(None, 0)
         self._cut: Cut | None = None
         self.number = self._earlier = max([number, *self.numbers()])
 
@@ -67,7 +67,7 @@ class Journal:
 
     def numbers(self) -> list[int]:
         """Return the numbers of the files that are there, in order."""
-        return sorted(int(path.stem) for path in self._directory.glob("*.journal"))
+        return numbered(self._directory.glob("*.journal"))
 
     def read(self) -> dict[int, Contents]:
         """Return what counts in the files of an earlier process, in order. Blocks. Raises OSError and `LaterFormat`."""
@@ -117,7 +117,7 @@ class Journal:
             raise
         self._names.changed()
         self._current = self._files[before + 1] = file
-        self._end, self._spoiled_end, self._allocated, self._durable_bytes = len(start), 0, allocated, 0
+        self._end, self._spoiled_end, self._allocated = len(start), 0, allocated
         self.number = before + 1
         return before
 
@@ -126,9 +126,11 @@ class Journal:
         if self._current is None:
             self.begin()
         assert self._current is not None
+        durable = self._durable
+        durable_bytes = durable.end if durable.file is self._current else 0
         framed, end = b"", self._end
         for record in records:
-            framed += frame(record, number=self.number, place=end, durable_bytes=self._durable_bytes)
+            framed += frame(record, number=self.number, place=end, durable_bytes=durable_bytes)
             end = self._end + len(framed)
         if end + AHEAD_BYTES // 2 > self._allocated:
             try:
@@ -152,8 +154,7 @@ class Journal:
         """
         for file in list(self._files.values()):
             file.sync()
-        if mark.file is self._current:
-            self._durable_bytes = mark.end
+        self._durable = mark
 
     def cut(self, number: int, place: int) -> None:
         """Have file ``number`` end at a place, for every later process as well: the power failed before more was there.
@@ -181,14 +182,14 @@ class Journal:
 
     def _delete(self, number: int) -> None:
         file = self._files.get(number)
-        self._names.changed()
         if file is None:
             delete_file(self._path(number))
-            return
-        file.delete()
-        del self._files[number]
-        if file is self._current:
-            self._current = None
+        else:
+            file.delete()
+            del self._files[number]
+            if file is self._current:
+                self._current = None
+        self._names.changed()  # not before: a sync in its thread may not cover it
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{number}.journal"

@@ -45,8 +45,10 @@ async def recover(workspace: Workspace, committer: Committer) -> int:
     Raises:
         LaterFormat: a journal of a later version of hyperfs.
         OSError: of the disk.
-        HyperfsError: what reading the drive raises. Failed or cancelled, nothing was changed on the disk; the
-            workspace is to be closed.
+        HyperfsError: what reading the drive raises.
+
+    Failed or cancelled, nothing was changed on the disk, but what is durable in the drive may be deleted; the workspace
+    is to be closed then.
     """
     contents = await trio.to_thread.run_sync(workspace.journal.read)
     problems: list[str] = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered
 
 OWN_SEGMENT_BYTES = 256 * 1024
 """A file with more staged bytes than this writes to a segment of its own."""
@@ -29,7 +29,7 @@ WRITING_THREADS = 8
 
 
 class Segment:
-    """One file of staged bytes. ``references`` counts the extents that lie in it, and the writes on the way to it."""
+    """One file of staged bytes. ``references`` counts the extents that lie in it, and the threads that use it."""
 
     __slots__ = ("end", "file", "is_closed_to_writes", "number", "references")
 
@@ -41,9 +41,19 @@ class Segment:
         """Whether what is in it has to stay as it is: it is an earlier process's, and may be set aside."""
         self.references = 0
 
-    def read(self, place: int, size: int) -> bytes:
-        """Return ``size`` bytes. Raises OSError, and `DamagedStore` when the file has lost them."""
-        return self.file.read(place, size)
+    async def read(self, place: int, size: int) -> bytes:
+        """Return ``size`` bytes, without waiting where they are in memory.
+
+        Raises OSError, and `DamagedStore` when the file has lost them.
+        """
+        data = self.file.read_now(place, size)
+        if data is None:
+            self.references += 1
+            try:
+                data = await trio.to_thread.run_sync(self.file.read, place, size)
+            finally:
+                self.references -= 1
+        return data
 
 
 class Segments:
@@ -66,7 +76,7 @@ class Segments:
         self._is_slow = False
         self._limiter = trio.CapacityLimiter(WRITING_THREADS)
         self._all: dict[int, Segment] = {}
-        self._strange = {int(path.stem) for path in directory.glob("*.data")}
+        self._strange = set(numbered(directory.glob("*.data")))
         self._next = max([number, *self._strange]) + 1
         self._shared: Segment | None = None
         self.writing_bytes = 0
@@ -156,15 +166,15 @@ class Segments:
         """Delete those of the segments that nothing refers to. No journal must need them any more. Raises OSError."""
         for segment in segments:
             if segment.number in self._all and self._is_idle(segment):
-                self._names.changed()
                 segment.file.delete()
+                self._names.changed()  # not before: a sync in its thread may not cover it
                 del self._all[segment.number]
 
     def delete_strange(self) -> None:
         """Delete the files of earlier processes that no record spoke of, for no journal is left. Raises OSError."""
         for number in list(self._strange):
-            self._names.changed()
             delete_file(self._path(number))
+            self._names.changed()
             self._strange.discard(number)
 
     def close(self) -> None:
