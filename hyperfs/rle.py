@@ -6,6 +6,7 @@ token that stands for nothing, which no encoder writes, is refused.
 """
 
 import re
+from collections.abc import Iterator
 
 from hyperfs import varint
 from hyperfs.errors import EncodingError
@@ -14,6 +15,7 @@ _RUN = re.compile(rb"\x00+|\xff+")
 _LONG_RUN = re.compile(rb"\x00{32,}|\xff{32,}")
 _MANY_CHANGES = 8192
 _ALIGNMENT = 4
+_TOKENS_A_STEP = 1024
 
 
 def encode(bits: bytes) -> bytes:
@@ -51,10 +53,22 @@ def decode(data: bytes, *, limit: int) -> bytes:
 
     Raises `EncodingError` when ``data`` is cut short, has an empty run, or would become longer than ``limit`` bytes.
     """
+    *_, decoded = decode_in_steps(data, limit=limit)
+    assert decoded is not None
+    return decoded
+
+
+def decode_in_steps(data: bytes, *, limit: int) -> Iterator[bytes | None]:
+    """Do what `decode` does, yielding None after each little work, and the bits at the end."""
     decoded = bytearray()
     offset = 0
     end = len(data)
+    left = _TOKENS_A_STEP
     while offset < end:
+        left -= 1
+        if not left:
+            left = _TOKENS_A_STEP
+            yield None
         token = data[offset]
         offset += 1
         if token >= 0x80:
@@ -72,7 +86,7 @@ def decode(data: bytes, *, limit: int) -> bytes:
         decoded += data[offset : offset + count]
         offset += count
     decoded += bytes(-len(decoded) % _ALIGNMENT)
-    return bytes(decoded)
+    yield bytes(decoded)
 
 
 def _changes(bits: bytes) -> int:

@@ -18,6 +18,7 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024
 _SMALL_BUFFER = 4096
 _LARGE_BUFFER = 1024 * 1024
 KEEP_ALIVE = b"\x00"
+BYTES_AT_ONCE = 32 * 1024
 
 
 class MessageType(IntEnum):
@@ -76,7 +77,8 @@ class FrameReader:
     def frames(self, at_most: int | None = None) -> Iterator[tuple[int, int, memoryview]]:
         """Take the complete frames, each ``(channel number, type, body)``, keep-alives left out.
 
-        Ends after ``at_most`` frames, keep-alives counted; `more` tells whether others may be complete.
+        Ends after ``at_most`` frames, keep-alives counted, or then after `BYTES_AT_ONCE` of them; `more` tells whether
+        others may be complete.
 
         A body is valid until the next call of `space`. Raises PeerMisbehaved for what cannot be a frame, after which
         this reader is of no more use.
@@ -85,12 +87,13 @@ class FrameReader:
         if self._missing > 0:
             return
         left = -1 if at_most is None else at_most
+        far = self._end if at_most is None else self._start + BYTES_AT_ONCE
         buffer = self._buffer
         view = self._view
         end = self._end
         position = self._start
         while position < end:
-            if not left:
+            if not left or position >= far:
                 self._start = position
                 self.more = True
                 return

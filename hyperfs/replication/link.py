@@ -284,7 +284,10 @@ class Link:
         while True:
             async with self._pace.turn():
                 for event in self._protocol.receive(data, at_most=_FRAMES_AT_ONCE):
-                    self._handle(event)
+                    if isinstance(event, HaveReceived) and event.bitfield is not None:
+                        await self._take_bitfield(event)
+                    else:
+                        self._handle(event)
                     if self._ending is not None:
                         return
                     await self._pace.rest()
@@ -296,6 +299,13 @@ class Link:
                 break
             data = memoryview(b"")
         await self._storing.received(size)
+
+    async def _take_bitfield(self, have: HaveReceived) -> None:
+        peer = self._peers.get(have.channel)
+        if peer is not None:
+            said = await peer.on_bitfield(have, self._pace)
+            if peer.channel in self._peers:
+                peer.exchange.announced(peer, said)
 
     def _handle(self, event: Event) -> None:
         match event:

@@ -17,6 +17,7 @@ from hyperfs.replication.availability import PAGE_BITS, Availability, PageBudget
 from hyperfs.replication.deadline import AnswerDeadline
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.haves import Haves
+from hyperfs.replication.pace import Pace
 from hyperfs.replication.requests import Requests
 from hyperfs.replication.uploads import QuestionBudget, Uploads
 from hyperfs.replication.wants import WANT_BLOCKS, Wants
@@ -61,18 +62,27 @@ class Peer:
         """Blocks that the peer may still name in answers to hints."""
 
     def on_have(self, have: HaveReceived) -> range:
-        """Take in an announcement; return where it says something new. Raises PeerMisbehaved for no bitfield."""
+        """Take in an announcement without a bitfield; return where it says something new."""
         self.announcements += 1
-        if have.bitfield is None:
-            said = range(have.start, have.start + max(1, have.length))
-            self.availability.add(said.start, said.stop)
-            return said
+        said = range(have.start, have.start + max(1, have.length))
+        self.availability.add(said.start, said.stop)
+        return said
+
+    async def on_bitfield(self, have: HaveReceived, pace: Pace) -> range:
+        """Take in one with a bitfield, within a turn. Raises PeerMisbehaved for what is none.
+
+        Cancelled, nothing of it is taken in.
+        """
+        self.announcements += 1
         self.heard.set()
-        if have.start % PAGE_BITS:
+        if have.start % PAGE_BITS or have.bitfield is None:
             return range(0)
         length = min(-(-have.length // PAGE_BITS) * PAGE_BITS, WANT_BLOCKS)
+        bits = b""
         try:
-            bits = rle.decode(have.bitfield, limit=WANT_BLOCKS // 8)
+            for decoded in rle.decode_in_steps(have.bitfield, limit=WANT_BLOCKS // 8):
+                bits = decoded or b""
+                await pace.rest()
         except EncodingError as error:
             raise PeerMisbehaved(f"sent a bitfield that is none: {error}") from error
         if length <= PAGE_BITS:

@@ -138,6 +138,9 @@ class Requests:
         if flight is None:
             return self._answered_otherwise(received, ready)
         flight.answered = True
+        if self.seeks:
+            # it may have been the answer to a seek that happens to be this block: then it comes once more
+            self._forget(data.index)
         if flight.optimistic:
             flight.held = received
         else:

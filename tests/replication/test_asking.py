@@ -193,3 +193,29 @@ async def test_what_a_cancelled_caller_wanted_is_not_asked_for_any_more(
     nursery.start_soon(core.get, 999)
     assert (await peer.next(RequestReceived)).index == 999
     assert replicator.status().cores[0].demands == 1
+
+
+async def test_a_block_that_answers_a_seek_and_a_request_may_come_twice(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    theirs = await writer(8)
+    peer = scripted(nursery, replicator)
+    channel = await peer.open()
+    await peer.announce(channel, 8)
+    nursery.start_soon(core.get, 7)
+    await peer.answer(channel, theirs, await peer.next(RequestReceived))
+    await peer.send()
+    await core.get(7)
+    nursery.start_soon(core.seek, 1)
+    seek = await peer.next(RequestReceived)
+    assert seek.byte_offset == 1
+    nursery.start_soon(core.get, 0)
+    request = await peer.next(RequestReceived)
+    # the seek's is taken for the request's, and then another proof for the seek's
+    for value in (b"block 0", None, b"block 0"):
+        proof = await theirs.proof(0, hash_only=value is None)
+        channel.send_data(0, value, proof.nodes, proof.signature)
+    await peer.send()
+    await settled()
+    assert request.index == 0
+    assert peer.ending is None
