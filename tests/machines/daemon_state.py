@@ -71,6 +71,7 @@ class State:
                     for owner in self.owners:
                         nursery.start_soon(owner.run, clients)
                 self.check("when all was answered")
+                await self.check_told(clients[0])
                 self.check_daemon(daemon)
             self.check("when the daemon had ended")
 
@@ -86,6 +87,15 @@ class State:
         listening = set(daemon.serving.listening())
         assert listening == set(state.listen), f"peers are accepted at {listening}, not at {set(state.listen)}"
         assert daemon.cache.limit == state.cache_limit, f"the cache's limit is {daemon.cache.limit}"
+
+    async def check_told(self, client: DaemonClient) -> None:
+        """Assert that the daemon says of itself what it was asked for."""
+        status = await client.status()
+        told = {drive.key: set(drive.named_peers) for drive in status.serving}
+        expected = {key: peers for owner in self.owners for key, peers in owner.served.items()}
+        assert told == expected, f"it says that it serves {_short(told)}, not {_short(expected)}"
+        peers = set().union(*(owner.peers for owner in self.owners))
+        assert set(status.remembered_peers) == peers, f"it remembers {status.remembered_peers}, not {sorted(peers)}"
 
     def read(self) -> tuple[dict[str, set[str]], set[str], int | None]:
         """Return what the file says: drives served with the peers named for each, peers, and the limit of the cache."""
