@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -297,17 +298,24 @@ def test_an_import_of_a_store_publishes_no_key(own: Hyperfs, pruned: str, tmp_pa
 
 def test_a_sealed_key_needs_its_passphrase(own: Hyperfs, other: Hyperfs, pruned: str, tmp_path: Path) -> None:
     file = tmp_path / "drive.key"
-    own("key", "export", pruned, "--out", file, "--passphrase", **typed("secret"))
-    assert "passphrase is not the one" in other.fails("key", "import", file, **typed("other"))
-    assert pruned in other("key", "import", file, **typed("secret"))
+    with typed("secret") as stdin:
+        own("key", "export", pruned, "--out", file, "--passphrase", stdin=stdin)
+    with typed("other") as stdin:
+        assert "passphrase is not the one" in other.fails("key", "import", file, stdin=stdin)
+    with typed("secret") as stdin:
+        assert pruned in other("key", "import", file, stdin=stdin)
 
 
-def typed(text: str) -> dict[str, int]:
-    """Return the standard input of a command into which ``text`` is piped."""
+@contextmanager
+def typed(text: str) -> Iterator[int]:
+    """Give the standard input of a command into which ``text`` is piped."""
     read, write = os.pipe()
     os.write(write, text.encode() + b"\n")
     os.close(write)
-    return {"stdin": read}
+    try:
+        yield read
+    finally:
+        os.close(read)
 
 
 def test_a_key_that_others_may_read_is_refused(own: Hyperfs, other: Hyperfs, pruned: str, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Cores go over TCP to and from the reference implementation, sparse and whole, and appends are followed both ways."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from hyperfs.core.core import Core
@@ -16,6 +17,15 @@ from tests.support.reference import ReferencePeer, reference_peer
 
 KEYS = key_pair(b"interop".ljust(32))
 LIMIT_SECONDS = 60
+OPENED: list[Core] = []
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    """Close the cores that a test opened."""
+    yield
+    while OPENED:
+        OPENED.pop().close_without_sync()
 
 
 @asynccontextmanager
@@ -29,12 +39,14 @@ async def swarm_of(replicator: Replicator) -> AsyncIterator[Swarm]:
 
 async def our_reader(tmp_path: Path, key: str, replicator: Replicator, follow: Follow = Follow.NOTHING) -> Core:
     core = await Core.open(DiskDirectory(tmp_path / "ours"), key=bytes.fromhex(key), source=replicator)
+    OPENED.append(core)
     replicator.add_core(core, follow=follow)
     return core
 
 
 async def our_writer(tmp_path: Path, blocks: list[bytes]) -> tuple[Core, Replicator]:
     core = await Core.open(DiskDirectory(tmp_path / "ours"), key_pair=KEYS)
+    OPENED.append(core)
     await core.append(blocks)
     await core.sync()
     replicator = Replicator()
