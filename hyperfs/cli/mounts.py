@@ -176,7 +176,7 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
                 f"{path}: no drive of the store {client.places.store} is mounted there; `hyperfs status` shows what is"
             )
         if not lazy:  # whatever its state: a mount that lives on may not have found the daemon yet
-            await trio.to_thread.run_sync(unmount, path)
+            await trio.to_thread.run_sync(unmount, path, bytes.fromhex(mounts[0].key))
         try:
             await with_commit_bar(client, lambda: client.unmount(mounts[0].id), ids={mounts[0].id})
         except UsageError:

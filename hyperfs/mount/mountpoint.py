@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hyperfs.errors import MountFailed
+from hyperfs.errors import MountFailed, short
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,11 @@ _UMOUNT_NOFOLLOW = 8
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A line of /proc/self/mountinfo: ``device`` is ``major:minor``."""
+    """A line of /proc/self/mountinfo: ``device`` is ``major:minor``, ``source`` what `source_of` says of a drive."""
 
     device: str
     file_system_type: str
+    source: str
 
 
 def mounted_at(mountpoint: str) -> Mounted | None:
@@ -44,7 +45,8 @@ def mounted_at(mountpoint: str) -> Mounted | None:
     found = None
     for fields in _mountinfo():
         if fields[4] == mountpoint:
-            found = Mounted(fields[2], fields[fields.index("-") + 1])
+            file_system_type, source = fields[fields.index("-") + 1 :][:2]
+            found = Mounted(fields[2], file_system_type, source)
     return found
 
 
@@ -93,13 +95,24 @@ def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     return path
 
 
-def unmount(mountpoint: str) -> None:
-    """Unmount ``mountpoint``; do nothing when no drive is mounted there any more.
+def source_of(key: bytes) -> str:
+    """Return what stands as the device where the drive of ``key`` is mounted."""
+    return f"hyperfs:{short(key)}"
+
+
+def unmount(mountpoint: str, key: bytes) -> None:
+    """Unmount ``mountpoint``; do nothing when the drive of ``key`` is not mounted there (any more).
 
     Raises:
         MountFailed: somebody is in it.
     """
-    if _is_drive(mounted_at(mountpoint)) and not _take_away(mountpoint, lazily=False):
+    mounted = mounted_at(mountpoint)
+    if (
+        mounted is not None
+        and _is_drive(mounted)
+        and mounted.source == source_of(key)
+        and not _take_away(mountpoint, lazily=False)
+    ):
         raise _failed(
             mountpoint,
             errno.EBUSY,

@@ -233,7 +233,7 @@ def _touch(path: str) -> None:
 
 def _fuse_options(drive: Drive, options: MountOptions, *, is_writable: bool) -> set[str]:
     access = "rw" if is_writable else "ro"
-    chosen = {"default_permissions", access, f"fsname=hyperfs:{short(drive.key)}", "subtype=hyperfs"}
+    chosen = {"default_permissions", access, f"fsname={mounting.source_of(drive.key)}", "subtype=hyperfs"}
     if options.allow_other:
         chosen.add("allow_other")
     return chosen

@@ -78,7 +78,7 @@ def test_what_is_mounted_is_found_under_odd_names(tmp_path: Path, monkeypatch: p
         "22 1 0:40 / /mnt/a\\040b\\134c rw shared:5 - fuse.hyperfs x rw\n23 1 0:41 / /mnt rw - ext4 y rw\n"
     )
     monkeypatch.setattr(mountpoint, "_MOUNTINFO", tmp_path / "mountinfo")
-    assert mountpoint.mounted_at("/mnt/a b\\c") == mountpoint.Mounted("0:40", "fuse.hyperfs")
+    assert mountpoint.mounted_at("/mnt/a b\\c") == mountpoint.Mounted("0:40", "fuse.hyperfs", "x")
     assert mountpoint.mounted_at("/mnt/other") is None
 
 
@@ -110,7 +110,7 @@ def test_what_is_no_drives_mount_is_not_unmounted(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "folder"], check=True)
     try:
-        mountpoint.unmount(str(tmp_path / "folder"))
+        mountpoint.unmount(str(tmp_path / "folder"), bytes(32))
         mountpoint.unmount_lazily(str(tmp_path / "folder"))
         assert not mountpoint.take_away_dead(str(tmp_path / "folder"))
         assert os.path.ismount(tmp_path / "folder")
