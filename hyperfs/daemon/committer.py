@@ -16,7 +16,16 @@ from hyperfs.core.reader import Run
 from hyperfs.daemon.answers import LeaseGranted
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.link import Pending
-from hyperfs.daemon.requests import AppendContent, Commit, Gather, LeaseContent, MakeWay, ReleaseContent, SyncDrive
+from hyperfs.daemon.requests import (
+    AppendContent,
+    Commit,
+    Gather,
+    GiveBackContent,
+    LeaseContent,
+    MakeWay,
+    ReleaseContent,
+    SyncDrive,
+)
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
 from hyperfs.drive.commits import Operation, value_of
 from hyperfs.drive.committer import PIECE_BYTES, ReadInto, chunks_of
@@ -49,7 +58,7 @@ class DaemonCommitter:
     async def content(self) -> AsyncIterator["DaemonLease"]:
         """Hold the lease on the drive's content core; at the end all that was appended stands there."""
         granted = await self._client.request(LeaseContent(self._key))
-        lease = DaemonLease(self._client, self._key, granted, self._appended)
+        lease = DaemonLease(self._client, granted, self._appended)
         self._lease = lease
         try:
             yield lease
@@ -98,12 +107,8 @@ class DaemonCommitter:
 class DaemonLease:
     """The lease of a `DaemonCommitter`: puts content into slots, and keeps all but one of them under way."""
 
-    def __init__(
-        self, client: DaemonClient, key: bytes, granted: LeaseGranted, on_appended: Callable[[int], None]
-    ) -> None:
+    def __init__(self, client: DaemonClient, granted: LeaseGranted, on_appended: Callable[[int], None]) -> None:
         self._client = client
-        self._key = key
-        self._start = granted.length
         self._on_appended = on_appended
         self._id = granted.lease
         self._length = granted.length
@@ -152,13 +157,15 @@ class DaemonLease:
         self._send()
         return Run(range(start, self._length), byte_offset, size)
 
-    async def give_back(self, *, expected_version: int) -> None:
+    async def give_back(self) -> None:
         """Forget what was appended. See `ContentLease.give_back`; raises `DaemonError`."""
+        self._send()
         while self._under_way:
+            pending, slot, _ = self._under_way.popleft()
             with suppress(HyperfsError, OSError):  # it was raised before, or what was to be appended is not there
-                await self._await_oldest()
-        appended = range(self._start, self._length)
-        await self._client.clear_content(self._key, [appended], expected_version=expected_version)
+                await pending.wait()
+            self._free.append(slot)
+        await self._client.request(GiveBackContent(self._id))
 
     async def flush(self) -> None:
         """Return once everything appended stands in the content core. Raises what an append failed of."""

@@ -37,10 +37,12 @@ class Lease:
         self._send: trio.MemorySendChannel[Append] = send
         self._receive: trio.MemoryReceiveChannel[Append] = receive
         self._ended = trio.Event()
+        self._content: ContentLease | None = None
 
     async def work(self, content: ContentLease, slots: Slots) -> None:
         """Append what comes, until the lease is released. Cancelled, what is being appended is there or is not."""
         broken: Exception | None = None
+        self._content = content
         async for append in self._receive:
             if broken is None:
                 try:
@@ -60,6 +62,12 @@ class Lease:
             await self._send.send(append)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             append.fail(has_ended())
+
+    async def give_back(self) -> None:
+        """Forget what was appended, of which the client has heard. Raises OSError. Cancelled, all of it or nothing."""
+        if self._content is None or self._ended.is_set():
+            raise has_ended()
+        await self._content.give_back()
 
     async def release(self) -> None:
         """Take nothing more, and return once everything that was put has been appended."""

@@ -143,6 +143,14 @@ async def append_content(daemon: Daemon, session: Session, call: ask.AppendConte
         await lease.put(asked)
 
 
+async def give_back_content(daemon: Daemon, session: Session, call: ask.GiveBackContent) -> None:
+    """Forget what was appended under a lease. Cancelled, all of it or nothing."""
+    lease = session.leases.get(call.lease)
+    if lease is None:
+        raise has_ended()
+    await lease.give_back()
+
+
 async def release_content(daemon: Daemon, session: Session, call: ask.ReleaseContent) -> None:
     """Give a lease back; returns once everything sent under it has been appended."""
     lease = session.leases.get(call.lease)
@@ -308,6 +316,7 @@ _ANSWERING: dict[type[ask.Call[Any]], Answering] = {
     ask.Gather: gather,
     ask.Commit: commit,
     ask.SyncDrive: sync_drive,
+    ask.GiveBackContent: give_back_content,
     ask.ReleaseContent: release_content,
     ask.UsePeers: use_peers,
     ask.CountPeers: count_peers,

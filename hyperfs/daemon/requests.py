@@ -241,6 +241,14 @@ class ReleaseContent(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class GiveBackContent(Call[None]):
+    """Forget what was appended under a lease, for a commit that is known not to stand."""
+
+    method: ClassVar = "content.give_back"
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClearContent(Call[None]):
     """Forget blocks of a drive's content; of a drive of ours only as it was at ``expected_version``."""
 

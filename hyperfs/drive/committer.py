@@ -42,11 +42,11 @@ class ContentLease(Protocol):
         """Append what ``read_into`` has, at most `PIECE_BYTES`, in blocks of `CHUNK_BYTES`; return where it is."""
         ...
 
-    async def give_back(self, *, expected_version: int) -> None:
-        """Forget what was appended under this lease, for a commit that failed: no version of the drive names it.
+    async def give_back(self) -> None:
+        """Forget what was appended under this lease, for a commit that is known not to stand.
 
-        Raises OSError, and `ConflictingLength`, and then nothing is forgotten, when the drive is not at
-        ``expected_version``. Cancelled, all of it is forgotten or nothing.
+        Nobody else appends under a lease, so no version names it. Raises OSError. Cancelled, all of it is forgotten or
+        nothing.
         """
         ...
 
@@ -107,7 +107,7 @@ class LocalCommitter:
     async def content(self) -> AsyncIterator["LocalLease"]:
         """Hold the lease on the content core."""
         async with self._content_lock:
-            yield LocalLease(self, self._reserve)
+            yield LocalLease(self.content_core, self._reserve)
 
     async def commit(self, operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
         """Append ``operations`` in one batch and return the version after them. See `Committer.commit`."""
@@ -169,10 +169,9 @@ async def named_content(metadata: CoreReader) -> int:
 class LocalLease:
     """The lease of a `LocalCommitter`."""
 
-    def __init__(self, committer: LocalCommitter, reserve: Reserve | None) -> None:
-        self._committer = committer
-        self._core = committer.content_core
-        self._start = self._core.length
+    def __init__(self, core: Core, reserve: Reserve | None) -> None:
+        self._core = core
+        self._start = core.length
         self._reserve = reserve
         self._buffer: memoryview | None = None
 
@@ -191,10 +190,9 @@ class LocalLease:
         size = await trio.to_thread.run_sync(read_into, self._buffer)
         return await self.append(chunks_of(self._buffer[:size]))
 
-    async def give_back(self, *, expected_version: int) -> None:
+    async def give_back(self) -> None:
         """Forget what was appended. See `ContentLease.give_back`."""
-        appended = range(self._start, self._core.length)
-        await self._committer.clear([appended], expected_version=expected_version)
+        await self._core.clear_all([range(self._start, self._core.length)])
         if self._reserve is not None:
             await self._reserve.make()
 

@@ -181,6 +181,17 @@ async def test_after_an_append_that_failed_nothing_of_that_lease_is_appended(
         assert (await drive.content()).length == 0
 
 
+async def test_what_was_appended_under_a_lease_is_given_back(places: Places) -> None:
+    async with daemon_and_client(places) as (daemon, client):
+        drive = await written_drive(client, {"kept": b"kept"})
+        async with DaemonCommitter(client, drive.key).content() as lease:
+            await lease.append([b"a", b"b"])
+            await lease.give_back()
+            await lease.append([b"c"])
+        core = (await daemon.writers.committer(drive.key, User())).content_core
+        assert [core.has(index, index + 1) for index in range(core.length)] == [True, False, False, True]
+
+
 async def test_content_without_a_lease_is_refused(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(ConflictingLength):

@@ -129,9 +129,9 @@ class _SlowLease:
         await self._way()
         return run
 
-    async def give_back(self, *, expected_version: int) -> None:
+    async def give_back(self) -> None:
         await self._way()
-        await self._lease.give_back(expected_version=expected_version)
+        await self._lease.give_back()
         await self._way()
 
 

@@ -144,7 +144,7 @@ class CommitMaker:
         except (HyperfsError, OSError):
             if self._sent is None:
                 try:
-                    await lease.give_back(expected_version=self._drive.version)
+                    await lease.give_back()
                 except (HyperfsError, OSError) as error:
                     logger.warning("what was appended for a commit that failed takes space until a prune: %s", error)
             raise
