@@ -88,6 +88,8 @@ def _keys(
         secret = key_pair.secret
         if keep_secret:
             keep_secret_key(directory, secret)
+    elif stored is None and secret is not None:
+        directory.sync()  # it was made before, and that may have failed at its name
     if stored is None:
         _write_whole(directory, "key", public)
     return public, secret
