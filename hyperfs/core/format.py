@@ -85,9 +85,7 @@ class Hypercore9:
             return [blake2b(prefixes[len(block)] + block, digest_size=32).digest() for block in blocks]
         return [self.leaf_hash(block) for block in blocks]
 
-    def parent_hash(self, size: int, left: bytes, right: bytes) -> bytes:
-        """See `CoreFormat.parent_hash`."""
-        return blake2b(b"\x01" + size.to_bytes(8, "big") + left + right, digest_size=32).digest()
+    parent_hash = staticmethod(crypto.parent_hash)
 
     def parent_hashes(self, hashes: Hashes, sizes: Sequence[int]) -> Hashes:
         """See `CoreFormat.parent_hashes`."""
