@@ -30,7 +30,7 @@ from hyperfs.slices import Slices, emptied
 logger = logging.getLogger(__name__)
 
 APPEND_BYTES = 4 * 1024 * 1024
-APPEND_BLOCKS = 1024
+APPEND_BLOCKS = 256
 _ATTEMPTS = 8
 _REACHABLE_SECONDS = 30.0
 """How long one waits for a daemon that went away while it should commit."""

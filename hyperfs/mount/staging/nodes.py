@@ -8,7 +8,7 @@ parents, renaming a directory moves everything in it without touching it.
 import stat as st
 from dataclasses import replace
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.stat import MountTarget, Stat
@@ -149,6 +149,18 @@ class Node:
             linkname=self.linkname,
             attributes=attributes,
         )
+
+
+class Watcher(Protocol):
+    """A commit that is under way."""
+
+    def changing(self, node: Node) -> None:
+        """Hear that a node is about to be changed."""
+        ...
+
+    def leaving(self, node: Node) -> None:
+        """Hear that a node is about to leave its place."""
+        ...
 
 
 def mtime_of(stat: Stat) -> int:

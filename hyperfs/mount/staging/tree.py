@@ -10,7 +10,6 @@ import errno
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
@@ -22,7 +21,7 @@ from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, Stat
 from hyperfs.errors import PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
-from hyperfs.mount.staging.nodes import Attributes, Node, Place, attributes_of, stat_of
+from hyperfs.mount.staging.nodes import Attributes, Node, Place, Watcher, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
 from hyperfs.slices import Slices
 
@@ -57,18 +56,6 @@ class Found:
         if self.node is not None:
             return self.node.is_directory
         return self.entry is not None and self.entry.is_directory
-
-
-class Watcher(Protocol):
-    """A commit that is under way."""
-
-    def changing(self, node: Node) -> None:
-        """Hear that a node is about to be changed."""
-        ...
-
-    def leaving(self, node: Node) -> None:
-        """Hear that a node is about to leave its place."""
-        ...
 
 
 class Tree:
