@@ -1,69 +1,11 @@
 """Cores go over TCP to and from the reference implementation, sparse and whole, and appends are followed both ways."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-import trio
-
-from hyperfs.core.core import Core
-from hyperfs.crypto import key_pair
 from hyperfs.replication import Follow, Replicator
-from hyperfs.storage import DiskDirectory
-from hyperfs.swarm import Swarm
-from tests.support.reference import ReferencePeer, reference_peer
-
-KEYS = key_pair(b"interop".ljust(32))
-LIMIT_SECONDS = 60
-OPENED: list[Core] = []
-
-
-@pytest.fixture(autouse=True)
-def closing() -> Iterator[None]:
-    """Close the cores that a test opened."""
-    yield
-    while OPENED:
-        OPENED.pop().close_without_sync()
-
-
-@asynccontextmanager
-async def swarm_of(replicator: Replicator) -> AsyncIterator[Swarm]:
-    """Run a swarm until the block ends."""
-    with trio.fail_after(LIMIT_SECONDS):
-        async with trio.open_nursery() as nursery:
-            yield Swarm(replicator, nursery)
-            nursery.cancel_scope.cancel()
-
-
-async def our_reader(tmp_path: Path, key: str, replicator: Replicator, follow: Follow = Follow.NOTHING) -> Core:
-    core = await Core.open(DiskDirectory(tmp_path / "ours"), key=bytes.fromhex(key), source=replicator)
-    OPENED.append(core)
-    replicator.add_core(core, follow=follow)
-    return core
-
-
-async def our_writer(tmp_path: Path, blocks: list[bytes]) -> tuple[Core, Replicator]:
-    core = await Core.open(DiskDirectory(tmp_path / "ours"), key_pair=KEYS)
-    OPENED.append(core)
-    await core.append(blocks)
-    await core.sync()
-    replicator = Replicator()
-    replicator.add_core(core)
-    return core, replicator
-
-
-async def theirs_of(peer: ReferencePeer, count: int, size: int) -> str:
-    """Have the reference make a core and return its key."""
-    key = (await peer.call("core.open", name="served"))["key"]
-    await peer.call("core.append", core=key, count=count, size=size)
-    assert isinstance(key, str)
-    return key
-
-
-def digest(blocks: list[bytes]) -> str:
-    return hashlib.sha256(b"".join(blocks)).hexdigest()
+from tests.support.reference import reference_peer
+from tests.support.reference_cores import digest, our_reader, our_writer, swarm_of, theirs_of
 
 
 async def test_we_fetch_one_block_of_theirs(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from hyperfs.core.core import Core
 from hyperfs.replication import Follow, Replicator
 from hyperfs.storage import DiskDirectory
 from tests.support.reference import ReferencePeer, reference_peer
-
-from .test_replication_interop import digest, our_reader, swarm_of, theirs_of
+from tests.support.reference_cores import digest, our_reader, swarm_of, theirs_of
 
 
 async def static_core(peer: ReferencePeer, count: int) -> str:
