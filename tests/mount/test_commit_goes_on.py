@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import trio
 
+from hyperfs import slices
 from hyperfs.errors import PathError
 from hyperfs.mount.staging.nodes import Renaming
 from hyperfs.mount.staging.planning import Plan
+from hyperfs.mount.staging.settling import Settlement
 from hyperfs.slices import Slices
 from tests.model.test_workspace_model import Model
 from tests.mount.test_workspace_crashes import Instant, cut
@@ -145,3 +147,44 @@ async def test_a_commit_is_of_one_instant_whatever_happens_meanwhile(
         assert await again.tree() == expected
         await again.commit()
         assert await again.drive_tree() == expected
+
+
+async def test_others_have_their_turn_between_the_files_of_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await Paths.open(tmp_path)
+    count = 200
+    for number in range(count):
+        await paths.put(f"f{number}", b"x")
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    turns = {"looked at": 0, "told": 0}
+    others = 0
+
+    def counted(cls: type, method: str, what: str) -> None:
+        """Count how often others had their turn before the method is called."""
+        called = getattr(cls, method)
+        last = -1
+
+        def call(self: object, node: object) -> None:
+            nonlocal last
+            turns[what] += others != last
+            last = others
+            called(self, node)
+
+        monkeypatch.setattr(cls, method, call)
+
+    counted(Plan, "changing", "looked at")
+    counted(Settlement, "_settle", "told")
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def others_go_on() -> None:
+            nonlocal others
+            while True:
+                others += 1
+                await trio.lowlevel.checkpoint()
+
+        await paths.commit()
+        nursery.cancel_scope.cancel()
+    # Two tasks that both want to run have their turns in any order, so one may have two of them in a row.
+    assert min(turns.values()) > count / 2
