@@ -97,9 +97,9 @@ class DiffIterator:
                 continue
             try:
                 newer, older = self._resolve([newer_target, older_target])
-                loader.allowance -= sum([node.cost for node in (newer, older) if node is not None])
-                if loader.allowance < 0:
+                if loader.allowance <= 0:
                     raise MissingNodes((_seq(newer_target) or _seq(older_target),))
+                loader.allowance -= sum([node.cost for node in (newer, older) if node is not None])
                 change, pairs = self._step(position, newer, older)
             except MissingNodes:
                 if found:

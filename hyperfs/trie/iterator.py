@@ -191,11 +191,11 @@ class NodeIterator:
                     continue
                 if parent is not None:
                     self._verify(parent, node, position - 1, digit)
-            loader.allowance -= node.cost
-            if loader.allowance < 0:
+            if loader.allowance <= 0:
                 if found:
                     break
                 raise MissingNodes((seq,))
+            loader.allowance -= node.cost
             # Most nodes have no bucket from here on: then they are leaves, and the first word says so.
             index = _seek(node, position, self._end) if node.words[0] > position else -1
             if index < 0:

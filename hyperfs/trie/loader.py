@@ -114,6 +114,8 @@ class Loader:
         for position, seq in enumerate(seqs):
             if pinned_bytes > MAX_PINNED_BYTES:
                 break
+            if seq in self._pinned:
+                continue  # it was read for the attempt before, and that took all the time there was
             if self.allowance <= 0:
                 await self.rest()
             block = self._core.get_local(seq)

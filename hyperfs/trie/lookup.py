@@ -44,9 +44,9 @@ def _walk(loader: Loader, head: int, path: Path, end: int, node: Node, position:
     count = path.count
     try:
         while node.key:
-            loader.allowance -= node.cost
-            if loader.allowance < 0:
+            if loader.allowance <= 0:
                 raise MissingNodes((node.seq,))
+            loader.allowance -= node.cost
             difference = node.digits ^ digits
             stop = ((difference & -difference).bit_length() - 1) >> 1 if difference else end
             if node.count != count:

@@ -10,7 +10,7 @@ from hyperfs.errors import DamagedTrie, EncodingError
 from hyperfs.trie import Header, NodeCache, Put, Trie, encode_batch, messages_pb2
 from hyperfs.trie.cache import byte_size
 from hyperfs.trie.loader import ALLOWANCE, MAX_PINNED_BYTES, Loader
-from hyperfs.trie.node import decode
+from hyperfs.trie.node import MAX_WORDS, decode
 from hyperfs.trie.paths import MAX_PARTS, Hashing, Path, part_hash
 from tests.support.sparse_core import SparseCore
 
@@ -175,3 +175,24 @@ async def test_what_was_fetched_ahead_is_kept_within_a_bound() -> None:
     assert sum(map(byte_size, loader._pinned.values())) <= MAX_PINNED_BYTES + 2 * (1 << 20)
     await loader.rest()
     assert loader.node(64).key == "63"
+
+
+@pytest.mark.parametrize("walk", [walk_all, compare_all, skip_to_the_end])
+@pytest.mark.parametrize("cache_bytes", [1, 1 << 24])
+async def test_a_node_that_takes_more_than_a_turn_is_walked_all_the_same(walk: object, cache_bytes: int) -> None:
+    assert callable(walk)
+    key = "/".join(["a"] * MAX_PARTS)
+    digits = Path.of(key, Hashing())
+    words = [digits.length]
+    for position in range(1, digits.length, 3):
+        words += [position, 1 << (digits.digit(position) + 1) % 4, 1]
+    words = words[: MAX_WORDS // 3 * 3 + 1]
+    large = node_block(key.encode(), words)
+    assert decode(large, 2, Hashing()).cost > ALLOWANCE
+    core = SparseCore([Header().encode(), node_block(b"first", [0]), large])
+    trie = Trie(core, core.length, NodeCache(cache_bytes))
+    assert (node := await trie.get(key)) is not None
+    assert node.seq == 2
+    with pytest.raises(DamagedTrie):
+        await walk(trie)
+    assert await encode_batch(trie, [Put("other", b"v")])
