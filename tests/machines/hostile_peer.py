@@ -405,12 +405,11 @@ class Hostile:
         )
         head = self._number() & (1 << 63) - 1
         iterator = messages_pb2.Extension.Iterator
-        checkpoint = b"".join(varint.encode(self._number()) for _ in range(chance.choice([0, 1, 2, 40, 40, 8000])))
         message = chance.choice(
             [
                 lambda: messages_pb2.Extension(get=messages_pb2.Extension.Get(head=head, key=key)),
                 lambda: messages_pb2.Extension(iterator=iterator(head=head, key=key, flags=chance.randrange(16))),
-                lambda: messages_pb2.Extension(iterator=iterator(head=head, key=b"", checkpoint=checkpoint)),
+                lambda: messages_pb2.Extension(iterator=iterator(head=head, key=b"", checkpoint=self._checkpoint())),
                 lambda: messages_pb2.Extension(
                     cache=messages_pb2.Extension.Cache(
                         start=0, end=1, blocks=[self._number() for _ in range(chance.choice([1, 128, 30_000]))]
@@ -422,6 +421,9 @@ class Hostile:
         if chance.random() < 0.1:
             payload = chance.randbytes(chance.choice([1, 30, 200_000]))
         channel.send_extension(chance.choice(["hypertrie", "hypertrie", "x"]), payload)
+
+    def _checkpoint(self) -> bytes:
+        return b"".join(varint.encode(self._number()) for _ in range(self.chance.choice([0, 1, 2, 40, 40, 3000])))
 
     def _reopen(self, channel: Channel) -> None:
         chance = self.chance
