@@ -74,7 +74,10 @@ class Cache:
         return told
 
     async def tidy(self, limit: int) -> bool:
-        """Clear until at most ``limit`` bytes are here; False when fresh content keeps more than that here."""
+        """Clear until at most ``limit`` bytes are here; False when fresh content keeps more than that here.
+
+        Cancelled, some of it is cleared.
+        """
         async with self._tidying:
             return await self._tidy(limit)
 

@@ -51,6 +51,9 @@ class Start(Enum):
 class DaemonClient:
     """One client of a store's daemon. Implements `CoreProvider` and `Source`. Made by `connect`.
 
+    Cancelling a request withdraws it: the daemon does it as a whole or not at all, or what the request's handler in
+    `hyperfs.daemon.methods` or `keeping` says that is left.
+
     ``timeout_seconds`` bounds each wait for a block (None: for ever, or the caller's cancel scope).
     """
 

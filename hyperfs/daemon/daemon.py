@@ -103,7 +103,7 @@ class Daemon:
                         nursery.start_soon(ask, core)
 
     async def create_drive(self) -> bytes:
-        """Make a new, empty drive and return its key."""
+        """Make a new, empty drive and return its key. Cancelled, it may have been made, and nobody is told its key."""
         key = await create_drive(self.store)
         user = User()  # so that its cores, which `create_drive` left open, are closed once nobody uses them
         try:

@@ -119,6 +119,8 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
 async def connect_or_start(places: Places, *, answer_seconds: float = HELLO_SECONDS) -> Connection:
     """Return a greeted connection to the store's daemon, which is started when none runs.
 
+    Cancelled, one that was being started goes on, and ends by itself when nobody wants it.
+
     Raises:
         DaemonError: it does not answer, or did not start.
         HyperfsError: what kept it from starting, e.g. `StoreLocked`, `DamagedStore`.
