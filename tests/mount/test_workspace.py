@@ -252,12 +252,12 @@ async def test_what_is_not_utf8_is_staged_and_committed_as_it_is(tmp_path: Path)
 async def test_a_change_whose_commit_would_not_fit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    disk = SimpleNamespace(f_bavail=20_000, f_blocks=100_000, f_frsize=1000)
+    disk = SimpleNamespace(f_bavail=12_000, f_blocks=100_000, f_frsize=1000)
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
     paths = await Paths.open(tmp_path)
     await paths.put("f", bytes(1_000_000))
     await paths.commit()
-    reserve, journals = 2 * 100_000_000 // 64, 2 * 1024 * 1024
+    reserve, journals = 2 * 100_000_000 // 64, 2 * 100_000_000 // 256
     disk.f_bavail = (reserve + journals + 1_000_000) // 1000
     with pytest.raises(OSError, match="No space"):
         await (paths.write("f", b"x") if change == "write" else paths.truncate("f", 1_000_001))

@@ -18,7 +18,7 @@ import trio
 
 from hyperfs.core.reserve import reserve_bytes
 from hyperfs.mount.staging.files import StagedFile, SyncedNames, numbered
-from hyperfs.mount.staging.journal import AHEAD_BYTES, Journal, Mark
+from hyperfs.mount.staging.journal import Journal, Mark, ahead_bytes
 from hyperfs.mount.staging.segments import Segments
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class StagingDirectory:
         self.path = path
         self.names = SyncedNames(path)
         self._aside = path / "set-aside"
-        self.journal = Journal(path, self.names, number=max(numbered(self._aside.glob("*/*.journal")), default=0))
+        self._ahead_bytes = ahead_bytes(os.statvfs(path))
+        journals_aside = numbered(self._aside.glob("*/*.journal"))
+        self.journal = Journal(path, self.names, number=max(journals_aside, default=0), ahead_bytes=self._ahead_bytes)
         self.segments = Segments(path, self.names, number=max(numbered(self._aside.glob("*/*.data")), default=0))
         self.failure: OSError | None = None
         """Why nothing that is written can be made durable any more."""
@@ -112,7 +114,7 @@ class StagingDirectory:
         free = disk.f_bavail * disk.f_frsize
         # A commit needs the reserve, or room to make it, which is twice as much; it begins a journal; and what the one
         # before says of names and attributes is written once more, as nodes of the drive.
-        spare = 2 * reserve_bytes(disk) + 2 * AHEAD_BYTES + self.journal.current_bytes
+        spare = 2 * reserve_bytes(disk) + 2 * self._ahead_bytes + self.journal.current_bytes
         needed = size + uncommitted_bytes + uncommitted_bytes // _OVERHEAD + self.segments.writing_bytes + spare
         if free < needed:
             return False

@@ -6,6 +6,7 @@ order. A record is visible to the next process as soon as it is written, and dur
 earlier process are written to no more, and nothing of them counts as durable before a `sync` of this one.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,14 @@ from hyperfs.mount.staging.frames import Contents, Cut, frame, header, parse
 
 AHEAD_BYTES = 1024 * 1024
 """Space that is taken ahead of need, so that unlinking and truncating work on a full disk, and syncs cost less."""
+_SHARE_OF_DISK = 256
 _LEAST_AHEAD_BYTES = 64 * 1024
 """What there has to be room for when there is not room for so much."""
+
+
+def ahead_bytes(disk: os.statvfs_result) -> int:
+    """Return how much space is taken ahead of need on a disk, of which `os.statvfs` said this."""
+    return min(AHEAD_BYTES, max(_LEAST_AHEAD_BYTES, disk.f_blocks * disk.f_frsize // _SHARE_OF_DISK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +39,15 @@ class Mark:
 class Journal:
     """Owns the journal files of one drive in one folder, whose names ``names`` makes durable."""
 
-    def __init__(self, directory: Path, names: SyncedNames, *, number: int = 0) -> None:
-        """Number new files from ``number`` on, at least."""
+    def __init__(self, directory: Path, names: SyncedNames, *, number: int, ahead_bytes: int) -> None:
+        """Number new files behind ``number``, and take so much space ahead."""
         self._directory = directory
         self._names = names
         self._files: dict[int, StagedFile] = {}
         self._current: StagedFile | None = None
         self._end = 0
         self._spoiled_end = 0
+        self._ahead_bytes = ahead_bytes
         self._allocated = 0
         self._durable = Mark(None, 0)
         self._cut: Cut | None = None
@@ -132,7 +140,7 @@ class Journal:
         for record in records:
             framed += frame(record, number=self.number, place=end, durable_bytes=durable_bytes)
             end = self._end + len(framed)
-        if end + AHEAD_BYTES // 2 > self._allocated:
+        if end + self._ahead_bytes // 2 > self._allocated:
             try:
                 self._allocated = self._allocate(self._current, end)
             except OSError as error:
@@ -194,10 +202,9 @@ class Journal:
     def _path(self, number: int) -> Path:
         return self._directory / f"{number}.journal"
 
-    @staticmethod
-    def _allocate(file: StagedFile, size: int) -> int:
+    def _allocate(self, file: StagedFile, size: int) -> int:
         """Take space for ``size`` bytes and some more; return for how many."""
-        wanted = size + AHEAD_BYTES
+        wanted = size + self._ahead_bytes
         try:
             file.allocate(wanted)
         except OSError as error:
