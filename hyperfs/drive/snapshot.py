@@ -41,7 +41,8 @@ MAX_MOUNTS_TEXT = 4 * 1024 * 1024
 """What the paths of all mounted drives and of the directories above them may take, in characters."""
 PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 4
-_MAX_KNOWN_TEXT = 2 * 1024 * 1024
+_LOOKED_UP_AT_ONCE = 8
+_MAX_KNOWN_TEXT = 16 * 1024 * 1024
 _KNOWN_DIRECTORY = 128
 """What a known directory takes besides its path, in characters."""
 
@@ -342,7 +343,7 @@ class Snapshot:
         table = await self.mounts()
         newest = await newest_at(self.trie, inner_path)
         if inner_path:
-            await self._refuse_below_files(inner_path, path)
+            await self._refuse_below_files(inner_path, path, exists=newest is not None)
         if newest is None:
             if inner_path and inner_path not in table.targets and not table.names_below(inner_path):
                 raise PathError(errno.ENOENT, path, "no such file or directory")
@@ -357,13 +358,21 @@ class Snapshot:
             raise PathError(errno.ENOENT, path, "what the drive has there is no file, folder or link, and is left out")
         return entry
 
-    async def _refuse_below_files(self, inner_path: str, path: str) -> None:
-        """Raise ENOTDIR when something above ``inner_path`` is not a directory."""
+    async def _refuse_below_files(self, inner_path: str, path: str, *, exists: bool = False) -> None:
+        """Raise ENOTDIR when something above ``inner_path``, of which it may be known that it ``exists``, is a file.
+
+        Others have their turn in between: an author may nest directories by the thousand.
+        """
         table = await self.mounts()
-        checked: dict[str, int] = {}
-        for above in reversed(names.ancestors(inner_path)):
-            if above in self._directories:
+        unknown: Sequence[str] = names.ancestors(inner_path)
+        for position in range(len(unknown), 0, -1):
+            if unknown[position - 1] in self._directories:
+                unknown = unknown[position:]
                 break
+        if not exists and len(unknown) > 1:
+            unknown = await self._existing_of(unknown)
+        checked: dict[str, int] = {}
+        for above in reversed(unknown):
             checked[above] = self.trie.head_seq
             if above in table.targets:
                 continue
@@ -373,11 +382,25 @@ class Snapshot:
             node = newest and await own_node(self.trie, newest, _part_count(above))
             if node and not _is_directory(node):
                 raise PathError(errno.ENOTDIR, path, f"{above!r} is not a directory")
-        self._known_text += sum(_KNOWN_DIRECTORY + len(above) for above in checked)
-        if self._known_text > _MAX_KNOWN_TEXT:
+            if not len(checked) % _LOOKED_UP_AT_ONCE:
+                await trio.lowlevel.checkpoint()
+        text = sum(_KNOWN_DIRECTORY + len(above) for above in checked)
+        if self._known_text + text > _MAX_KNOWN_TEXT:
             self._directories.clear()
             self._known_text = 0
+        self._known_text += text
         self._directories.update(checked)
+
+    async def _existing_of(self, paths: Sequence[str]) -> Sequence[str]:
+        """Return the first ones of ``paths``, each the directory of the next, at or below which there is any node."""
+        low, high = 0, len(paths)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if await newest_at(self.trie, paths[middle - 1]) is None:
+                high = middle - 1
+            else:
+                low = middle
+        return paths[:low]
 
     async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncGenerator[Sequence[Entry], None]:
         table = await self.mounts()

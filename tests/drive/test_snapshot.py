@@ -11,13 +11,13 @@ from hyperfs.core.reader import Run
 from hyperfs.drive import names
 from hyperfs.drive.batch import Owner
 from hyperfs.drive.changes import changes
-from hyperfs.drive.descent import LISTED_AT_ONCE
+from hyperfs.drive.descent import LISTED_AT_ONCE, newest_at
 from hyperfs.drive.dirents import DirectoryCache, Dirent, Gathered
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
 from hyperfs.errors import BlockNotAvailable, NotADrive, PathError, UnknownVersion
-from hyperfs.trie import Header, NodeCache, Put
+from hyperfs.trie import Header, Node, NodeCache, Put, Trie
 from tests.support.drives import OwnDrive, new_drive
 from tests.support.memory_core import MemoryCores
 
@@ -486,3 +486,21 @@ async def test_a_log_line_is_short_whatever_an_author_puts_into_a_drive(caplog: 
     for record in caplog.records:
         assert len(record.getMessage()) < 300
         assert record.getMessage().isprintable()
+
+
+async def test_a_path_of_thousands_of_names_that_is_not_there_takes_a_few_lookups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = await drive_of("d/d/file")
+    lookups = 0
+
+    async def count(trie: Trie, path: str, *, hidden: bool = False) -> Node | None:
+        nonlocal lookups
+        lookups += 1
+        return await newest_at(trie, path, hidden=hidden)
+
+    monkeypatch.setattr("hyperfs.drive.snapshot.newest_at", count)
+    snapshot = own.drive.snapshot()
+    assert await error_of(snapshot, "/".join("d" * 2000)) == errno.ENOENT
+    assert await error_of(snapshot, "/".join(["d", "d", "file", *"d" * 2000])) == errno.ENOTDIR
+    assert lookups < 40
