@@ -1,8 +1,8 @@
 """One channel of a connection: the messages about one core that we send.
 
-The rule: a message is written only on an open channel. Before that, sending is a mistake of the caller and raises
-RuntimeError; after a Close, ours or the peer's, messages are dropped, since they would cross the Close on the wire.
-`Connection` makes channels and moves them from state to state; nobody else does.
+A message is written only on an open channel. Before that, sending is a mistake of the caller and raises RuntimeError;
+after a Close, ours or the peer's, messages are dropped, since they would cross the Close on the wire. `Connection`
+makes channels and moves them from state to state; nobody else does.
 """
 
 from __future__ import annotations

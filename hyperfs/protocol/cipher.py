@@ -1,8 +1,8 @@
 """XSalsa20 as a stream: the cipher under all of a connection after its handshake.
 
-The rule: one object is one direction of one connection, and every byte of that direction goes through it once, in
-order. There is no authentication here; blocks are verified by their proofs. XSalsa20 is Salsa20 under a key that
-HSalsa20 makes of the key and the first 16 bytes of the nonce (Bernstein, "Extending the Salsa20 nonce").
+One object is one direction of one connection, and every byte of that direction goes through it once, in order. There is
+no authentication here; blocks are verified by their proofs. XSalsa20 is Salsa20 under a key that HSalsa20 makes of the
+key and the first 16 bytes of the nonce (Bernstein, "Extending the Salsa20 nonce").
 
 Both are libsodium's. PyNaCl brings that library with it and offers none of its streams, so they are called past PyNaCl,
 in the same copy of the library; `sodium_init` lets that choose the fastest code for this processor.

@@ -1,8 +1,8 @@
 """Bodies of messages: bytes to events and back.
 
-The rule: a decoder returns an event whose every field has the form that docs/formats.md, "The wire", gives it, or
-raises `PeerMisbehaved`; nothing above checks a length again. Parsing is protobuf's; by hand goes only what is hot:
-messages that are written for each block, and the value of a large block, which is copied once, out of the frame.
+A decoder returns an event whose every field has the form that docs/formats.md, "The wire", gives it, or raises
+`PeerMisbehaved`; nothing above checks a length again. Parsing is protobuf's; by hand goes only what is hot: messages
+that are written for each block, and the value of a large block, which is copied once, out of the frame.
 """
 
 from __future__ import annotations

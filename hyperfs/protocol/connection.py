@@ -8,9 +8,9 @@ What is a violation, and raises `PeerMisbehaved`, and what is not, follows from 
 messages cross: a frame on a channel that was closed, or that we have not opened, is dropped; one on a number that the
 peer never opened is a violation, as are reopening a number and opening one core twice.
 
-The rule: a stranger learns nothing. An Open for a core that we do not have and one with a wrong capability have the
-same answer, made by the same work. What a peer can make us keep is bounded by the limits below; beyond `MAX_CHANNELS`,
-Opens are refused as if the core were unknown.
+A stranger learns nothing. An Open for a core that we do not have and one with a wrong capability have the same answer,
+made by the same work. What a peer can make us keep is bounded by the limits below; beyond `MAX_CHANNELS`, Opens are
+refused as if the core were unknown.
 """
 
 import secrets

@@ -1,8 +1,8 @@
 """What a peer did, one small value for each thing it can do.
 
-The one rule: an event holds only what was checked for form (lengths of keys and hashes, bounds of numbers), and never
-anything checked for truth: whether a block verifies or a Have is honest is decided above. Fields are those of the
-messages in docs/formats.md, "The wire"; numbers of blocks and bytes are below 2**53.
+An event holds only what was checked for form (lengths of keys and hashes, bounds of numbers), and never anything
+checked for truth: whether a block verifies or a Have is honest is decided above. Fields are those of the messages in
+docs/formats.md, "The wire"; numbers of blocks and bytes are below 2**53.
 """
 
 from __future__ import annotations

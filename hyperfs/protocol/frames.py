@@ -3,9 +3,9 @@
 varint(length) ‖ varint(channel << 4 | type) ‖ body, where length counts all behind it; a lone 0 is a keep-alive. See
 docs/formats.md, "The wire".
 
-The rule: what a peer can make us hold is one frame, at most `MAX_FRAME_BYTES`, and only as much of it as it has sent.
-Bytes are decrypted straight into the one buffer they are parsed in, and a frame of any size that comes in any number of
-pieces is moved there at most once.
+What a peer can make us hold is one frame, at most `MAX_FRAME_BYTES`, and only as much of it as it has sent. Bytes are
+decrypted straight into the one buffer they are parsed in, and a frame of any size that comes in any number of pieces is
+moved there at most once.
 """
 
 from collections.abc import Iterator

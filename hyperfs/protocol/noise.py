@@ -3,8 +3,8 @@
 -> e; <- e, ee, s, es; -> s, se. Both sides end with the same two keys, know each other's static key, and know that
 nobody in between has changed a byte.
 
-The rule: messages are written and read in their order, each once; anything in a received one that does not fit, a
-failed authentication above all, raises `PeerMisbehaved`, after which the handshake is of no more use.
+Messages are written and read in their order, each once; anything in a received one that does not fit, a failed
+authentication above all, raises `PeerMisbehaved`, after which the handshake is of no more use.
 """
 
 import hashlib

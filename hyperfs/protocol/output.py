@@ -1,7 +1,7 @@
 """What is to be written to the peer, in order.
 
-The rule: bytes are encrypted exactly once, when they are taken, and in the order in which they were written, since
-the cipher is one long stream. As much as possible goes through it in one call.
+Bytes are encrypted exactly once, when they are taken, and in the order in which they were written, since the cipher is
+one long stream. As much as possible goes through it in one call.
 """
 
 from hyperfs.protocol.cipher import XSalsa20

@@ -1,7 +1,7 @@
 """A core's peers: what to ask of whom, and what to give to whom.
 
-The one rule: nothing that a peer says is believed before it is verified, and a peer that breaks the rules is dropped by
-name and asked no more. Start at `hyperfs.replication.replicator.Replicator`.
+Nothing that a peer says is believed before it is verified, and a peer that breaks the rules is dropped by name and
+asked no more. Start at `hyperfs.replication.replicator.Replicator`.
 """
 
 from hyperfs.replication.replicator import Replicator

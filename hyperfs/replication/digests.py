@@ -1,8 +1,7 @@
 """Which nodes of a proof need not be sent: said in requests, and remembered from them.
 
-The one rule: a node is only called known when the other side may rely on it: because it is on disk here, or because an
-earlier answer on the same channel, which is handled before, is certain to bring it.
-The digest's form: docs/formats.md, "Proofs".
+A node is only called known when the other side may rely on it: because it is on disk here, or because an earlier answer
+on the same channel, which is handled before, is certain to bring it. The digest's form: docs/formats.md, "Proofs".
 """
 
 from __future__ import annotations

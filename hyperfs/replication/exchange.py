@@ -150,7 +150,10 @@ class Exchange:
                 del self._asked[flight.index]
 
     async def fetch(self, ranges: Sequence[range], priority: Priority) -> None:
-        """Return once all of ``ranges`` is here. Raises BlockNotAvailable when the core is shared no longer."""
+        """Return once all of ``ranges`` is here. Raises BlockNotAvailable when the core is shared no longer.
+
+        Cancelled, what was asked for is taken back, as `withdraw` does; what has come by then stays.
+        """
         while any(not self.core.has(blocks.start, blocks.stop) for blocks in ranges):
             demand = self.demand(ranges, priority)
             try:
@@ -161,7 +164,10 @@ class Exchange:
                 raise demand.error
 
     async def seek(self, byte_offset: int, blocks: range) -> None:
-        """Return once the tree here tells which block holds ``byte_offset``."""
+        """Return once the tree here tells which block holds ``byte_offset``.
+
+        Cancelled, an answer that is under way is stored when it comes.
+        """
         tried: set[tuple[Peer, int]] = set()
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
@@ -189,7 +195,7 @@ class Exchange:
         return flight
 
     async def update(self) -> None:
-        """Return once no peer that answers knows of more blocks than are verified here."""
+        """Return once no peer that answers knows of more blocks than are verified here. Cancelled, as `seek`."""
         for peer in list(self.peers):
             await peer.heard.wait()
         if self.reconciliation is not None:

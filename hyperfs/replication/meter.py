@@ -1,6 +1,6 @@
 """How much went over a connection, and how fast lately.
 
-The one rule: the rate is that of whole spells of a second, so that it neither flickers nor lingers.
+The rate is that of whole spells of a second, so that it neither flickers nor lingers.
 """
 
 from __future__ import annotations

@@ -75,7 +75,10 @@ class Reconciliation:
                 await flight.done.wait()
 
     async def take(self, peer: Peer, answers: Answers) -> Answers:
-        """Act on what of ``answers`` was asked for here, and return the rest. Raises PeerMisbehaved."""
+        """Act on what of ``answers`` was asked for here, and return the rest. Raises PeerMisbehaved.
+
+        Cancelled, the comparison counts as not made; see `Core.reconcile` for what that leaves in the core.
+        """
         rest = []
         for received, flight in answers:
             if flight is not None and self._flights.get(peer) is flight:

@@ -1,7 +1,7 @@
 """The cores that are shared with peers, and the connections they are shared over.
 
-The one rule: every core has one exchange (`hyperfs.replication.exchange`) that decides what is asked of whom, and every
-stream one link (`hyperfs.replication.link`) that carries it; this module only joins the two.
+Every core has one exchange (`hyperfs.replication.exchange`) that decides what is asked of whom, and every stream one
+link (`hyperfs.replication.link`) that carries it; this module only joins the two.
 """
 
 from __future__ import annotations
@@ -147,6 +147,8 @@ class Replicator:
 
         ``initiator`` is the side that dialled. ``name`` is how logs and `status` call the peer (``host:port``). Never
         raises for anything the peer or the network does.
+
+        Cancelled, the stream is closed, what was verified and written stays, and others are asked for the rest.
         """
         link = Link(self, stream, initiator=initiator, name=name, static_key=self._key)
         self._links[link] = None

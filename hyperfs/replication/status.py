@@ -1,6 +1,6 @@
 """What replication tells about itself, as values.
 
-The one rule: these are snapshots; nothing in them changes after they were made, and nothing in them is secret.
+These are snapshots; nothing in them changes after they were made, and nothing in them is secret.
 """
 
 from __future__ import annotations

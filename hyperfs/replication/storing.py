@@ -67,7 +67,7 @@ class Storing:
                 await self._progress.wait()
 
     async def finish(self) -> None:
-        """Return once all that was added is stored."""
+        """Return once all that was added is stored. Cancelled, `store` goes on with it."""
         while self._arrived or self._hashing or self._storing:
             await self._progress.wait()
 

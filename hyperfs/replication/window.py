@@ -1,8 +1,8 @@
 """How many requests to have under way at a peer: as many as bandwidth times delay, measured, and not many more.
 
-The one rule: the window is what the peer delivered a second, as measured between asking and being answered, times the
-shortest delay seen, twice over (so that it doubles each round trip until the line is full), and 50 ms of work on top
-(so that a near peer's answers can be handled in batches).
+The window is what the peer delivered a second, as measured between asking and being answered, times the shortest delay
+seen, twice over (so that it doubles each round trip until the line is full), and 50 ms of work on top (so that a near
+peer's answers can be handled in batches).
 
 A window that is twice what the line holds makes a queue, and delays then count that queue too. So every 10 s the window
 is a quarter for one round trip, and the delay is measured anew: else it would grow with its own queue without end.

@@ -1,7 +1,7 @@
 """Batches: many operations made into the blocks that one append writes.
 
-The rule: each operation sees the nodes before it, and nothing of a batch is in a cache before it is in the core, since
-the append may still be refused.
+Each operation sees the nodes before it, and nothing of a batch is in a cache before it is in the core, since the append
+may still be refused.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Block 0 of a trie: what kind of thing the core holds.
 
-The rule: a header is believed only as far as its type goes; what `metadata` means is the subtype's business.
+A header is believed only as far as its type goes; what `metadata` means is the subtype's business.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """A node's links: finding the bucket of a position in the words of a node, and writing words.
 
-The rule: every function ends after at most as many steps as there are words, whatever is in them, and what cannot have
-been written by a trie raises `DamagedTrie`.
+Every function ends after at most as many steps as there are words, whatever is in them, and what cannot have been
+written by a trie raises `DamagedTrie`.
 
 A bucket is a list of sequence numbers by slot, 0 for an empty one; slots 0 to 4 are digits, slot + 5, + 10, … hold
 nodes that collide with the one in the slot.

@@ -1,6 +1,6 @@
 """A trie at one version, as its readers use it.
 
-The rule: a `Trie` never changes. A newer head is another `Trie`; both share what the cache holds.
+A `Trie` never changes. A newer head is another `Trie`; both share what the cache holds.
 
 Reading awaits nothing as long as the nodes are here. Where one is missing, the first question carries a hint for peers
 (`hyperfs.trie.extension`), and what a walk needs next is fetched together.

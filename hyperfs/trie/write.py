@@ -1,7 +1,7 @@
 """Putting and deleting: what the next node of a trie is.
 
-The rule: nothing here changes anything. An operation returns the node that is to be appended, and may be tried again
-after the nodes that it missed have come.
+Nothing here changes anything. An operation returns the node that is to be appended, and may be tried again after the
+nodes that it missed have come.
 
 Format, with the reference's order of placing in buckets: docs/formats.md, "The trie".
 """
