@@ -19,7 +19,7 @@ from hyperfs.errors import DamagedStore
 from hyperfs.storage.disk import write_at
 
 _PIECE_BYTES = 1024 * 1024
-_NOWAIT = os.RWF_NOWAIT
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 _NO_NOWAIT = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
