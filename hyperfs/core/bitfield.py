@@ -4,6 +4,7 @@ The rule: a bit is set only after what it stands for was written. Only pages tha
 that a hostile length costs nothing. See docs/formats.md, "A core's files".
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -132,6 +133,14 @@ class Bitfield:
                 at = _TREE_START + (tree_index & 16383)
                 bits.clear_range(self._page(tree_index >> 14), at, at + 1)
         return found
+
+    def lacking_nodes(self, end: int, gaps: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Yield ranges of tree indices below ``end`` in which nodes are missing besides ``gaps``, one a page here."""
+        holes = Counter(gap >> 14 for gap in gaps if gap < end)
+        for number in sorted(self._pages):
+            size = min(2 * PAGE_BLOCKS, end - 2 * PAGE_BLOCKS * number)
+            if size > bits.count_set(self._pages[number], _TREE_START, _TREE_START + size) + holes[number]:
+                yield 2 * PAGE_BLOCKS * number, 2 * PAGE_BLOCKS * number + size
 
     def tree_end(self) -> int:
         """Return a tree index past every node that is here."""

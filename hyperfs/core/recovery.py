@@ -48,6 +48,8 @@ def recover(files: CoreFiles, claimed: int, record: HeadRecord | None) -> None:
         files.bitfield.clear_unproven()
     files.bitfield.cut(length)
     files.bitfield.clear_nodes(_spanning(length))
+    if files.secret_key is not None:
+        _take_over_torn_nodes(files)
     _check_data_size(files)
     if files.bitfield.dirty:
         files.write_pages(files.bitfield.take_dirty(files.page_bytes))
@@ -72,6 +74,28 @@ def _check_data_size(files: CoreFiles) -> None:
         raise DamagedStore(
             f"{files.data.name} is cut short: {files.data.file.size()} bytes, where it has {byte_length}"
         )
+
+
+def _take_over_torn_nodes(files: CoreFiles) -> None:
+    """Set the bits of nodes of ours that a power cut left out of the bitfield, in a sector older than those beside it.
+
+    The tree is on the disk before the bitfield is, so what the file has and the nodes above confirm is there.
+    """
+    length, bitfield = files.length, files.bitfield
+    found: list[int] = []
+    for first, end in bitfield.lacking_nodes(2 * length - 1, _spanning(length)):
+        here = (node.tree_index for node in files.tree.load_nodes(first, end))
+        found += [node for node in here if not bitfield.has_node(node) and flat_tree.right_span(node) < 2 * length]
+    if not found:
+        return
+    bitfield.set_nodes(found)
+    try:
+        check_tree(files, length)
+    except DamagedStore as error:
+        log.warning("core %s: the bitfield lacks nodes, and they are not to be had: %s", short(files.key), error)
+        bitfield.clear_nodes(found)
+    else:
+        log.warning("core %s: the bitfield lacked %d nodes that are there", short(files.key), len(found))
 
 
 def _take_over_torn(files: CoreFiles) -> None:

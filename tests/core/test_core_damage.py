@@ -243,3 +243,18 @@ async def test_a_root_that_a_torn_page_lacks_is_known_by_the_signature(root: int
     _, again = await torn(root)
     assert again.length == 11
     assert [await again.get(index) for index in (2, 10)] == [b"block 2", b"block 10"]
+
+
+@pytest.mark.parametrize("sector", range(7))
+async def test_a_sector_of_our_bitfield_that_a_power_cut_left_out_is_made_again(sector: int) -> None:
+    directory = MemoryDirectory()
+    core = await writer([b"block %d" % index for index in range(6000)], directory=directory)
+    await core.close()
+    bits = directory.files["bitfield"].data
+    start, end = max(HEADER_BYTES, 512 * sector), 512 * (sector + 1)
+    bits[start:end] = bytes(end - start)
+    again = await writer(directory=directory)
+    assert (again.length, again.count(0, 6000)) == (6000, 6000)
+    assert await again.audit() == []
+    target = await reader()
+    await bring(again, target, range(0, 6000, 311))
