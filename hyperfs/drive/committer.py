@@ -73,7 +73,7 @@ class Committer(Protocol):
         ...
 
     async def sync(self) -> None:
-        """Return once everything committed before is on disk. Cancelled, all of it stands, if not there."""
+        """Return once everything committed before is on disk. Cancelled, it stays committed."""
         ...
 
     async def make_way(self) -> bool:
