@@ -34,8 +34,12 @@ class CancelAt:
         self.scope = trio.CancelScope()
         self._left: int | None = None
 
+    @property
+    def is_quiet(self) -> bool:
+        return self._left is None
+
     def is_slow(self) -> bool:
-        return self._left is not None
+        return not self.is_quiet
 
     async def turns(self, *_: object) -> None:
         if self._left is not None:

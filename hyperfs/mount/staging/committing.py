@@ -25,7 +25,7 @@ from hyperfs.mount.staging.rebasing import rebase
 from hyperfs.mount.staging.records import CommitSent
 from hyperfs.mount.staging.settling import Committed, Settlement
 from hyperfs.mount.staging.workspace import Workspace
-from hyperfs.slices import Slices, emptied
+from hyperfs.slices import Slices, emptied, in_slices
 
 logger = logging.getLogger(__name__)
 
@@ -268,9 +268,11 @@ class _Appender:
         """Append what has to be; set every Stat."""
         start = await self._lease.append([])
         self._block, self._byte = start.blocks.stop, start.byte_offset
-        waiting = [put for put in plan.puts.values() if put.frozen is not None]
-        # What grows at the end of the core has to be first: behind another file it would be at the end no more.
-        waiting.sort(key=lambda put: not self._is_at_end(put))
+        waiting: list[PlannedNode] = []
+        async for put in in_slices(plan.puts.values()):
+            # What grows at the end of the core has to be first: behind another file it would be at the end no more.
+            if put.frozen is not None:
+                waiting.insert(0 if self._is_at_end(put) else len(waiting), put)
         slices = Slices()
         for put in waiting:
             await slices.next()

@@ -37,7 +37,8 @@ class Settlement:
         self._content = content
         self._account = account
         self._committed = committed
-        self._pending: dict[int, PlannedNode | None] = dict.fromkeys(plan.displaced) | plan.puts
+        self._puts = plan.puts.copy()
+        self._displaced = plan.displaced.copy()
 
     def begin(self, snapshot: Snapshot) -> None:
         """Have the tree lie over ``snapshot``. This is the instant."""
@@ -48,8 +49,9 @@ class Settlement:
 
     async def complete(self) -> None:
         """Tell all nodes. Cancelled, it can be called again."""
-        async for number in in_slices(list(self._pending)):
-            self._settle(number)
+        for pending in (self._puts, self._displaced):
+            async for number in in_slices(list(pending)):
+                self._settle(number)
         self._tree.watcher = None
         self._tree.keeps_all = False
 
@@ -57,8 +59,7 @@ class Settlement:
 
     def changing(self, node: Node) -> None:
         """Tell a node, unless that was done."""
-        if node.number in self._pending:
-            self._settle(node.number)
+        self._settle(node.number)
 
     def leaving(self, node: Node) -> None:
         """Do nothing: it has been told where the new version has it."""
@@ -66,19 +67,17 @@ class Settlement:
     # Inside
 
     def _settle(self, number: int) -> None:
+        displaced = self._displaced.get(number)
         above: list[int] = []
-        while number in self._pending:
+        while number in self._puts:
             above.append(number)
-            put = self._pending[number]
-            if put is None:
-                break
-            number = put.place[0]
+            number = self._puts[number].place[0]
         for planned in reversed(above):
-            put = self._pending.pop(planned)
-            if put is None:
-                self._tree.rebase(self._plan.displaced[planned], None)
-            else:
-                self._settle_put(put)
+            self._displaced.pop(planned, None)
+            self._settle_put(self._puts.pop(planned))
+        if displaced is not None and not above:
+            del self._displaced[number]
+            self._tree.rebase(displaced, None)
 
     def _settle_put(self, put: PlannedNode) -> None:
         tree, node = self._tree, put.node
