@@ -70,13 +70,14 @@ class Demand:
         """Note that ``peer`` is gone."""
         self._unseen.pop(peer, None)
 
-    def put_back(self, index: int) -> None:
-        """Note that a block under way is not coming: it is to be asked for again."""
-        self.pending -= 1
-        self.todo.add(index, index + 1)
-        for peer in self._unseen:
-            if peer.availability.has(index):
-                self.see_again(peer, index, index + 1)
+    def put_back(self, indices: Sequence[int]) -> None:
+        """Note that blocks under way are not coming: they are to be asked for again."""
+        self.pending -= len(indices)
+        for blocks in Ranges.of(indices):
+            self.todo.add(blocks.start, blocks.stop)
+            for peer in self._unseen:
+                if peer.availability.next_run(blocks.start, blocks.stop) is not None:
+                    self.see_again(peer, blocks.start, blocks.stop)
 
 
 class Flight:

@@ -448,7 +448,7 @@ class Exchange:
 
     def lost(self, flights: Iterable[Flight]) -> None:
         """Ask again, others if possible, for what a peer will not answer."""
-        again = False
+        again: dict[Demand, list[int]] = {}
         for flight in flights:
             if flight.done is not None:
                 flight.done.set()
@@ -463,8 +463,9 @@ class Exchange:
             del self._asked[flight.index]
             for demand in flight.demands:
                 if not demand.withdrawn:
-                    demand.put_back(flight.index)
-                    again = True
+                    again.setdefault(demand, []).append(flight.index)
+        for demand, indices in again.items():
+            demand.put_back(indices)
         if again:
             for peer in self.open_peers:
                 peer.link.attend_soon(peer)

@@ -21,6 +21,18 @@ class Ranges:
         for blocks in ranges:
             self.add(blocks.start, blocks.stop)
 
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> Ranges:
+        """Return the set of ``numbers``, given in any order."""
+        made = cls()
+        for number in sorted(numbers):
+            if made._stops and made._stops[-1] >= number:
+                made._stops[-1] = number + 1
+            else:
+                made._starts.append(number)
+                made._stops.append(number + 1)
+        return made
+
     def __bool__(self) -> bool:
         return bool(self._starts)
 

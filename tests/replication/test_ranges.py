@@ -30,3 +30,8 @@ def test_they_say_what_a_set_says(changes: list[tuple[bool, int, int]]) -> None:
 
 def test_neighbours_are_one_range() -> None:
     assert list(Ranges([range(5, 7), range(2), range(2, 5)])) == [range(7)]
+
+
+@given(st.lists(st.integers(0, 30)))
+def test_numbers_in_any_order_make_ranges(numbers: list[int]) -> None:
+    assert list(Ranges.of(numbers)) == list(Ranges(range(number, number + 1) for number in numbers))
