@@ -137,7 +137,8 @@ class Staging:
 
     async def begin(self, background: trio.Nursery) -> None:
         self.own = await slow_drive(self.schedule)
-        committer = SlowCommitter(self.own.committer, self.schedule)
+        away_chance = self.chance.choice((0.0, 0.0, 0.05))
+        committer = SlowCommitter(self.own.committer, self.schedule, away_chance=away_chance)
         self.staged = await Staged.open(
             self.own.drive, Writing(committer, self.folder / "staging"), confines_links=True
         )

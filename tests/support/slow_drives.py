@@ -75,15 +75,16 @@ class SlowCores(MemoryCores):
 class SlowCommitter:
     """A `Committer` whose every word goes to the daemon and back."""
 
-    def __init__(self, committer: LocalCommitter, schedule: Schedule) -> None:
+    def __init__(self, committer: LocalCommitter, schedule: Schedule, *, away_chance: float = 0.0) -> None:
+        """``away_chance`` is how likely the daemon goes away on each way to it or back."""
         self._committer = committer
         self._schedule = schedule
-        self._away_chance = schedule.chance.choice((0.0, 0.0, 0.05))
+        self._away_chance = away_chance
 
     async def _way(self) -> None:
         """Go to the daemon, or back from it. Raises `DaemonError`."""
         await self._schedule.turns()
-        if not self._schedule.is_quiet and self._schedule.chance.random() < self._away_chance:
+        if self._away_chance and not self._schedule.is_quiet and self._schedule.chance.random() < self._away_chance:
             self._schedule.tell(DAEMON_AWAY)
             raise DaemonError(DAEMON_AWAY)
 
