@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 import dns.exception
 import dns.flags
@@ -90,8 +90,9 @@ def parse(data: bytes) -> list[Question | Answer]:
     ids = {}
     for rrset in message.answer[:_MAX_ANSWERS]:
         name = _name(rrset.name)
-        if name is not None and rrset.rdtype == dns.rdatatype.TXT:
-            strings = cast(dns.rdtypes.ANY.TXT.TXT, rrset[0]).strings
+        txt = rrset[0]
+        if name is not None and isinstance(txt, dns.rdtypes.ANY.TXT.TXT):
+            strings = txt.strings
             if strings and strings[0].startswith(_ID_PREFIX):
                 ids[name] = strings[0].removeprefix(_ID_PREFIX)
     if not message.flags & dns.flags.QR:
@@ -100,8 +101,8 @@ def parse(data: bytes) -> list[Question | Answer]:
     found: list[Question | Answer] = []
     for rrset in message.answer[:_MAX_ANSWERS]:
         name = _name(rrset.name)
-        if name is not None and rrset.rdtype == dns.rdatatype.SRV:
-            srv = cast(dns.rdtypes.IN.SRV.SRV, rrset[0])
+        srv = rrset[0]
+        if name is not None and isinstance(srv, dns.rdtypes.IN.SRV.SRV):  # of another class it is bytes, unparsed
             host = srv.target.to_text(omit_final_dot=True)
             if srv.port and _is_ipv4(host):
                 found.append(Answer(name, srv.port, None if host == _SENDER else host, ids.get(name)))

@@ -57,6 +57,7 @@ def test_a_target_that_is_an_address_is_where_somebody_is() -> None:
         f"{'x' * 40}.hyperswarm.local. 0 IN SRV 0 0 1 0.0.0.0.",
         "hyperswarm.local. 0 IN SRV 0 0 1 0.0.0.0.",
         f"{NAME.hex()}.hyperswarm.local. 0 IN A 10.0.0.1",
+        rf"{NAME.hex()}.hyperswarm.local. 0 CH SRV \# 8 0000000000010000",
     ],
 )
 def test_an_answer_that_names_no_peer_of_a_topic_is_none(record: str) -> None:
