@@ -61,7 +61,8 @@ class Uploads:
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self._questions)
+        """Whether there is something to answer; on a channel that is closed there is not."""
+        return bool(self._questions) and self._channel.is_open
 
     def add(self, question: RequestReceived | WantReceived) -> None:
         """Queue a question, unless it waits already. Raises PeerMisbehaved when too many wait."""

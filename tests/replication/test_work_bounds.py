@@ -231,3 +231,10 @@ def test_frames_are_looked_at_a_few_at_a_time(frames: bytes) -> None:
 def test_unknown_messages_of_any_size_are_ignored(message_type: int) -> None:
     peer = RawPeer(Pair().right)
     assert peer.send_frame(3, message_type, bytes(100_000)) == []
+
+
+async def test_questions_on_a_channel_that_is_closed_are_not_waited_for(connected: Connected) -> None:
+    connected.peer.uploads.add(WantReceived(connected.channel, 0, WANT_BLOCKS))
+    assert connected.peer.uploads
+    connected.channel.close()
+    assert not connected.peer.uploads
