@@ -314,7 +314,9 @@ class Link:
             case ChannelRequested():
                 self._on_requested(event.discovery_key)
             case ChannelOpened():
-                self._peers[event.channel].exchange.opened(self._peers[event.channel])
+                opened = self._peers.get(event.channel)  # none when it was closed here meanwhile
+                if opened is not None and event.channel.is_open:
+                    opened.exchange.opened(opened)
             case ChannelRefused() | ChannelClosed():
                 self._leave(event.channel)
             case _:
