@@ -139,8 +139,10 @@ class Requests:
             return self._answered_otherwise(received, ready)
         flight.answered = True
         if self.seeks:
-            # it may have been the answer to a seek that happens to be this block: then it comes once more
+            # it may have been the answer to a seek that happens to be this block: then it comes once more, and its
+            # proof may rely on another order than that in which the two are taken
             self._forget(data.index)
+            self.out_of_step = True
         if flight.optimistic:
             flight.held = received
         else:
