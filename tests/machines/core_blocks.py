@@ -10,6 +10,7 @@ Each core is worked on by several tasks, and in some runs closed under them. Wha
 """
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -53,7 +54,7 @@ def _threads_from(byte_count: int) -> Iterator[None]:
             setattr(module, _THREADS, before)
 
 
-class Blocks:
+class Blocks(ABC):
     """One core, and what has been done to it."""
 
     core: Core
@@ -88,11 +89,13 @@ class Blocks:
                 await self.core.close()
             await self.check_crashes()
 
+    @abstractmethod
     async def begin(self) -> None:
-        raise NotImplementedError
+        """Make the core and what the run needs besides."""
 
+    @abstractmethod
     def works(self) -> list[Callable[[], Awaitable[None]]]:
-        raise NotImplementedError
+        """Return what the tasks of a run do, each again and again."""
 
     async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         for _ in range(self.chance.randrange(1, 9)):
