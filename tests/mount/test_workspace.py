@@ -41,6 +41,15 @@ async def test_nothing_is_committed_when_nothing_changed(tmp_path: Path) -> None
     assert (await paths.commit()).version == version
 
 
+async def test_nothing_is_in_a_file_that_was_committed(tmp_path: Path) -> None:
+    paths = await Paths.open(tmp_path)
+    await paths.put("f", b"hello")
+    await paths.commit()
+    with pytest.raises(PathError) as caught:
+        await paths.mkdir("f/d/e")
+    assert caught.value.errno == errno.ENOTDIR
+
+
 async def test_a_file_unlinked_before_its_commit_appends_nothing(tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     await paths.mkdir("d")

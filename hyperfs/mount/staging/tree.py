@@ -181,7 +181,7 @@ class Tree:
             try:
                 entry = await snapshot.stat(names.join(above, name))
             except PathError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                if error.errno != errno.ENOENT:
                     raise
                 found = Found((parent, name), None, None)
             else:
