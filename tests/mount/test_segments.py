@@ -1,5 +1,6 @@
 """What is read and written of staged bytes waits for the disk in threads, and nobody else waits along."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import trio
 
 from hyperfs.mount.staging.extents import Content, Extent, Frozen
 from hyperfs.mount.staging.files import SyncedNames
-from hyperfs.mount.staging.segments import LARGE_BYTES, SLOW_SECONDS, Segments
+from hyperfs.mount.staging.segments import LARGE_BYTES, SLOW_SECONDS, SLOW_THREAD_SECONDS, Segments
 from tests.support.staging_disk import StagingDisk
 
 LARGE = bytes(range(256)) * (LARGE_BYTES // 256)
@@ -102,11 +103,24 @@ async def test_small_writes_wait_in_threads_from_a_slow_one_to_a_quick_one(
     content = Content(None, 0)
     gate = Gate(disk, "write_at")
     gate.opened.set()
-    for step in (0.0, 2 * SLOW_SECONDS, 2 * SLOW_SECONDS, 0.0, 0.0):
+    for step in (0.0, 2 * SLOW_SECONDS, 2 * SLOW_THREAD_SECONDS, 0.0, 0.0):
         clock.step = step
         await write(content, segments, b"small", content.size)
     assert gate.in_loop == [True, True, False, False, True]
     assert await content.read(0, 100) == b"small" * 5
+
+
+async def test_a_thread_that_waited_for_its_turn_of_the_interpreter_does_not_make_the_disk_slow(
+    disk: StagingDisk, segments: Segments, clock: Clock
+) -> None:
+    content = Content(None, 0)
+    gate = Gate(disk, "write_at")
+    gate.opened.set()
+    turn = 2 * sys.getswitchinterval()
+    for step in (2 * SLOW_SECONDS, turn, 0.0):
+        clock.step = step
+        await write(content, segments, b"small", content.size)
+    assert gate.in_loop == [True, False, True]
 
 
 async def test_what_a_file_system_would_wait_for_is_finished_in_a_thread(disk: StagingDisk, segments: Segments) -> None:

@@ -24,6 +24,9 @@ SHARED_SEGMENT_BYTES = 64 * 1024 * 1024
 """A shared segment longer than this is followed by the next one."""
 LARGE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.005
+"""A write that took longer, in place, shows a disk that lets one wait; the next ones are made in threads."""
+SLOW_THREAD_SECONDS = 0.05
+"""The same of a write in a thread, which besides waits for its turn of the interpreter: that alone can take 5 ms."""
 WRITING_THREADS = 8
 """So many writes wait for the disk at a time; they take no thread from those who read."""
 
@@ -194,7 +197,7 @@ class Segments:
     def _write(self, segment: Segment, place: int, data: memoryview) -> None:
         began = self._clock()
         segment.file.write(place, data)
-        self._is_slow = self._clock() - began > SLOW_SECONDS
+        self._is_slow = self._clock() - began > SLOW_THREAD_SECONDS
 
     def _is_idle(self, segment: Segment) -> bool:
         return not segment.references and segment is not self._shared
