@@ -405,7 +405,7 @@ class Hostile:
         )
         head = self._number() & (1 << 63) - 1
         iterator = messages_pb2.Extension.Iterator
-        message = chance.choice(
+        make = chance.choice(
             [
                 lambda: messages_pb2.Extension(get=messages_pb2.Extension.Get(head=head, key=key)),
                 lambda: messages_pb2.Extension(iterator=iterator(head=head, key=key, flags=chance.randrange(16))),
@@ -416,10 +416,11 @@ class Hostile:
                     )
                 ),
             ]
-        )()
-        payload = message.SerializeToString()
+        )
         if chance.random() < 0.1:
             payload = chance.randbytes(chance.choice([1, 30, 200_000]))
+        else:
+            payload = make().SerializeToString()
         channel.send_extension(chance.choice(["hypertrie", "hypertrie", "x"]), payload)
 
     def _checkpoint(self) -> bytes:
