@@ -7,6 +7,7 @@ cores". hyperfs's own files live in `.hyperfs`, which the reference never looks 
 import errno
 import itertools
 import logging
+import os
 import secrets
 import stat
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ from hyperfs.core.reader import Source
 from hyperfs.core.reserve import Reserve
 from hyperfs.core.shared_map import boot_id
 from hyperfs.crypto import KeyPair
-from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, short
+from hyperfs.errors import DamagedStore, EncodingError, InvalidKey, UsageError, short
 from hyperfs.storage import DeferredDirectory, Directory
 from hyperfs.storage.disk import DiskDirectory, make_folder, sync_directory
 
@@ -38,6 +39,8 @@ FLUSH_DELAY_SECONDS = 0.05
 _NAMESPACE = b"9\ncorestore"
 _HEX = "[0-9a-f][0-9a-f]"
 _CORE_FOLDERS = f"{_HEX}/{_HEX}/*"
+_OF_STORES = {"master_key", ".hyperfs"}
+_NOBODYS = {"lost+found"}
 
 
 class Store:
@@ -67,7 +70,7 @@ class Store:
     async def open(cls, path: Path, *, maps: Path | None = None, source: Source | None = None) -> Self:
         """Open or create the store at ``path``.
 
-        ``maps`` is the directory of shared maps, ``source`` is given to every core. Raises `StoreLocked`,
+        ``maps`` is the directory of shared maps, ``source`` is given to every core. Raises `UsageError`, `StoreLocked`,
         `DamagedStore`.
         """
         lock, master_key = await trio.to_thread.run_sync(_open_in_thread, path)
@@ -344,7 +347,21 @@ class _Lock:
         self._file.close()
 
 
+def refuse_other_folder(path: Path) -> None:
+    """Raise `UsageError` for a folder of somebody's that is no store: nothing of it may be changed.
+
+    What is not there, is empty, or is the root of an empty file system may become a store.
+    """
+    try:
+        names = set(os.listdir(path)) - _NOBODYS
+    except (FileNotFoundError, NotADirectoryError):  # making it says what is wrong, if something is
+        return
+    if names and not names & _OF_STORES and not any(path.glob(_CORE_FOLDERS)):
+        raise UsageError(f"{path} is no store of drives, and not empty: name another folder with --store")
+
+
 def _open_in_thread(path: Path) -> tuple[_Lock, bytes]:
+    refuse_other_folder(path)
     private = path / ".hyperfs"
     make_folder(private)
     with ExitStack() as on_failure:

@@ -125,10 +125,14 @@ def places_of(store: str | os.PathLike[str]) -> Places:
     """Return the places of a store; its directory, and hyperfs's own within, are made when they are missing.
 
     Raises:
+        UsageError: something else is kept there.
         OSError: they cannot be made.
     """
+    from hyperfs.core.store import refuse_other_folder  # late: what only prints help does without all that it takes
+
     path = Path(store).expanduser()
     try:
+        refuse_other_folder(path)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         places = Places(path.resolve())
         places.own.mkdir(mode=0o700, exist_ok=True)

@@ -89,6 +89,7 @@ def test_what_is_no_time_to_wait_is_wrong_usage(seconds: str) -> None:
 def test_a_store_is_not_imported_by_accident(tmp_path: Path) -> None:
     (tmp_path / "backup/.hyperfs").mkdir(parents=True)
     (tmp_path / "store/inside").mkdir(parents=True)
+    (tmp_path / "store/.hyperfs").mkdir()
     own = ("--store", tmp_path / "store")
     assert "--with-secrets" in refused("import", *own, tmp_path / "backup").output
     for folder in ("store", "store/inside"):

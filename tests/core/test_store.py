@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from hyperfs.core.pool import MAX_IDLE_CORES
 from hyperfs.core.shared_map import SharedMapWriter
 from hyperfs.core.store import FLUSH_DELAY_SECONDS, Store, run_store
 from hyperfs.core.view import CoreView
-from hyperfs.errors import Closed, StoreLocked
+from hyperfs.errors import Closed, StoreLocked, UsageError
 from hyperfs.storage import DiskDirectory
 from hyperfs.storage.disk import DiskFile
 from tests.support.clocks import settled
@@ -467,3 +468,23 @@ async def test_a_lease_that_is_dropped_without_being_released_says_so(tmp_path: 
             patch.setattr(sys, "unraisablehook", lambda what: heard.append(what.exc_value))
             del lease
     assert [type(error) for error in heard] == [ResourceWarning]
+
+
+@pytest.mark.parametrize("names", [["photo.jpg"], ["photo.jpg", "lost+found"], [".git"]])
+def test_a_folder_of_somebodys_is_made_no_store_and_stays_as_it_is(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageError, match="is no store of drives, and not empty"):
+        trio.run(Store.open, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_the_root_of_an_empty_file_system_may_become_a_store(tmp_path: Path) -> None:
+    async def make() -> None:
+        await (await Store.open(tmp_path)).close()
+
+    (tmp_path / "lost+found").mkdir()
+    trio.run(make)
+    assert (tmp_path / "master_key").exists()
