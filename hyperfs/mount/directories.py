@@ -56,7 +56,7 @@ class OpenDirectory:
                 continue
             name = name_of(row)
             attributes, seconds = unpack(row)
-            number = inodes.remember(parent, name, attributes.mode >> 12)
+            number = inodes.remember(parent, name, attributes.mode >> 12 & 0o17)
             if not reply(token, name, present(Answer(number, attributes, seconds)), index + _DOTS + 1):
                 inodes.forget(number, 1)
                 return

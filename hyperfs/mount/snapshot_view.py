@@ -145,7 +145,7 @@ class SnapshotView(View):
 
     def _found(self, parent: int, name: bytes, entry: Entry, snapshot: Snapshot) -> Answer:
         answer = _answer(0, entry)
-        number = self.inodes.remember(parent, name, answer.attributes.mode >> 12)
+        number = self.inodes.remember(parent, name, answer.attributes.mode >> 12 & 0o17)
         value = entry.value
         is_small = value is None or len(value) <= _LARGEST_RECENT_BYTES
         if is_small and entry.core_size is None and snapshot is self.snapshot:

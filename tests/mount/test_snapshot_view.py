@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hyperfs.drive.commits import entry
+from hyperfs.drive.stat import Stat
 from hyperfs.errors import PathError
 from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.snapshot_view import SnapshotView
@@ -86,3 +88,13 @@ async def test_a_link_in_somebody_elses_drive_that_is_mounted_in_ours_is_confine
     with pytest.raises(PathError) as caught:
         await view.link_target(await number_of(view, "inner/out"))
     assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("mode", [1 << 31 | 0o100644, 0xFFFFFFFF])
+async def test_an_absurd_mode_harms_no_directory(mode: int) -> None:
+    own = await new_drive()
+    await own.writer.put_file("folder/good", b"1")
+    await own.committer.commit([entry("folder/odd", Stat(mode))])
+    view = SnapshotView(own.drive)
+    assert (await view.lookup(await number_of(view, "folder"), b"odd")).number
+    assert len(await view.list(await number_of(view, "folder"), lambda: None)) == 2
