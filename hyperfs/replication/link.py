@@ -149,6 +149,7 @@ class Link:
             for peer in list(self._peers.values()):
                 peer.exchange.leave(peer)
             self._peers.clear()
+            self._protocol.discard_input()
             for peer, flights in self._storing.unstored():
                 peer.exchange.lost(flights)
             self.ready.set()
@@ -223,6 +224,8 @@ class Link:
         channel = self._protocol.open_channel(exchange.core.key, extensions=self._extensions.names)
         if channel is None:
             return None
+        if channel in self._peers:  # asked for, taken back and asked for again, before we looked at the first
+            return self._peers[channel]
         peer = Peer(self, channel, exchange, pages=self._pages, questions=self._questions)
         self._peers[channel] = peer
         exchange.join(peer)

@@ -11,9 +11,10 @@ import trio
 from hyperfs import varint
 from hyperfs.core.core import Core
 from hyperfs.core.proofs import Received
-from hyperfs.crypto import key_pair
+from hyperfs.crypto import capability, discovery_key, key_pair
 from hyperfs.errors import BlockTooFar
 from hyperfs.protocol.channel import Channel
+from hyperfs.protocol.codec import encode_close, encode_open
 from hyperfs.protocol.events import ChannelRequested, RequestReceived
 from hyperfs.protocol.frames import MessageType, encode_frame
 from hyperfs.replication import EndReason, Follow, Replicator
@@ -319,3 +320,28 @@ async def test_a_peer_that_gives_a_block_which_no_file_reaches_is_kept(nursery: 
         await peer.hears_no(RequestReceived)
     assert peer.ending is None
     await mine.close()
+
+
+async def test_who_opens_closes_and_opens_again_in_one_piece_is_one_peer_and_none_when_he_has_gone() -> None:
+    replicator = serving(await writer(LENGTH))
+    (exchange,) = replicator.exchanges
+    async with nursery_to_cancel() as nursery:
+        peer = scripted(nursery, replicator)
+        await peer.handshake()
+        split = peer.protocol._require_split()
+        key = KEY_PAIR.public
+        asked = encode_open(discovery_key(key), capability(key, split.send_key, split.receive_key))
+        pieces = [
+            encode_frame(number, kind, body)
+            for number, kind, body in (
+                (1, MessageType.OPEN, asked),
+                (1, MessageType.CLOSE, encode_close()),
+                (2, MessageType.OPEN, asked),
+            )
+        ]
+        await peer.send_bytes(b"".join(pieces))
+        await settled()
+        assert len(exchange.peers) <= 1
+        await peer.stream.aclose()
+        await peer.ended.wait()
+        assert not exchange.peers
