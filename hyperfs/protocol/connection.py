@@ -38,6 +38,8 @@ from hyperfs.protocol.output import Output
 MAX_CHANNELS = 4096
 """How many channels the peer may have open, or asked for, at one time."""
 
+MAX_UNPROVEN_BYTES = 64 * 1024
+"""The longest frame of a peer with which no channel was ever open: whatever it may say is shorter."""
 MAX_REFUSALS = 65536
 """How many Opens of one connection are refused before it ends."""
 
@@ -86,6 +88,7 @@ class Connection:
         self._failure: str | None = None
         self._next_number = 1
         self._highest_remote_number = 0
+        self._has_proven = False
         self._channels: dict[bytes, Channel] = {}  # ours, opening or open, by discovery key
         self._remote: dict[int, Channel | _Requested] = {}  # the peer's, by its number
         self._requested: dict[bytes, int] = {}  # the peer's number of what we have not opened, by discovery key
@@ -143,11 +146,16 @@ class Connection:
                     self._decrypt.apply(space)
                 for number, message_type, body in self._reader.frames(at_most):
                     self._receive_frame(number, message_type, body, events)
+                self._check_pending()
             return events
         except PeerMisbehaved as error:
             self._failure = str(error)
             self._output.end()
             raise
+
+    def discard_input(self) -> None:
+        """Let go of what was received and not looked at: the connection is over."""
+        self._reader = FrameReader()
 
     def take_output(self) -> bytearray:
         """Return all bytes that are to be written now, perhaps none, and forget them."""
@@ -246,6 +254,13 @@ class Connection:
 
     # Frames
 
+    def _check_pending(self) -> None:
+        """Refuse to wait for a large frame of a peer that has not shown yet that it knows any key."""
+        if not self._has_proven and self._reader.pending_bytes > MAX_UNPROVEN_BYTES:
+            raise PeerMisbehaved(
+                f"began a frame of {self._reader.pending_bytes} bytes, and has shown for no core that it knows the key"
+            )
+
     def _receive_frame(self, number: int, message_type: int, body: memoryview, events: list[Event]) -> None:
         if message_type in _IGNORED_TYPES:
             return
@@ -337,6 +352,7 @@ class Connection:
         self._remote[remote_number] = channel
         channel.remote_number = remote_number
         channel.state = ChannelState.OPEN
+        self._has_proven = True
         channel.send_options()
 
     def _answer_refused(self, discovery_key: bytes, remote_number: int) -> None:

@@ -50,7 +50,7 @@ class FrameReader:
     Fill a `space` of the right size with plain bytes, then take all the `frames` that are complete.
     """
 
-    __slots__ = ("_buffer", "_end", "_missing", "_start", "_view", "more")
+    __slots__ = ("_buffer", "_end", "_missing", "_start", "_view", "more", "pending_bytes")
 
     def __init__(self) -> None:
         self._buffer = bytearray(_SMALL_BUFFER)
@@ -59,6 +59,8 @@ class FrameReader:
         self._end = 0
         self._missing = 1  # of bytes behind _end, before parsing has any sense
         self.more = False
+        self.pending_bytes = 0
+        """How long the frame is that is not complete, once that is known."""
 
     @property
     def buffered(self) -> int:
@@ -86,6 +88,7 @@ class FrameReader:
         self.more = False
         if self._missing > 0:
             return
+        self.pending_bytes = 0
         left = -1 if at_most is None else at_most
         far = self._end if at_most is None else self._start + BYTES_AT_ONCE
         buffer = self._buffer
@@ -111,6 +114,7 @@ class FrameReader:
             if stop > end:
                 self._start = position
                 self._missing = stop - end
+                self.pending_bytes = length
                 return
             if length:
                 header = buffer[body]
@@ -133,7 +137,7 @@ class FrameReader:
         if needed <= len(self._buffer):
             self._view[:held] = self._view[self._start : self._end]
         else:
-            buffer = bytearray(max(_SMALL_BUFFER, 2 * needed))
+            buffer = bytearray(max(_SMALL_BUFFER, needed, min(2 * needed, MAX_FRAME_BYTES + _SMALL_BUFFER)))
             buffer[:held] = self._view[self._start : self._end]
             self._buffer = buffer
             self._view = memoryview(buffer)

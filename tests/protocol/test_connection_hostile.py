@@ -11,7 +11,7 @@ from hyperfs import crypto, varint
 from hyperfs.errors import PeerMisbehaved
 from hyperfs.protocol import connection as connection_module
 from hyperfs.protocol.codec import encode_close, encode_open, encode_request
-from hyperfs.protocol.connection import MAX_CHANNELS, Connection
+from hyperfs.protocol.connection import MAX_CHANNELS, MAX_UNPROVEN_BYTES, Connection
 from hyperfs.protocol.events import ChannelRequested
 from hyperfs.protocol.frames import MAX_FRAME_BYTES, MessageType, encode_frame
 from hyperfs.protocol.noise import NoiseKeyPair, NoiseXX
@@ -311,3 +311,14 @@ def test_closes_of_nothing_leave_nothing_behind() -> None:
     for number in range(1, 100):
         peer.send_frame(number, MessageType.CLOSE, encode_close(number.to_bytes(32, "big")))
     assert (len(connection._remote), connection.pending_output) == (0, 0)
+
+
+def test_a_large_frame_of_who_has_shown_to_know_no_key_is_refused_at_its_header() -> None:
+    _, peer = ready()
+    begun = encode_frame(1, MessageType.DATA, bytes(MAX_UNPROVEN_BYTES))[:100]
+    assert "has shown for no core that it knows the key" in violation(peer.send, begun)
+
+
+def test_a_large_frame_on_a_channel_that_was_open_is_waited_for() -> None:
+    _, peer = with_open_channel()
+    peer.send(encode_frame(1, MessageType.DATA, bytes(MAX_UNPROVEN_BYTES))[:100])
