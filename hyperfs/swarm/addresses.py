@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 ADDRESS_BYTES: Final = 6
@@ -34,11 +33,6 @@ def decode_address(data: bytes) -> Address | None:
     if len(data) != ADDRESS_BYTES or not any(data[:4]) or not any(data[4:]):
         return None
     return Address(socket.inet_ntoa(data[:4]), _PORT.unpack_from(data, 4)[0])
-
-
-def encode_addresses(addresses: Iterable[Address]) -> bytes:
-    """Return the addresses, one after another."""
-    return b"".join(map(encode_address, addresses))
 
 
 def decode_addresses(data: bytes, most: int) -> list[Address]:

@@ -81,7 +81,6 @@ class DhtNode:
         self.bootstrap = tuple(bootstrap)
         self.bootstrapped = False
         """Whether the first walk for our own id is over."""
-        self.on_persistent: Callable[[], None] = _nobody
         self.table = RoutingTable(self.id)
         self.announcements = Announcements(self._random)
         self.values = Values()
@@ -140,7 +139,7 @@ class DhtNode:
     def become_persistent(self) -> None:
         """Tell our id from now on, and make ourselves known."""
         self.ephemeral = False
-        self.join(self.on_persistent)
+        self.join()
 
     # Asking
 
@@ -424,7 +423,3 @@ class _WalkAsker:
         value = None if command == FIND_NODE else self._value
         kind = Kind.UPDATE if update else Kind.QUERY
         self._node.request(kind, command, asked, done, target=self._target, value=value)
-
-
-def _nobody() -> None:
-    """Nobody wants to know."""

@@ -47,7 +47,6 @@ DEFAULT_BOOTSTRAP: Final = (
     ("bootstrap2.hyperdht.org", 49737),
     ("bootstrap3.hyperdht.org", 49737),
 )
-DEFAULT_PORT: Final = 49737
 REPEAT_SECONDS: Final = (300.0, 600.0)
 """A topic is announced, or looked up, again after between so much and so much."""
 LEAVE_SECONDS: Final = 5.0
