@@ -1,0 +1,43 @@
+"""How a daemon finds peers, and is found: what it is started with, and what may be changed while it runs.
+
+The rule: values alone. Where they come from (options, the environment, files) is for commands to know.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """How a daemon takes part in the network; as it stands here when nobody said anything."""
+
+    dht: bool = True
+    """Whether peers are looked for, and drives announced, in the distributed hash table."""
+    mdns: bool = True
+    """Likewise on the local network, by multicast DNS."""
+    bootstrap: tuple[str, ...] = ()
+    """The nodes of the DHT (``HOST:PORT``) that one begins with; none: the public network's."""
+    port: int | None = None
+    """Where to listen by TCP, and by UDP for the DHT; None: at the store's own port, which is kept between starts."""
+    announce: bool = True
+    """Whether others' drives are announced while they are mounted. Those that are served are announced in any case."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a port that is none."""
+        if self.port is not None and not 0 < self.port < 1 << 16:
+            raise ValueError(f"{self.port} is not a port between 1 and 65535")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChange:
+    """What is to be another way in a daemon that runs; None: as it is."""
+
+    dht: bool | None = None
+    mdns: bool | None = None
+    bootstrap: tuple[str, ...] | None = None
+    port: int | None = None
+    announce: bool | None = None
+
+    def of(self, settings: NetworkSettings) -> NetworkSettings:
+        """Return ``settings`` with the change made. Raises ValueError as `NetworkSettings`."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(settings, **{name: value for name, value in changed.items() if value is not None})
