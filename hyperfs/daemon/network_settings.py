@@ -18,8 +18,6 @@ class NetworkSettings:
     """The nodes of the DHT (``HOST:PORT``) that one begins with; none: the public network's."""
     port: int | None = None
     """Where to listen by TCP, and by UDP for the DHT; None: at the store's own port, which is kept between starts."""
-    announce: bool = True
-    """Whether others' drives are announced while they are mounted. Those that are served are announced in any case."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a port that is none."""
@@ -35,7 +33,6 @@ class NetworkChange:
     mdns: bool | None = None
     bootstrap: tuple[str, ...] | None = None
     port: int | None = None
-    announce: bool | None = None
 
     def of(self, settings: NetworkSettings) -> NetworkSettings:
         """Return ``settings`` with the change made. Raises ValueError as `NetworkSettings`."""
