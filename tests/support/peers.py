@@ -22,9 +22,13 @@ from hyperfs.storage import MemoryDirectory
 from hyperfs.trie import HypertrieExtension
 
 from .clocks import settled
+from .line import Conditions, Line
 
 KEY_PAIR = key_pair(b"replicated".ljust(32, b"."))
 LIMIT_SECONDS = 60.0
+_PIECE_BYTES = 16384
+_ENDLESS = 1 << 60
+"""A stream's line drops nothing."""
 _E = TypeVar("_E")
 
 
@@ -215,27 +219,37 @@ def scripted(nursery: trio.Nursery, replicator: Replicator, *, name: str = "host
     return peer
 
 
-async def delay(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, seconds: float) -> None:
-    """Carry bytes from ``source`` to ``sink``, each piece ``seconds`` late, any number of them under way."""
-    send, receive = trio.open_memory_channel[tuple[float, bytes]](100_000)
+async def carry(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream, line: Line) -> None:
+    """Carry bytes from ``source`` over a line to ``sink``, any number of pieces under way."""
+    more = trio.Event()
 
-    async def carry() -> None:
-        async for due, data in receive:
-            await trio.sleep_until(due)
-            await sink.send_all(data)
+    async def read() -> None:
+        while data := await source.receive_some(_PIECE_BYTES):
+            line.put(trio.current_time(), bytes(data))
+            more.set()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(carry)
-        while data := await source.receive_some(65536):
-            await send.send((trio.current_time() + seconds, bytes(data)))
-        await send.aclose()
+        nursery.start_soon(read)
+        while True:
+            while (due := line.next_arrival) is not None:
+                await trio.sleep_until(due)
+                while (data := line.take(trio.current_time())) is not None:
+                    await sink.send_all(data)
+            more = trio.Event()
+            await more.wait()
 
 
-def join_far(nursery: trio.Nursery, dialler: Replicator, listener: Replicator, *, round_trip: float) -> None:
-    """Connect two replicators over a line of any bandwidth on which an answer takes ``round_trip`` seconds."""
+def join_far(
+    nursery: trio.Nursery, dialler: Replicator, listener: Replicator, *, round_trip: float, rate: float | None = None
+) -> None:
+    """Connect two replicators over a line on which an answer takes ``round_trip`` seconds.
+
+    ``rate`` is in bits a second, any unless given. The clock is to be a virtual one.
+    """
     left, left_end = trio.testing.memory_stream_pair()
     right_end, right = trio.testing.memory_stream_pair()
-    nursery.start_soon(delay, left_end, right_end, round_trip / 2)
-    nursery.start_soon(delay, right_end, left_end, round_trip / 2)
+    conditions = Conditions(round_trip, rate, queue_bytes=_ENDLESS)
+    nursery.start_soon(carry, left_end, right_end, Line(conditions))
+    nursery.start_soon(carry, right_end, left_end, Line(conditions))
     nursery.start_soon(lambda: dialler.run(left, initiator=True, name="far:1"))
     nursery.start_soon(lambda: listener.run(right, initiator=False, name="far:2"))
