@@ -2,7 +2,8 @@
 
 The rules: a core is held open while anybody uses it, and a little longer, and no more of them are open than there are
 descriptors for. One of somebody else's is shared with peers meanwhile; one of ours only while it is served, but peers
-are asked about it as soon as it is written to. Whoever uses a core hears of each new head of it.
+are asked about it as soon as it is written to, and while one is read that is not all here. Whoever uses a core hears of
+each new head of it.
 """
 
 from collections.abc import Callable
@@ -197,7 +198,9 @@ class CoreRegistry:
     def _share_or_not(self, opened: _Open) -> None:
         core, users = opened.core, opened.users
         uploading = not core.writable or any(user.offers for user in users)
-        wanted = bool(users) and (uploading or any(user.writes for user in users))
+        # Once peers were asked they go on being: the next who writes need not ask them all again.
+        asking = opened.uploading is False or any(user.writes for user in users)
+        wanted = bool(users) and (uploading or asking or core.count(0, core.length) < core.length)
         if wanted and opened.uploading is not uploading:
             if opened.uploading is None:
                 self._sharings += 1

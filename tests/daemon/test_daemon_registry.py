@@ -126,3 +126,45 @@ async def test_of_what_a_served_drives_owner_mounts_in_it_a_bounded_number_is_op
         await settled()
         assert len(daemon.registry.open_cores()) == before + 5
         assert caplog.text.count("more drives mounted in it than can be served") == 1
+
+
+async def test_a_core_of_ours_that_is_not_all_here_is_asked_for_and_not_offered(tmp_path: Path) -> None:
+    async with registry_of(tmp_path) as (registry, store, replicator):
+        core = await store.create_core()
+        await core.append([b"one", b"two"])
+
+        async def shared_as() -> bool | None:
+            """Whether it is offered to peers while somebody reads it; None when they do not hear of it."""
+            user = User()
+            await registry.open(core.key, user)
+            exchange = replicator.exchange_of(core.discovery_key)
+            registry.release(user)
+            return None if exchange is None else exchange.uploading
+
+        assert await shared_as() is None
+        await core.clear(0, 1)
+        assert await shared_as() is False
+
+
+async def test_a_core_of_ours_is_offered_no_longer_than_it_is_served(tmp_path: Path) -> None:
+    async with registry_of(tmp_path) as (registry, store, replicator):
+        core = await store.create_core()
+        await core.append([b"one"])
+        serving = User(offers=True)
+        await registry.open(core.key, serving)
+        await registry.open(core.key, User())
+        assert replicator.exchange_of(core.discovery_key) is not None
+        registry.release(serving)
+        assert replicator.exchange_of(core.discovery_key) is None
+
+
+async def test_who_reads_what_was_just_written_does_not_end_that_peers_are_asked(tmp_path: Path) -> None:
+    async with registry_of(tmp_path) as (registry, store, replicator):
+        core = await store.create_core()
+        await core.append([b"one"])
+        writing = User(writes=True)
+        await registry.open(core.key, writing)
+        registry.release(writing)
+        await registry.open(core.key, User())
+        exchange = replicator.exchange_of(core.discovery_key)
+        assert (exchange and exchange.uploading) is False
