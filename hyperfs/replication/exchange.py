@@ -75,6 +75,7 @@ class Exchange:
         self._hedged: dict[int, Flight] = {}
         self._announced_length = core.durable_length
         self._changed = trio.Event()
+        self._opened = trio.Event()
         self._demands_made = 0
         self._unattended: list[Demand] = []
         self._attended: dict[Peer, int] = {}
@@ -254,9 +255,16 @@ class Exchange:
         """Count a peer in, whose channel may still be opening."""
         self.peers[peer] = None
 
+    async def wait_peer(self) -> None:
+        """Return once there is a peer whose channel is open."""
+        while not self.open_peers:
+            await self._opened.wait()
+
     def opened(self, peer: Peer) -> None:
         """Begin: the channel of ``peer`` is open both ways."""
         peer.is_open = True
+        self._opened.set()
+        self._opened = trio.Event()
         peer.last_answer_at = trio.current_time()
         peer.haves.uploading = self.uploading
         downloading = not self.core.writable or bool(self.demands)

@@ -91,6 +91,18 @@ class Dialler:
         for held in self._held.values():
             held.dialling.want()
 
+    async def wait_tried(self, route: Route) -> None:
+        """Return once a route was opened since it was (last) held, could not be, or is held no more."""
+        held = self._held.get(route)
+        if held is not None:
+            await held.dialling.tried.wait()
+
+    async def wait_named_tried(self) -> None:
+        """Return once each route that somebody insists on was opened since it was (last) held, or could not be."""
+        for held in list(self._held.values()):
+            if any(holder.stays for holder in held.holders):
+                await held.dialling.tried.wait()
+
     async def _refuse(self, route: Route, holder: Holder) -> None:
         holder.given_up(route)
 

@@ -52,18 +52,25 @@ class Interest:
     """What is wanted for one topic: the 32-byte discovery key of a drive's metadata core.
 
     It is announced at the TCP ``port`` of this host, unless that is None; others are looked for if ``looks``, and told
-    to ``found``, the same ones again as often as a discovery likes.
+    to ``found``, the same ones again as often as a discovery likes. ``looked`` is told, in words, how each look went
+    once it is over, whoever was found; None says that nobody is asked at all.
     """
 
     topic: bytes
     port: int | None
     looks: bool
     found: Callable[[Found], None]
+    looked: Callable[[str | None], None]
     impatience: Impatience
 
 
 class Discovery(Protocol):
     """One way to find peers, and to be found."""
+
+    @property
+    def name(self) -> str:
+        """How users know it."""
+        ...
 
     async def follow(self, interest: Interest) -> None:
         """Look and announce, again and again, until cancelled; then take back what was announced.

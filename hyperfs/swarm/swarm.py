@@ -6,7 +6,7 @@ The one rule: nothing is dialled that nobody named or found, and of what was fou
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from hyperfs.swarm.discovery import Discovery, Found
 from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.reach import may_dial
 from hyperfs.swarm.routes import Route, TcpRoute, address_name
-from hyperfs.swarm.topics import Topic
+from hyperfs.swarm.topics import Topic, TopicStatus
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,13 @@ class Swarm:
         self._dialler = Dialler(replicator, nursery)
         self._wanted: dict[bytes, tuple[bool, bool]] = {}
         self._topics: dict[bytes, Topic] = {}
+        self._ending: dict[bytes, Topic] = {}
+        """Those that are left, and perhaps not taken back yet."""
         self._own: set[Address] = set()
         self._own_until = 0.0
         self._admission = Admission()
+        self.on_port_changed: Callable[[], None] | None = None
+        """Called when another port is listened on first, or none any more."""
         replicator.on_wanted = self._want
 
     # accepting
@@ -135,9 +139,8 @@ class Swarm:
         return {one.name: one.problem for one in self._dialler.diallings if one.problem is not None}
 
     async def wait_tried(self) -> None:
-        """Return once each route that is dialled has been opened since it was (last) added, or could not be."""
-        for dialling in self._dialler.diallings:
-            await dialling.tried.wait()
+        """Return once each peer that was named has been reached since it was (last) added, or could not be."""
+        await self._dialler.wait_named_tried()
 
     def _want(self) -> None:
         self._dialler.want()
@@ -159,23 +162,46 @@ class Swarm:
         self._wanted.pop(topic, None)
         self._follow(topic)
 
+    async def leave_all(self) -> None:
+        """Look for and announce nothing any more; return once that is taken back. Cancelled, it goes on."""
+        for topic in list(self._wanted):
+            self.leave(topic)
+        for ending in list(self._ending.values()):
+            await ending.ended.wait()
+
     @property
-    def topics(self) -> dict[bytes, tuple[bool, int | None]]:
-        """The topics that are followed: whether others are looked for, and the port that is announced, if any."""
-        return {topic: (one.looks, one.port) for topic, one in self._topics.items()}
+    def topics(self) -> dict[bytes, TopicStatus]:
+        """The topics that are followed."""
+        return {topic: one.status for topic, one in self._topics.items()}
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether somebody is just being looked for, for the first time."""
+        return any(topic.looks and topic.is_first_look for topic in self._topics.values())
+
+    async def wait_looked(self) -> None:
+        """Return once the first look for each topic that is followed is over, which takes a few seconds at most."""
+        for topic in list(self._topics.values()):
+            await topic.wait_looked()
+
+    async def wait_found(self, topic: bytes) -> None:
+        """Return once whoever the first look for a topic found was reached, or could not be; at once if none is."""
+        following = self._topics.get(topic)
+        if following is not None and following.looks:
+            await following.wait_tried()
 
     def _follow(self, topic: bytes) -> None:
         """Have a topic followed as it is wanted now, at the port that there is now."""
         looks, announces = self._wanted.get(topic, (False, False))
         port = self._port if announces else None
-        running = self._topics.get(topic)
-        if running is not None and (running.looks, running.port) == (looks, port):
-            return
-        if running is not None:
-            del self._topics[topic]
-            running.stop()
-        if looks or port is not None:
-            following = Topic(
+        following = self._topics.get(topic)
+        if following is not None and not (looks or port is not None):
+            self._ending[topic] = self._topics.pop(topic)
+            following.stop()
+        elif following is not None and (following.looks, following.port) != (looks, port):
+            following.change(port=port, looks=looks)
+        elif following is None and (looks or port is not None):
+            following = self._topics[topic] = Topic(
                 topic,
                 self._discoveries,
                 self._dialler,
@@ -184,8 +210,15 @@ class Swarm:
                 may_dial=self._may_dial,
                 somebody_waits=lambda: self._replicator.wanted,
             )
-            self._topics[topic] = following
-            self._nursery.start_soon(following.run)
+            self._nursery.start_soon(self._run, following, self._ending.get(topic))
+
+    async def _run(self, following: Topic, before: Topic | None) -> None:
+        """Follow a topic, once what ``before`` announced of it is taken back."""
+        try:
+            await following.run(after=before)
+        finally:
+            if self._ending.get(following.topic) is following:
+                del self._ending[following.topic]
 
     @property
     def _port(self) -> int | None:
@@ -195,6 +228,8 @@ class Swarm:
         self._own_until = 0.0
         for topic in self._wanted:
             self._follow(topic)
+        if self.on_port_changed is not None:
+            self.on_port_changed()
 
     def _may_dial(self, found: Found) -> bool:
         if trio.current_time() >= self._own_until:

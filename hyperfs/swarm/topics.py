@@ -1,12 +1,14 @@
 """What is looked for and announced, and who of those that were found is dialled.
 
-The rule: of one topic at most `TARGET` found routes are dialled at one time, and as many more as `MAX_WAITING` wait for
-one of these to be given up.
+The rules: of one topic at most `TARGET` found routes are dialled at one time, and up to `MAX_WAITING` more wait for one
+of these to be given up. What was announced one way is taken back before it is announced another way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -18,10 +20,29 @@ from hyperfs.swarm.routes import Route
 TARGET: Final = 24
 """Routes of one topic that are dialled, or connected, at one time: as many connections as the reference has in all."""
 MAX_WAITING: Final = 256
+FIRST_LOOK_SECONDS: Final = 8.0
+"""After so long the first look counts as over, whoever has not answered: a request of the DHT has 7 s for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicStatus:
+    """How a topic is followed: whether others are looked for, at which port it is announced, if it is.
+
+    ``found`` is how many found routes are dialled, or connected. ``looked`` says by the names of discoveries how the
+    newest look of each went; those that are off are left out.
+    """
+
+    looks: bool
+    port: int | None
+    found: int
+    looked: dict[str, str]
 
 
 class Topic:
-    """One 32-byte topic, followed by ``discoveries`` while `run` runs; a `Holder` of what it has dialled."""
+    """One 32-byte topic, followed by ``discoveries`` while `run` runs; a `Holder` of what it has dialled.
+
+    ``ended`` is set once what it announced is taken back, or could not be.
+    """
 
     def __init__(
         self,
@@ -37,26 +58,64 @@ class Topic:
         self.topic = topic
         self.port = port
         self.looks = looks
+        self.ended = trio.Event()
         self._discoveries = discoveries
         self._dialler = dialler
         self._may_dial = may_dial
         self._dialled: set[Route] = set()
         self._waiting: dict[Route, None] = {}
         self._impatience = Impatience(somebody_waits)
+        self._looked: dict[str, str | None] = {}
+        self._first_look = trio.Event()
         self._scope = trio.CancelScope()
+        self._turn = trio.CancelScope()
 
     @property
     def stays(self) -> bool:
         """What was only found is given up after a few failures; see `Holder`."""
         return False
 
-    async def run(self) -> None:
-        """Look and announce until `stop`, and take back then what was announced."""
-        interest = Interest(self.topic, self.port, self.looks, self._found, self._impatience)
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                for discovery in self._discoveries:
-                    nursery.start_soon(discovery.follow, interest)
+    @property
+    def status(self) -> TopicStatus:
+        """How it stands."""
+        looked = {name: how for name, how in self._looked.items() if how is not None}
+        return TopicStatus(self.looks, self.port, len(self._dialled), looked)
+
+    @property
+    def is_first_look(self) -> bool:
+        """Whether it is not over yet that everybody is asked for the first time."""
+        return not self._first_look.is_set()
+
+    async def run(self, *, after: Topic | None = None) -> None:
+        """Look and announce until `stop`, and take back then what was announced. Begins when ``after`` has ended."""
+        try:
+            if after is not None:
+                await after.ended.wait()
+            if self._scope.cancel_called:
+                return
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_first_look)
+                    while True:
+                        self._turn = trio.CancelScope()
+                        with self._turn:
+                            await self._follow()
+        finally:
+            self._first_look.set()
+            self.ended.set()
+
+    async def _follow(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for discovery in self._discoveries:
+                looked = partial(self._note_look, discovery.name)
+                interest = Interest(self.topic, self.port, self.looks, self._found, looked, self._impatience)
+                nursery.start_soon(discovery.follow, interest)
+            nursery.start_soon(trio.sleep_forever)
+
+    def change(self, *, port: int | None, looks: bool) -> None:
+        """Announce and look as said now; who was found stays."""
+        self.port, self.looks = port, looks
+        self._turn.cancel()
 
     def stop(self) -> None:
         """Look, announce, and dial no more. Connections that only this topic held end."""
@@ -70,6 +129,16 @@ class Topic:
         """Somebody waits for a peer: look again soon."""
         self._impatience.hurry()
 
+    async def wait_looked(self) -> None:
+        """Return once each discovery has looked for the first time, or has had `FIRST_LOOK_SECONDS` for that."""
+        await self._first_look.wait()
+
+    async def wait_tried(self) -> None:
+        """Return once each route that the first look found was opened, or could not be."""
+        await self.wait_looked()
+        for route in list(self._dialled):
+            await self._dialler.wait_tried(route)
+
     def given_up(self, route: Route) -> None:
         """See `Holder`: another one takes its place."""
         self._dialled.discard(route)
@@ -77,6 +146,15 @@ class Topic:
             following = next(iter(self._waiting))
             del self._waiting[following]
             self._dial(following)
+
+    async def _end_first_look(self) -> None:
+        await trio.sleep(FIRST_LOOK_SECONDS)
+        self._first_look.set()
+
+    def _note_look(self, name: str, how: str | None) -> None:
+        self._looked[name] = how
+        if len(self._looked) == len(self._discoveries):
+            self._first_look.set()
 
     def _found(self, found: Found) -> None:
         route = found.route

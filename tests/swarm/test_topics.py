@@ -13,7 +13,7 @@ from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dialler import ATTEMPTS
 from hyperfs.swarm.discovery import Found, Impatience, Interest
 from hyperfs.swarm.routes import TcpRoute
-from hyperfs.swarm.topics import MAX_WAITING, TARGET
+from hyperfs.swarm.topics import FIRST_LOOK_SECONDS, MAX_WAITING, TARGET, TopicStatus
 from tests.support.peers import reader, serving, writer
 
 TOPIC = bytes(32)
@@ -23,6 +23,8 @@ HERE = "127.0.0.1"
 
 class Scripted:
     """A discovery that a test finds with; ``followed`` are the interests that are followed now."""
+
+    name = "script"
 
     def __init__(self) -> None:
         self.followed: list[Interest] = []
@@ -203,7 +205,7 @@ async def test_who_only_looks_announces_nothing() -> None:
         swarm.join(TOPIC, looks=True, announces=False)
         await trio.testing.wait_all_tasks_blocked()
         assert discovery.announced == {TOPIC: None}
-        assert swarm.topics == {TOPIC: (True, None)}
+        assert swarm.topics == {TOPIC: TopicStatus(looks=True, port=None, found=0, looked={})}
 
 
 async def test_a_reader_that_waits_has_discoveries_look_again(patient_clock: trio.testing.MockClock) -> None:
@@ -226,4 +228,102 @@ async def test_a_reader_that_waits_has_discoveries_look_again(patient_clock: tri
         with trio.move_on_after(1):
             await core.get(0)
         assert (before, len(looked)) == (1, 2)
+        nursery.cancel_scope.cancel()
+
+
+class Announcing(Scripted):
+    """A discovery that says what it does, and takes back what it announced only when ``may_end`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[str] = []
+        self.may_end = trio.Event()
+
+    async def follow(self, interest: Interest) -> None:
+        self.done.append(f"announce {interest.port}")
+        try:
+            await super().follow(interest)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.may_end.wait()
+            self.done.append(f"take back {interest.port}")
+
+
+async def test_what_was_announced_is_taken_back_before_it_is_announced_anew() -> None:
+    discovery = Announcing()
+    async with following(Replicator(), discovery) as swarm:
+        port = (await swarm.listen(HERE, 0)).port
+        swarm.join(TOPIC, looks=True, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            swarm.leave(TOPIC)
+            swarm.join(TOPIC, looks=True, announces=True)
+            await trio.testing.wait_all_tasks_blocked()
+        assert discovery.done == [f"announce {port}"]
+        discovery.may_end.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert discovery.done == [f"announce {port}", f"take back {port}", f"announce {port}"]
+
+
+async def test_who_was_found_stays_connected_when_it_is_announced_another_way() -> None:
+    mine, theirs, discovery = Replicator(), serving(await writer(10)), Scripted()
+    core = await reader(mine, follow=Follow.LENGTH)
+    async with following(theirs, Scripted()) as listener, following(mine, discovery) as swarm:
+        listening = await listener.listen(HERE, 0)
+        swarm.join(core.discovery_key, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(Address(HERE, listening.port))
+        await core.wait_longer(9)
+        connected = mine.status().peers[0].name
+        await swarm.listen(HERE, 0)
+        swarm.join(core.discovery_key, looks=True, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [peer.name for peer in mine.status().peers] == [connected]
+        assert swarm.peers == (connected,)
+
+
+async def test_leaving_all_returns_when_all_is_taken_back() -> None:
+    discovery = Announcing()
+    async with following(Replicator(), discovery) as swarm:
+        port = (await swarm.listen(HERE, 0)).port
+        swarm.join(TOPIC, looks=False, announces=True)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.may_end.set()
+        await swarm.leave_all()
+        assert discovery.done == [f"announce {port}", f"take back {port}"]
+        assert swarm.topics == {}
+
+
+async def test_the_first_look_is_over_when_every_discovery_has_looked_or_is_off(
+    patient_clock: trio.testing.MockClock,
+) -> None:
+    discovery = Scripted()
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(Replicator(), nursery, discoveries=[discovery])
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert swarm.is_looking
+        discovery.followed[0].looked("3 of 3 nodes answered")
+        await swarm.wait_looked()
+        await swarm.wait_found(TOPIC)
+        assert trio.current_time() < FIRST_LOOK_SECONDS
+        assert swarm.topics[TOPIC].looked == {"script": "3 of 3 nodes answered"}
+        swarm.join(OTHER, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.followed[1].looked(None)
+        await swarm.wait_found(OTHER)
+        assert swarm.topics[OTHER].looked == {}
+        assert not swarm.is_looking
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_first_look_of_a_discovery_that_does_not_answer_has_an_end(
+    patient_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(Replicator(), nursery, discoveries=[Scripted()])
+        swarm.join(TOPIC, looks=True, announces=False)
+        before = trio.current_time()
+        await swarm.wait_found(TOPIC)
+        assert trio.current_time() - before == pytest.approx(FIRST_LOOK_SECONDS)
         nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hyperfs.swarm.dht.service import DhtService, FoundPeer
+from hyperfs.swarm.dht.walk import WalkReport
 from hyperfs.swarm.discovery import Found, Interest
 from hyperfs.swarm.routes import TcpRoute
 
@@ -14,6 +15,8 @@ LEAST_SECONDS: Final = 2.0
 
 class DhtDiscovery:
     """Looks up and announces topics by ``service``: a `Discovery`."""
+
+    name: Final = "DHT"
 
     def __init__(self, service: DhtService) -> None:
         self._service = service
@@ -26,12 +29,16 @@ class DhtDiscovery:
                 teller = None if peer.referrer is None else peer.referrer.host
                 interest.found(Found(TcpRoute(*peer.address), peer.address, teller))
 
+        def walked(report: WalkReport) -> None:
+            answered = f"{report.answers} of {report.asked}" if report.answers else f"none of {report.asked}"
+            interest.looked(f"{answered} nodes answered")
+
         async def pause(seconds: float) -> None:
             await interest.impatience.pause(seconds, least_seconds=LEAST_SECONDS)
 
         if interest.port is None:
-            await self._service.keep_looking(interest.topic, found=found, pause=pause)
+            await self._service.keep_looking(interest.topic, found=found, walked=walked, pause=pause)
         else:
             # Who listens for TCP at the number of the DHT's socket is reached where the DHT sees it.
             port = 0 if interest.port == self._service.address.port else interest.port
-            await self._service.keep_announced(interest.topic, port=port, found=found, pause=pause)
+            await self._service.keep_announced(interest.topic, port=port, found=found, walked=walked, pause=pause)

@@ -179,14 +179,23 @@ class DhtService:
         return len(self.node.table) > 0
 
     async def keep_announced(
-        self, topic: bytes, *, port: int, found: Callable[[FoundPeer], None], pause: Pause = trio.sleep
+        self,
+        topic: bytes,
+        *,
+        port: int,
+        found: Callable[[FoundPeer], None],
+        walked: Callable[[WalkReport], None] = lambda report: None,
+        pause: Pause = trio.sleep,
     ) -> None:
         """Announce a topic again and again, telling ``found`` whom that finds; when cancelled, take it back.
 
-        ``pause`` waits for so many seconds in between, or less.
+        ``walked`` is told how each walk went, ``pause`` waits for so many seconds in between, or less.
         """
+        said = PeersInput(port)
         try:
-            await self._again_and_again(topic, lambda: self.announce(topic, port=port), found, pause)
+            await self._again_and_again(
+                topic, lambda: self._peers(topic, said, update=True, walked=walked), found, pause
+            )
         finally:
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
                 try:
@@ -195,10 +204,16 @@ class DhtService:
                     logger.debug("cannot unannounce %s: %s", topic.hex()[:8], error)
 
     async def keep_looking(
-        self, topic: bytes, *, found: Callable[[FoundPeer], None], pause: Pause = trio.sleep
+        self,
+        topic: bytes,
+        *,
+        found: Callable[[FoundPeer], None],
+        walked: Callable[[WalkReport], None] = lambda report: None,
+        pause: Pause = trio.sleep,
     ) -> None:
-        """Look a topic up again and again, telling ``found`` whom that finds, until cancelled."""
-        await self._again_and_again(topic, lambda: self.lookup(topic), found, pause)
+        """Look a topic up again and again, until cancelled; ``found`` and so on as in `keep_announced`."""
+        said = PeersInput(0)
+        await self._again_and_again(topic, lambda: self._peers(topic, said, update=False, walked=walked), found, pause)
 
     async def _again_and_again(
         self,
@@ -218,7 +233,14 @@ class DhtService:
                 seconds = random.uniform(*_RETRY_SECONDS)
             await pause(seconds)
 
-    async def _peers(self, topic: bytes, said: PeersInput, *, update: bool) -> AsyncGenerator[FoundPeer, None]:
+    async def _peers(
+        self,
+        topic: bytes,
+        said: PeersInput,
+        *,
+        update: bool,
+        walked: Callable[[WalkReport], None] = lambda report: None,
+    ) -> AsyncGenerator[FoundPeer, None]:
         found: deque[FoundPeer] = deque()
         seen: set[Address] = set()
         progress = trio.Event()
@@ -252,6 +274,7 @@ class DhtService:
                 await progress.wait()
         finally:
             walk.cancel()
+        walked(report)
         _check_answered(report)
         if update:
             _check_taken(report)

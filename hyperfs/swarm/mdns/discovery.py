@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Final
 
+import trio
+
 from hyperfs.swarm.discovery import Found, Interest
 from hyperfs.swarm.mdns.neighbours import Neighbour
 from hyperfs.swarm.mdns.service import MdnsService
@@ -12,10 +14,14 @@ from hyperfs.swarm.routes import TcpRoute
 
 ASK_SECONDS: Final = (30.0, 60.0)
 LEAST_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 1.0
+"""After so long everybody who is there has answered a question."""
 
 
 class MdnsDiscovery:
     """Looks for and announces topics by ``service``: a `Discovery`."""
+
+    name: Final = "local network"
 
     def __init__(self, service: MdnsService) -> None:
         self._service = service
@@ -28,7 +34,9 @@ class MdnsDiscovery:
 
         self._service.join(interest.topic, port=interest.port, found=found if interest.looks else None)
         try:
+            await trio.sleep(ANSWER_SECONDS)
             while True:
+                interest.looked("everybody was asked")
                 await interest.impatience.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
                 self._service.ask(interest.topic)
         finally:
