@@ -114,22 +114,27 @@ class Workspace:
 
 
 class HyperfsStore:
-    """A hyperfs store and the commands that work on it."""
+    """A hyperfs store and the commands that work on it. ``wrapper`` is a command that they are run with."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, wrapper: tuple[str, ...] = ()) -> None:
         self.directory = directory
+        self.wrapper = wrapper
         self._environment = os.environ | {"HYPERFS_STORE": str(directory)}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command without waiting for it."""
         return subprocess.Popen(
-            [*_HYPERFS, *arguments], env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*self.wrapper, *_HYPERFS, *arguments],
+            env=self._environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def command(self, *arguments: str) -> str:
         """Run a command to its end and return what it printed."""
         done = subprocess.run(
-            [*_HYPERFS, *arguments], env=self._environment, text=True, capture_output=True, check=False
+            [*self.wrapper, *_HYPERFS, *arguments], env=self._environment, text=True, capture_output=True, check=False
         )
         if done.returncode:
             raise Failed(f"hyperfs {' '.join(arguments)}: exit status {done.returncode}\n{done.stderr}")
@@ -232,9 +237,9 @@ def running(command: list[str]) -> Iterator[dict[str, Any]]:
                 process.kill()
 
 
-def their_process(work: str, **params: Any) -> "Any":
-    """Run a work of the reference that lasts, such as serving."""
-    return running([*_THEIRS, work, json.dumps(params)])
+def their_process(work: str, *, wrapper: tuple[str, ...] = (), **params: Any) -> "Any":
+    """Run a work of the reference that lasts, such as serving; ``wrapper`` is a command to run it with."""
+    return running([*wrapper, *_THEIRS, work, json.dumps(params)])
 
 
 def our_process(work: str, **params: Any) -> "Any":

@@ -43,10 +43,20 @@ async function openStore (directory) {
   return store
 }
 
-async function openDrive (directory, key = null) {
-  const drive = hyperdrive(await openStore(directory), key && Buffer.from(key, 'hex'))
+async function openDrive (directory, key = null, peer = null) {
+  const store = await openStore(directory)
+  if (peer) replicate(net.connect(peer.port, peer.host), store, true)
+  const drive = hyperdrive(store, key && Buffer.from(key, 'hex'))
   await call(drive, 'ready')
   return drive
+}
+
+function replicate (socket, store, initiator) {
+  socket.setNoDelay(true)
+  const stream = store.replicate(initiator, { live: true })
+  socket.on('error', () => stream.destroy())
+  stream.on('error', () => socket.destroy())
+  socket.pipe(stream).pipe(socket)
 }
 
 const works = {
@@ -80,6 +90,15 @@ const works = {
       socket.pipe(stream).pipe(socket)
     })
     server.listen(0, '127.0.0.1', () => say({ port: server.address().port, key: core.key.toString('hex') }))
+    process.stdin.on('end', () => process.exit(0)).resume()
+  },
+
+  // Serve a whole drive until stdin ends; prints { port } once it listens.
+  async serveDrive ({ directory, key, host }) {
+    const drive = await openDrive(directory, key)
+    await call(drive, 'getContent')
+    const server = net.createServer(socket => replicate(socket, drive.corestore, false))
+    server.listen(0, host, () => say({ port: server.address().port }))
     process.stdin.on('end', () => process.exit(0)).resume()
   },
 
@@ -146,10 +165,10 @@ const works = {
     say({ seconds: seconds() - start, amount: files, key: drive.key.toString('hex') })
   },
 
-  // Mount a drive until stdin ends; prints { ready } once it is there.
-  async mount ({ directory, key, mountpoint }) {
+  // Mount a drive, a peer's if one is given, until stdin ends; prints { ready } once it is there.
+  async mount ({ directory, key, mountpoint, peer = null }) {
     const { HyperdriveFuse } = load('hyperdrive-fuse')
-    const drive = await openDrive(directory, key)
+    const drive = await openDrive(directory, key, peer)
     const fuse = new HyperdriveFuse(drive, mountpoint)
     await fuse.mount()
     say({ ready: true })
@@ -157,7 +176,7 @@ const works = {
   }
 }
 
-const LASTING = ['serve', 'mount', 'readSlowly']
+const LASTING = ['serve', 'serveDrive', 'mount', 'readSlowly']
 const [work, params] = process.argv.slice(2)
 works[work](JSON.parse(params)).then(
   () => { if (!LASTING.includes(work)) process.exit(0) },
