@@ -78,7 +78,12 @@ class DamagedTrie(HyperfsError):
 
 
 class InvalidProof(HyperfsError):
-    """A block or tree node that does not verify against the core's key."""
+    """A block or tree node that does not verify against the core's key.
+
+    ``position`` is which one it was of those that `Core.store` was given.
+    """
+
+    position = 0
 
 
 class Fork(InvalidProof):

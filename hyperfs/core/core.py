@@ -329,7 +329,7 @@ class Core(LocalReader):
             max_length = self.length if self.writable else MAX_LENGTH
             intake = Intake(self._checker, self._nodes.get, self._nodes.get_or_wrong, max_length=max_length)
             failure: InvalidProof | None = None
-            for item in items:
+            for position, item in enumerate(items):
                 try:
                     if self.writable and item.index >= self.length:
                         await run_with_reads(self._checker.check, item, self._nodes.get)
@@ -337,6 +337,7 @@ class Core(LocalReader):
                     await self._take(intake, item)
                 except InvalidProof as error:
                     failure = error
+                    failure.position = position
                     break
             intake.drop_known(self._bitfield)
             if intake and not self._files.directory.kept:

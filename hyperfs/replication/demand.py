@@ -97,6 +97,7 @@ class Flight:
         "optimistic",
         "peer",
         "relies_on",
+        "told",
     )
 
     def __init__(
@@ -112,10 +113,12 @@ class Flight:
         """Set when it was answered and stored, or failed, for whoever asked for more than a block."""
         self.brings: Iterable[int] = ()
         """Tree nodes that later requests to this peer rely on this one to bring."""
-        self.relies_on: Iterable[Flight] = ()
-        """The flights that bring what its digest says is here."""
+        self.relies_on: dict[int, Flight] = {}
+        """The flights that bring what its digest says is here, by tree index."""
         self.dependants = 0
-        """How many flights rely on this one."""
+        """How often flights rely on this one."""
+        self.told: set[int] = set()
+        """Which of what it brings the peer was told is here."""
         self.optimistic = False
         """Whether it is handled after the flights that were asked before it, since its proof may rely on theirs."""
         self.answered = False

@@ -54,7 +54,7 @@ _HEDGED_AT_ONCE: Final = 256
 
 
 class OutOfStep(Exception):
-    """A proof failed that relied on an answer which never came: nobody's fault, but the channel is of no more use."""
+    """A proof failed whose peer may take something to be here that is not: the channel is of no more use to anybody."""
 
 
 class Exchange:
@@ -182,6 +182,11 @@ class Exchange:
                 await flight.done.wait()
             else:
                 await self._changed.wait()
+
+    def _look_again(self) -> None:
+        """Have who seeks look at what is here and who is there again."""
+        self._changed.set()
+        self._changed = trio.Event()
 
     def _ask_seek(self, peer: Peer, byte_offset: int, blocks: range) -> Flight | None:
         run = peer.availability.next_run(blocks.start, blocks.stop)
@@ -324,8 +329,7 @@ class Exchange:
             return
         if peer.announcements != self._attended.get(peer):
             self._attended[peer] = peer.announcements
-            self._changed.set()
-            self._changed = trio.Event()
+            self._look_again()
             if self.reconciliation is not None:
                 self.reconciliation.announced(peer)
             elif peer.availability.claimed_length > self.core.length:
@@ -498,7 +502,9 @@ class Exchange:
             logger.error("%s: %s; nothing of it is kept, and what was here before stays", peer.link.name, error)
             raise PeerMisbehaved(f"sent a fork of {short(self.core.key)}: {error}") from error
         except InvalidProof as error:
-            if peer.requests.out_of_step:
+            before, answers = answers[: error.position], answers[error.position :]
+            self._settle(peer, before, all_stored=True)
+            if peer.requests.unsure:
                 raise OutOfStep(str(error)) from error
             raise PeerMisbehaved(f"sent what does not verify: {error}") from error
         except BlockTooFar as error:
@@ -582,6 +588,7 @@ class Exchange:
 
         Of what we append ourselves they hear when it is durable.
         """
+        self._look_again()
         for demands in self._demands.values():
             for demand in [demand for demand in demands if demand.todo.meets(start, end)]:
                 demand.todo.remove(start, end)

@@ -65,7 +65,7 @@ ANSWER_BYTES: Final = 256 << 10
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
 MAX_REOPENED: Final = 8
-"""How often a core's channel is opened anew after an answer that others relied on did not come."""
+"""How often a channel is opened anew because of requests that relied on each other; from then on none do."""
 _FRAMES_AT_ONCE: Final = 256
 _TICK_SECONDS: Final = 0.25
 _STANDSTILL_SECONDS: Final = 0.5
@@ -226,7 +226,8 @@ class Link:
             return None
         if channel in self._peers:  # asked for, taken back and asked for again, before we looked at the first
             return self._peers[channel]
-        peer = Peer(self, channel, exchange, pages=self._pages, questions=self._questions)
+        rely = self._reopened < MAX_REOPENED
+        peer = Peer(self, channel, exchange, pages=self._pages, questions=self._questions, rely=rely)
         self._peers[channel] = peer
         exchange.join(peer)
         if channel.is_open:
@@ -240,13 +241,8 @@ class Link:
             peer.exchange.leave(peer)
 
     def _reopen(self, peer: Peer, error: OutOfStep) -> None:
-        """Begin anew on the channel of ``peer``: what each side takes the other to know is forgotten.
-
-        Raises ``error`` when that was done too often.
-        """
+        """Begin anew on the channel of ``peer``: what each side takes the other to know is forgotten."""
         self._reopened += 1
-        if self._reopened > MAX_REOPENED:
-            raise error
         logger.info("%s: the channel of %s is opened anew: %s", self.name, short(peer.exchange.core.key), error)
         peer.channel.close()
         self._leave(peer.channel)
@@ -260,8 +256,6 @@ class Link:
             await work()
         except PeerMisbehaved as error:
             self.end(EndReason.MISBEHAVED, str(error))
-        except OutOfStep as error:
-            self.end(EndReason.CLOSED, f"answers that others relied on did not come, so proofs failed: {error}")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.end(EndReason.CLOSED, "connection lost")
         except OSError as error:

@@ -31,11 +31,18 @@ if TYPE_CHECKING:
 class Peer:
     """A peer on one core; it exists from our Open until either side closes the channel.
 
-    ``pages`` and ``questions`` are what the cores of its connection may keep together.
+    ``pages`` and ``questions`` are what the cores of its connection may keep together; ``rely`` as for `Requests`.
     """
 
     def __init__(
-        self, link: Link, channel: Channel, exchange: Exchange, *, pages: PageBudget, questions: QuestionBudget
+        self,
+        link: Link,
+        channel: Channel,
+        exchange: Exchange,
+        *,
+        pages: PageBudget,
+        questions: QuestionBudget,
+        rely: bool = True,
     ) -> None:
         self.link = link
         self.channel = channel
@@ -43,7 +50,7 @@ class Peer:
         self.availability = Availability(pages)
         self.window = Window()
         self.deadline = AnswerDeadline()
-        self.requests = Requests(channel, exchange.core)
+        self.requests = Requests(channel, exchange.core, rely=rely)
         self.wants = Wants(channel)
         self.haves = Haves(channel, exchange.core)
         self.uploads = Uploads(channel, exchange.core, self.haves, questions)

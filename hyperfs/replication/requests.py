@@ -3,11 +3,16 @@
 Only what was asked for is taken. An answer whose proof may rely on earlier answers is handled after those, in the order
 of asking, whatever order they come in: it is held until then. What was taken back may be answered all the same, since
 many peers do not know how to cancel; it is then stored like any other, but nothing waits for it.
+
+A request says which nodes of its proof are here, and also which ones earlier requests to the same peer are going to
+bring. The peer remembers that for the life of the channel. So once such an answer did not come, or not before those
+that rely on it, a proof that fails may be nobody's fault, as long as what it was to bring is not here: `unsure`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from hyperfs.core.proofs import Received, request_digest
@@ -23,16 +28,19 @@ MAX_FORGOTTEN: Final = 4096
 """Blocks that a peer may send although it said that it would not, or that are not waited for any more."""
 MAX_CANCELLED: Final = 4096
 """Requests that are taken back and may be answered all the same; past that none is taken back."""
+MAX_MISSED: Final = 4096
+"""Nodes that the peer takes to be here and are not; past that it is told of nothing any more before that is here."""
 
 Answers = list[tuple[Received, Flight | None]]
 
 
 class Requests:
-    """The requests on ``channel`` for ``core``."""
+    """The requests on ``channel`` for ``core``; unless they may ``rely`` on earlier ones, none is ever `unsure`."""
 
-    def __init__(self, channel: Channel, core: Core) -> None:
+    def __init__(self, channel: Channel, core: Core, *, rely: bool = True) -> None:
         self._channel = channel
         self._core = core
+        self._rely = rely
         self.blocks: dict[int, Flight] = {}
         """Those for blocks, by index, in the order of asking."""
         self.proofs: dict[int, Flight] = {}
@@ -41,13 +49,15 @@ class Requests:
         """Those for the block that holds a byte, by its offset."""
         self.last_seek = 0
         """The offset that was sought last: sought again right away, it is not answered."""
-        self.out_of_step = False
-        """Whether an answer that others rely on did not come: then a proof that fails may be nobody's fault."""
         self._order: deque[Flight] = deque()
         self._cancelled: dict[int, Flight] = {}
         self._forgotten: dict[int, int] = {}
+        self._unclear = 0
+        """Answers to seeks that may still come, because another was taken for them."""
         self._promised: dict[int, Flight] = {}
-        self._relied_on: dict[Flight, None] = {}
+        self._relied_on: dict[int, Flight] = {}
+        self._missed: set[int] = set()
+        """Nodes that the peer was told of and that did not come in time; those that are here by now among them."""
 
     def __len__(self) -> int:
         """Return how many blocks are under way."""
@@ -62,6 +72,11 @@ class Requests:
         """Return the request for block ``index``, or for its proof, that is not answered."""
         return self.proofs.get(index) or self.blocks.get(index)
 
+    @property
+    def unsure(self) -> bool:
+        """Whether the peer may take something to be here that is not, so that a proof of its fails."""
+        return any(not self._core.has_node(tree_index) for tree_index in self._missed)
+
     def oldest(self) -> float | None:
         """Return when the longest unanswered request was asked, None without any."""
         firsts = [next(iter(asked.values())).asked_at for asked in (self.blocks, self.proofs, self.seeks) if asked]
@@ -75,9 +90,10 @@ class Requests:
         digest, brings = request_digest(flight.index, self._core.length, self._knows)
         if self._relied_on:
             flight.relies_on, self._relied_on = self._relied_on, {}
-            for other in flight.relies_on:
+            for tree_index, other in flight.relies_on.items():
+                other.told.add(tree_index)
                 other.dependants += 1
-        if brings:
+        if brings and self._rely:
             flight.brings = brings
             self._promised.update(dict.fromkeys(brings, flight))
         self.blocks[flight.index] = flight
@@ -117,7 +133,7 @@ class Requests:
         flight = self._promised.get(tree_index)
         if flight is None:
             return self._core.has_node(tree_index)
-        self._relied_on[flight] = None
+        self._relied_on[tree_index] = flight
         return True
 
     # being answered
@@ -142,7 +158,7 @@ class Requests:
             # it may have been the answer to a seek that happens to be this block: then it comes once more, and its
             # proof may rely on another order than that in which the two are taken
             self._forget(data.index)
-            self.out_of_step = True
+            self._miss(flight.relies_on)
         if flight.optimistic:
             flight.held = received
         else:
@@ -151,17 +167,23 @@ class Requests:
         return flight
 
     def _answered_otherwise(self, received: Received, ready: Answers) -> Flight | None:
+        index = received.index
         if self.seeks:
             flight = self.seeks.pop(next(iter(self.seeks)))
             ready.append((received, flight))
+            if index in self._forgotten:
+                self._unclear += 1
             return flight
-        times = self._forgotten.pop(received.index, 0)
+        times = self._forgotten.pop(index, 0)
         if times:
             if times > 1:
-                self._forgotten[received.index] = times - 1
-            self.out_of_step = True
-            return None
-        raise PeerMisbehaved(f"sent block {received.index}, which was not asked for")
+                self._forgotten[index] = times - 1
+        elif self._unclear:
+            self._unclear -= 1
+            ready.append((received, None))
+        else:
+            raise PeerMisbehaved(f"sent block {index}, which was not asked for")
+        return None
 
     def drain(self, ready: Answers) -> None:
         """Add to ``ready`` what waited only for flights that are resolved by now."""
@@ -186,7 +208,7 @@ class Requests:
         self._break(flight)
 
     def stored(self, flight: Flight) -> None:
-        """Note that an answer was stored, so what it was to bring is here."""
+        """Note that an answer was stored, so what it was to bring is here, if the peer had it."""
         self._let_down(flight)
 
     # not being answered
@@ -228,8 +250,6 @@ class Requests:
 
     def _break(self, flight: Flight) -> None:
         flight.answered = True
-        if flight.brings and not flight.cancelled:
-            self.out_of_step = True
         self._let_down(flight)
 
     def _let_down(self, flight: Flight) -> None:
@@ -238,9 +258,19 @@ class Requests:
             if self._promised.get(tree_index) is flight:
                 del self._promised[tree_index]
         flight.brings = ()
-        for other in flight.relies_on:
+        self._miss(flight.told)
+        flight.told.clear()
+        for other in flight.relies_on.values():
             other.dependants -= 1
-        flight.relies_on = ()
+        flight.relies_on = {}
+
+    def _miss(self, tree_indices: Iterable[int]) -> None:
+        """Note which of the nodes that the peer was told of are not here, and not certain to come in time."""
+        self._missed.update(tree_index for tree_index in tree_indices if not self._core.has_node(tree_index))
+        if len(self._missed) > MAX_MISSED:
+            self._missed = {tree_index for tree_index in self._missed if not self._core.has_node(tree_index)}
+            if len(self._missed) > MAX_MISSED:
+                self._rely = False
 
     def _forget(self, index: int) -> None:
         self._forgotten[index] = self._forgotten.pop(index, 0) + 1

@@ -37,7 +37,7 @@ Batch = dict["Peer", Answers]
 class Storing:
     """The answers of one connection that are not stored yet; ``downloads`` counts those that are about to be.
 
-    ``on_out_of_step`` is called after proofs failed that relied on answers which did not come.
+    ``on_out_of_step`` is called after a proof failed that is nobody's fault.
     """
 
     def __init__(self, downloads: Meter, pace: Pace, on_out_of_step: Callable[[Peer, OutOfStep], None]) -> None:
@@ -121,7 +121,7 @@ class Storing:
             self._downloads.add(len(sizes), sum(sizes), now)
             if last is not None:
                 peer.window.answered(len(sizes), sum(sizes), last.asked_at, last.delivered_at_asking, now)
-        if peer.requests.out_of_step and not peer.is_open:
+        if not peer.is_open and peer.requests.unsure:
             peer.exchange.lost([flight for _, flight in answers if flight is not None])
             return
         began_at = time.perf_counter()

@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
 from hyperfs.core.core import Core
 from hyperfs.protocol.channel import Channel
-from hyperfs.protocol.events import CancelReceived, RequestReceived
+from hyperfs.protocol.events import CancelReceived, ChannelClosed, RequestReceived
 from hyperfs.replication import Replicator
+from hyperfs.replication.link import MAX_REOPENED
 from tests.support.clocks import settled
 from tests.support.peers import ScriptedPeer, block, join, scripted, serving, writer
 
@@ -139,3 +141,88 @@ async def test_reading_and_giving_up_again_and_again_bans_nobody_who_answers_all
     assert peer.ending is None
     nursery.start_soon(peer.serve, channel, theirs)
     await core.fetch([range(COUNT)])
+
+
+async def confuse(peer: ScriptedPeer, channel: Channel, core: Core, theirs: Core, first: int) -> None:
+    """Have two blocks asked for, taken back, asked for the other way round, and answered as at first."""
+    async with waiting_for(core, range(first, first + 2)):
+        asked = [await peer.next(RequestReceived) for _ in range(2)]
+    async with waiting_for(core, range(first + 1, first + 2)):
+        await peer.next(RequestReceived)
+        async with waiting_for(core, range(first, first + 1)):
+            await peer.next(RequestReceived)
+            for request in asked:
+                await peer.answer(channel, theirs, request)
+            await peer.send()
+            await settled()
+
+
+async def test_the_answer_to_what_was_taken_back_and_asked_for_again_blames_nobody(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    theirs = await writer(COUNT)
+    peer, channel = await announcing(nursery, replicator)
+    nursery.start_soon(core.get, COUNT - 1)
+    await peer.answer(channel, theirs, await peer.next(RequestReceived))
+    await peer.send()
+    await core.get(COUNT - 1)
+    await confuse(peer, channel, core, theirs, 8)
+    assert peer.ending is None
+    await peer.next(ChannelClosed)
+    again = peer.protocol.open_channel(theirs.key)
+    assert again is not None
+    await peer.announce(again, COUNT)
+    nursery.start_soon(peer.serve, again, theirs)
+    await core.fetch([range(COUNT)])
+
+
+async def test_who_took_us_to_have_what_we_have_not_often_is_told_only_of_what_is_here(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    theirs = await writer(4 * MAX_REOPENED)
+    peer = scripted(nursery, replicator)
+    channel: Channel | None = await peer.open()
+    assert channel is not None
+    await peer.announce(channel, theirs.length)
+    nursery.start_soon(core.get, theirs.length - 1)
+    await peer.answer(channel, theirs, await peer.next(RequestReceived))
+    await peer.send()
+    await core.get(theirs.length - 1)
+    for times in range(MAX_REOPENED):
+        await confuse(peer, channel, core, theirs, 2 * times)
+        await peer.next(ChannelClosed)
+        channel = peer.protocol.open_channel(theirs.key)
+        assert channel is not None
+        await peer.announce(channel, theirs.length)
+    await confuse(peer, channel, core, theirs, 2 * MAX_REOPENED)
+    await peer.hears_no(ChannelClosed)
+    assert peer.ending is None
+    assert core.has(2 * MAX_REOPENED, 2 * MAX_REOPENED + 2)
+
+
+async def test_a_late_block_in_place_of_the_one_that_is_sought_blames_nobody(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    theirs = await writer(COUNT)
+    peer, channel = await announcing(nursery, replicator)
+    nursery.start_soon(core.get, COUNT - 1)
+    await peer.answer(channel, theirs, await peer.next(RequestReceived))
+    await peer.send()
+    await core.get(COUNT - 1)
+    async with waiting_for(core, range(7, 8)):
+        late = await peer.next(RequestReceived)
+        channel.send_unhave(7)
+        await peer.send()
+        await settled()
+    sought, offset = 20, sum(len(block(index)) for index in range(20))
+    async with trio.open_nursery() as seeking:
+        seeking.start_soon(core.seek, offset)
+        request = await peer.next(RequestReceived)
+        assert request.byte_offset == offset
+        await peer.answer(channel, theirs, late)
+        await peer.send()
+        await settled()
+        await peer.answer(channel, theirs, replace(request, index=sought))
+        await peer.send()
+    assert await core.seek(offset) == (sought, 0)
+    assert peer.ending is None

@@ -47,7 +47,7 @@ class AnsweringPeer:
 
     def __init__(self, exchange: SlowDisk) -> None:
         self.exchange = exchange
-        self.requests = SimpleNamespace(out_of_step=False)
+        self.requests = SimpleNamespace(unsure=False)
         self.window = SimpleNamespace(answered=lambda *arguments: None)
 
 
