@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperfs.cli.common import (
-    DRIVE,
-    VERSIONED_DRIVE,
-    Common,
-    common_options,
-    examples,
-    follow_option,
-    path_in_drive,
-    run_with_daemon,
-)
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, follow_option, path_in_drive, run_with_daemon
+from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
 from hyperfs.cli.output import (
     complain,
     count_text,
@@ -37,7 +30,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1024 * 1024
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs ls KEY",
         "hyperfs ls -l KEY photos/2019",
@@ -117,7 +110,7 @@ def ls(
     return run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs cat KEY notes.txt", "hyperfs cat KEY+v1 notes.txt | diff - notes.txt"))
+@command(epilog=examples("hyperfs cat KEY notes.txt", "hyperfs cat KEY+v1 notes.txt | diff - notes.txt"))
 @follow_option("Follow symbolic links inside the drive.")
 @common_options(json=False)
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
@@ -145,7 +138,7 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...], follow_
     run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs stat KEY photos/film.mkv", "hyperfs stat --json KEY+12 photos"))
+@command(epilog=examples("hyperfs stat KEY photos/film.mkv", "hyperfs stat --json KEY+12 photos"))
 @follow_option("Follow symbolic links inside the drive, the path's last one too.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
@@ -201,7 +194,7 @@ def stat(common: Common, address: "DriveAddress", path: str, follow_links: bool)
     run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs info KEY", "hyperfs info KEY films", "hyperfs info --json KEY+v1"))
+@command(epilog=examples("hyperfs info KEY", "hyperfs info KEY films", "hyperfs info --json KEY+v1"))
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
 @click.argument("path", metavar="[PATH]", default="")
@@ -283,7 +276,7 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
     run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs check KEY"))
+@command(epilog=examples("hyperfs check KEY"))
 @common_options()
 @click.argument("address", metavar="KEY", type=DRIVE)
 def check(common: Common, address: "DriveAddress") -> int:

@@ -1,4 +1,4 @@
-"""What the commands share: options, kinds of arguments, and the edge where errors become words and exit statuses.
+"""What the commands share: options, and the edge where errors become words and exit statuses.
 
 The rule: status 0 is success, 1 failure, 2 wrong usage; a person sees one line that says what to do, and a traceback
 only with ``-v``. Nothing heavy is imported here.
@@ -10,13 +10,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from hyperfs.cli.command import CommonOption, default_of, settings_of, words_of
+from hyperfs.cli.kinds import PEER, NamedDrive, SecondsParameter
 from hyperfs.cli.output import complain
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Result = TypeVar("Result")
+
+FINDING_PEERS: Final = "Finding peers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,111 +42,66 @@ class Common:
     timeout_seconds: float
     verbosity: int
     json: bool
+    dns_over_https: str | None = None
 
 
-class DriveParameter(click.ParamType["DriveAddress"]):
-    """A drive: a key in any form, or ``dat://NAME``, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``."""
-
-    name = "key"
-
-    def __init__(self, *, versioned: bool) -> None:
-        self._versioned = versioned
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "DriveAddress":
-        """Parse the text; fail as wrong usage with what is wrong."""
-        from hyperfs.keys import DriveAddress, parse_address, split_name
-
-        if isinstance(value, DriveAddress):
-            return value
-        named = split_name(value)
-        try:
-            if named is None:
-                address = parse_address(value)
-            else:
-                from hyperfs.cli.names import key_of_name
-
-                address = parse_address(key_of_name(named[0]).hex() + named[1])
-        except InvalidKey as error:
-            self.fail(str(error), param, ctx)
-        if not self._versioned and (address.version is not None or address.tag is not None):
-            self.fail(f"{value!r} names a version, where only a key is meant", param, ctx)
-        return address
+def _option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
+    return click.option(*names, cls=CommonOption, **attributes)
 
 
-class PeerParameter(click.ParamType[str]):
-    """An address, ``HOST:PORT``."""
-
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the text; fail as wrong usage with what is wrong."""
-        from hyperfs.daemon.addresses import format_address, parse_address
-
-        try:
-            return format_address(*parse_address(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-class SecondsParameter(click.ParamType[float]):
-    """A time limit, more than nothing and less than for ever."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse the number; fail as wrong usage with what is wrong."""
-        try:
-            seconds = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r} is not a time to wait: write a number of seconds above 0", param, ctx)
-        return seconds
-
-
-DEFAULT_TIMEOUT_SECONDS = 30.0
-DRIVE = DriveParameter(versioned=False)
-VERSIONED_DRIVE = DriveParameter(versioned=True)
-PEER = PeerParameter()
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """Common options as far as they were given; ``and_then`` adds those that stand further behind."""
-
-    store: Path | None = None
-    peer: tuple[str, ...] = ()
-    timeout: float | None = None
-    verbose: int = 0
-    as_json: bool = False
-
-    def and_then(self, later: "_Given") -> "_Given":
-        return _Given(
-            later.store or self.store,
-            self.peer + later.peer,
-            self.timeout if later.timeout is None else later.timeout,
-            self.verbose + later.verbose,
-            self.as_json or later.as_json,
-        )
+_OPTIONS: Final = {
+    "store": _option(
+        "--store",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where drives are kept.  [default: hyperfs in the XDG data home]",
+    ),
+    "verbose": _option("-v", "--verbose", count=True, help="Say more; tracebacks of errors; twice: everything."),
+    "timeout": _option(
+        "--timeout",
+        metavar="SECONDS",
+        type=SecondsParameter(),
+        default=30.0,
+        help="How long to wait for a peer to send something before giving up.  [default: 30]",
+    ),
+    "as_json": _option("--json", "as_json", is_flag=True, help="Print JSON for scripts."),
+    "peer": _option(
+        "--peer",
+        metavar="HOST:PORT",
+        multiple=True,
+        type=PEER,
+        heading=FINDING_PEERS,
+        help="Connect to this peer. Can be given several times.",
+    ),
+    "dns_over_https": _option(
+        "--dns-over-https",
+        metavar="URL",
+        heading=FINDING_PEERS,
+        help="Ask this server what stands behind dat://NAME, instead of the system's name servers.",
+    ),
+}
+_OF_NETWORK: Final = frozenset({"timeout", "peer", "dns_over_https"})
+"""What only those commands take that ask peers."""
+_ADDED_UP: Final = frozenset({"verbose", "peer"})
+"""What adds up when it stands before the command and behind it."""
 
 
 def common_options(*, json: bool = True, network: bool = True) -> Callable[[Function], Function]:
     """Give a command the common options; it gets them as one `Common`, its first argument.
 
-    They may stand before the command, too: see `before_commands`.
+    They may stand before the command, too: see `before_commands`. Those that are none of this command's are what
+    environment and files say.
     """
 
     def decorate(function: Function) -> Function:
-        def command(given: _Given, **arguments: Any) -> Any:
-            from hyperfs.daemon.places import default_store
-
-            if given.as_json and not json:
+        def command(given: dict[str, Any], **arguments: Any) -> Any:
+            if given.get("as_json") and not json:
                 raise click.UsageError("this command prints nothing for scripts: leave out --json")
-            timeout = DEFAULT_TIMEOUT_SECONDS if given.timeout is None else given.timeout
-            store = given.store or default_store()
-            return function(Common(store, given.peer, timeout, given.verbose, given.as_json), **arguments)
+            common = _common(click.get_current_context(), given)
+            return function(common, **{name: _found(common, value) for name, value in arguments.items()})
 
-        return _with_options(command, function, json=json, network=network)
+        left_out = (frozenset() if json else {"as_json"}) | (frozenset() if network else _OF_NETWORK)
+        return _with_options(command, function, [name for name in _OPTIONS if name not in left_out])
 
     return decorate
 
@@ -149,60 +109,63 @@ def common_options(*, json: bool = True, network: bool = True) -> Callable[[Func
 def before_commands(function: Function) -> Function:
     """Let a group take the common options on behalf of its commands."""
 
-    def group(given: _Given, **arguments: Any) -> Any:
+    def group(given: dict[str, Any], **arguments: Any) -> Any:
         click.get_current_context().obj = given
         return function(**arguments)
 
-    return _with_options(group, function, json=True, network=True)
+    return _with_options(group, function, list(_OPTIONS))
 
 
-def _with_options(wrapper: Callable[..., Any], function: Function, *, json: bool, network: bool) -> Function:
+def _with_options(wrapper: Callable[..., Any], function: Function, names: Sequence[str]) -> Function:
     """Return ``wrapper`` dressed as ``function``; its first argument are the options given here and before."""
 
     @functools.wraps(function)
-    def command(
-        store: Path | None,
-        verbose: int,
-        peer: tuple[str, ...] = (),
-        timeout: float | None = None,
-        as_json: bool = False,
-        **arguments: Any,
-    ) -> Any:
-        before = click.get_current_context().obj or _Given()
-        return wrapper(before.and_then(_Given(store, peer, timeout, verbose, as_json)), **arguments)
+    def command(**arguments: Any) -> Any:
+        ctx = click.get_current_context()
+        given: dict[str, Any] = dict(ctx.obj or {})
+        for name in names:
+            value = arguments.pop(name)
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                adds = name in given and name in _ADDED_UP
+                given[name] = given[name] + value if adds else value
+        return wrapper(given, **arguments)
 
-    options = [
-        click.option(
-            "--store",
-            metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Where drives are kept.  [default: $HYPERFS_STORE, or hyperfs in the XDG data home]",
-        ),
-        click.option("-v", "--verbose", count=True, help="Say more; tracebacks of errors; twice: everything."),
-    ]
-    if network:
-        options += [
-            click.option(
-                "--peer",
-                metavar="HOST:PORT",
-                multiple=True,
-                type=PEER,
-                help="Connect to this peer. Can be given several times.",
-            ),
-            click.option(
-                "--timeout",
-                metavar="SECONDS",
-                type=SecondsParameter(),
-                help="How long to wait for a peer to send something before giving up.  "
-                f"[default: {DEFAULT_TIMEOUT_SECONDS:g}]",
-            ),
-        ]
-    if json:
-        options.append(click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts."))
     decorated: Any = command
-    for option in reversed(options):
-        decorated = option(decorated)
+    for name in reversed(names):
+        decorated = _OPTIONS[name](decorated)
     return decorated  # type: ignore[no-any-return]  # click's decorators keep what they decorate
+
+
+def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
+    """Return the common options: what was given, else what environment and files say, else the defaults."""
+    from hyperfs.daemon.places import default_store
+
+    settings, words = settings_of(ctx), words_of(ctx)
+    values = dict(given)
+    for key, option in settings.common.items():
+        if option.name not in values:
+            said = settings.value(words, key, option)
+            values[option.name] = default_of(option) if said is None else said
+    return Common(
+        store=values["store"] or default_store(),
+        peers=values["peer"],
+        timeout_seconds=values["timeout"],
+        verbosity=values["verbose"],
+        json=values["as_json"],
+        dns_over_https=values["dns_over_https"],
+    )
+
+
+def _found(common: Common, value: Any) -> Any:
+    """Return the drive behind a name; anything else as it is."""
+    if not isinstance(value, NamedDrive):
+        return value
+    from hyperfs.cli.names import key_of_name
+
+    try:
+        return replace(value.rest, key=key_of_name(value.name, dns_over_https=common.dns_over_https))
+    except InvalidKey as error:
+        raise click.UsageError(str(error)) from None
 
 
 def follow_option(help: str) -> Callable[[Function], Function]:

@@ -3,10 +3,11 @@
 import click
 from click.shell_completion import get_completion_class
 
+from hyperfs.cli.command import command
 from hyperfs.cli.common import examples
 
 
-@click.command(
+@command(
     epilog=examples(
         'eval "$(hyperfs completion bash)"                                 in ~/.bashrc',
         'eval "$(hyperfs completion zsh)"                                  in ~/.zshrc',

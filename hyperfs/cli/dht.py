@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperfs.cli.common import PEER, Common, common_options, examples, set_up_logging
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, set_up_logging
+from hyperfs.cli.kinds import PEER
 
 if TYPE_CHECKING:
     from hyperfs.swarm.dht.service import DhtService
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs dht                                             the first node of a network",
         "hyperfs dht --listen 192.0.2.7:4000",

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperfs.cli.common import DRIVE, VERSIONED_DRIVE, Common, common_options, examples, run_with_daemon
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
+from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
 from hyperfs.cli.output import print_json, print_json_line, print_table, shown, size_text, time_text
 
 if TYPE_CHECKING:
@@ -18,9 +20,7 @@ if TYPE_CHECKING:
 _MARKS = {"new": "+", "gone": "-", "changed": "~", "listing": "~"}
 
 
-@click.command(
-    epilog=examples("hyperfs log KEY", "hyperfs log -n 20 KEY", "hyperfs log KEY+40      the past of version 40")
-)
+@command(epilog=examples("hyperfs log KEY", "hyperfs log -n 20 KEY", "hyperfs log KEY+40      the past of version 40"))
 @click.option("-n", "--number", "limit", metavar="N", type=click.IntRange(min=1), help="Show the newest N versions.")
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
@@ -47,9 +47,7 @@ def log(common: Common, address: "DriveAddress", limit: int | None) -> None:
     run_with_daemon(common, run)
 
 
-@click.command(
-    epilog=examples("hyperfs diff KEY 12 40", "hyperfs diff KEY v1           from tag v1 to the newest version")
-)
+@command(epilog=examples("hyperfs diff KEY 12 40", "hyperfs diff KEY v1           from tag v1 to the newest version"))
 @common_options()
 @click.argument("address", metavar="KEY", type=DRIVE)
 @click.argument("older", metavar="OLD")
@@ -87,7 +85,7 @@ def diff(common: Common, address: "DriveAddress", older: str, newer: str | None)
     run_with_daemon(common, run)
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs tag KEY                 list the tags",
         "hyperfs tag KEY v1              name the newest version v1",

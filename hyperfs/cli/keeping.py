@@ -5,16 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperfs.cli.common import (
-    DRIVE,
-    VERSIONED_DRIVE,
-    Common,
-    common_options,
-    confirm,
-    examples,
-    path_in_drive,
-    run_with_daemon,
-)
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, confirm, examples, path_in_drive, run_with_daemon
+from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
 from hyperfs.cli.output import count_text, parse_size, print_json, print_table, size_text
 from hyperfs.cli.progress import search_progress
 
@@ -26,7 +19,7 @@ if TYPE_CHECKING:
     from hyperfs.keys import DriveAddress
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs prune KEY --keep 10                    the newest ten versions",
         "hyperfs prune KEY --keep 30d --keep tags       the last 30 days, and what has a tag",
@@ -95,7 +88,7 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
     run_with_daemon(common, run)
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs clear KEY                      all content of the drive",
         "hyperfs clear KEY films                what is below films in the newest version",
@@ -143,7 +136,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
     run_with_daemon(common, run)
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs cache                     what is here, and the limit",
         "hyperfs cache --limit 20G         no more than that, from now on",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hyperfs import __version__
+from hyperfs.cli.command import Group
 from hyperfs.cli.common import before_commands, end_by_sigpipe, examples, report
 
 _COMMANDS = {
@@ -43,7 +44,7 @@ _COMMANDS = {
 }
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Knows its commands by name and summary; imports a command's module when it is asked for it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

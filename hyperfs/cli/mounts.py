@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from hyperfs.cli.common import (
-    VERSIONED_DRIVE,
-    Common,
-    common_options,
-    examples,
-    run_with_daemon,
-)
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
+from hyperfs.cli.kinds import VERSIONED_DRIVE
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -40,7 +36,7 @@ class _Octal(click.ParamType[int]):
         return mask
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs mount KEY /mnt/photos --peer host:3282",
         "hyperfs mount KEY+12 /mnt/old              as it was at version 12, for ever",
@@ -145,7 +141,7 @@ def mount(
     run_with_daemon(common, run)
 
 
-@click.command(epilog=examples("hyperfs umount /mnt/photos", "hyperfs umount --lazy /mnt/photos   even while in use"))
+@command(epilog=examples("hyperfs umount /mnt/photos", "hyperfs umount --lazy /mnt/photos   even while in use"))
 @click.option(
     "-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it; what is open there fails then."
 )

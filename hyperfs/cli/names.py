@@ -11,16 +11,15 @@ from hyperfs.swarm.names.cache import NameCache
 from hyperfs.swarm.names.resolver import NameResolver
 
 
-def key_of_name(text: str) -> bytes:
+def key_of_name(text: str, *, dns_over_https: str | None) -> bytes:
     """Return the 32-byte key behind a name. Raises `InvalidKey` for what is none, `NameNotFound`.
 
-    ``$HYPERFS_DNS_OVER_HTTPS`` is the URL of a server to ask instead of the system's name servers.
+    ``dns_over_https`` is the URL of a server to ask instead of the system's name servers.
     """
     name = as_name(text)
     if name is None:
         raise InvalidKey(f"{text!r} is neither a key nor the name of a host, as in dat://example.com")
-    server = os.environ.get("HYPERFS_DNS_OVER_HTTPS") or None
-    return trio.run(NameResolver(NameCache(cache_path()), dns_over_https=server).resolve, name)
+    return trio.run(NameResolver(NameCache(cache_path()), dns_over_https=dns_over_https).resolve, name)
 
 
 def cache_path() -> Path:

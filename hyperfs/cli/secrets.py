@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperfs.cli.common import DRIVE, Common, before_commands, common_options, examples, run_with_daemon
+from hyperfs.cli.command import command, group
+from hyperfs.cli.common import Common, before_commands, common_options, examples, run_with_daemon
+from hyperfs.cli.kinds import DRIVE
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from hyperfs.keys import DriveAddress
 
 
-@click.group(epilog=examples("hyperfs key export KEY --passphrase", "hyperfs key import 1f2e3d4c.hyperfs-key"))
+@group(epilog=examples("hyperfs key export KEY --passphrase", "hyperfs key import 1f2e3d4c.hyperfs-key"))
 @before_commands
 def key() -> None:
     """Save the secret key of a drive of yours, or bring one to this store.
@@ -89,7 +91,7 @@ def key_import(common: Common, file: Path) -> None:
         click.echo(f"{keys.key.hex()} is yours to write to here")
 
 
-@click.command(epilog=examples("hyperfs fork KEY", "hyperfs fork KEY --keep-mine"))
+@command(epilog=examples("hyperfs fork KEY", "hyperfs fork KEY --keep-mine"))
 @click.option("--keep-mine", is_flag=True, help="Go on with what is in this store.")
 @click.option("--keep-theirs", is_flag=True, help="Set aside what is in this store, to fetch the other history.")
 @common_options(network=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_running_daemon
 from hyperfs.cli.output import count_text, duration_text, print_json, print_table, size_text
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
 
 
-@click.command(epilog=examples("hyperfs status", "hyperfs status --json | jq .mounts"))
+@command(epilog=examples("hyperfs status", "hyperfs status --json | jq .mounts"))
 @common_options(network=False)
 def status(common: Common) -> None:
     """Show what is mounted, served and fetched just now, and with whom."""
@@ -35,7 +36,7 @@ def status(common: Common) -> None:
         _print_status(found)
 
 
-@click.command(epilog=examples("hyperfs stop"))
+@command(epilog=examples("hyperfs stop"))
 @common_options(json=False, network=False)
 def stop(common: Common) -> None:
     """End the daemon and its mounts. What was served and mounted comes back when it is started again.
@@ -84,7 +85,7 @@ def stop(common: Common) -> None:
         raise StillStaged("\n".join(left))
 
 
-@click.command(
+@command(
     epilog=examples("hyperfs daemon", "systemctl --user enable --now hyperfs     with the unit file from the docs")
 )
 @click.option("--idle", metavar="SECONDS", type=click.FloatRange(min=0), help="End after so long with nothing to do.")

@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hyperfs.cli.command import command, group
 from hyperfs.cli.common import (
-    DRIVE,
-    PEER,
     Common,
     before_commands,
     common_options,
@@ -14,6 +13,7 @@ from hyperfs.cli.common import (
     run_with_daemon,
     run_with_running_daemon,
 )
+from hyperfs.cli.kinds import DRIVE, PEER
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 3282
 
 
-@click.command(epilog=examples("hyperfs create", "KEY=$(hyperfs create); hyperfs import ./photos $KEY"))
+@command(epilog=examples("hyperfs create", "KEY=$(hyperfs create); hyperfs import ./photos $KEY"))
 @common_options(network=False)
 def create(common: Common) -> None:
     """Make a new, empty drive and print its key. Its secret key stays in the store: only you can change it."""
@@ -38,7 +38,7 @@ def create(common: Common) -> None:
         click.echo(key.hex())
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs serve KEY                            at any address, port 3282",
         "hyperfs serve KEY --listen 192.0.2.7:4000",
@@ -77,7 +77,7 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
         click.echo(f"serving {address.key.hex()} at {', '.join(listening)}")
 
 
-@click.command(epilog=examples("hyperfs unserve KEY"))
+@command(epilog=examples("hyperfs unserve KEY"))
 @common_options(json=False, network=False)
 @click.argument("address", metavar="KEY", type=DRIVE)
 def unserve(common: Common, address: "DriveAddress") -> None:
@@ -89,7 +89,7 @@ def unserve(common: Common, address: "DriveAddress") -> None:
     run_with_daemon(common, run)
 
 
-@click.group(epilog=examples("hyperfs peer add host:3282", "hyperfs peer list", "hyperfs peer remove host:3282"))
+@group(epilog=examples("hyperfs peer add host:3282", "hyperfs peer list", "hyperfs peer remove host:3282"))
 @before_commands
 def peer() -> None:
     """Remember peers to connect to, for all drives, whenever the daemon runs.

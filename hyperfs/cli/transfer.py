@@ -5,16 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperfs.cli.common import (
-    DRIVE,
-    VERSIONED_DRIVE,
-    Common,
-    common_options,
-    examples,
-    follow_option,
-    path_in_drive,
-    run_with_daemon,
-)
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, follow_option, path_in_drive, run_with_daemon
+from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
 from hyperfs.cli.output import complain, count_text, print_json, shown, size_text
 from hyperfs.cli.progress import transfer_progress
 
@@ -24,7 +17,7 @@ if TYPE_CHECKING:
     from hyperfs.keys import DriveAddress
 
 
-@click.command(
+@command(
     "import",
     epilog=examples(
         "hyperfs import ./photos                    a new drive; prints its key",
@@ -138,7 +131,7 @@ def import_command(
     return run_with_daemon(common, run)
 
 
-@click.command(
+@command(
     epilog=examples(
         "hyperfs export KEY ./copy                 all of the drive",
         "hyperfs export KEY+v1 ./old               as it was at tag v1",

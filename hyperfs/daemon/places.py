@@ -112,10 +112,7 @@ def socket_address(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def default_store() -> Path:
-    """Return the store that is used when none is named: ``$HYPERFS_STORE``, or in the XDG data home."""
-    named = os.environ.get("HYPERFS_STORE")
-    if named:
-        return Path(named)
+    """Return the store that is used when none is named, in the XDG data home."""
     data = os.environ.get("XDG_DATA_HOME")
     base = Path(data) if data and os.path.isabs(data) else Path.home() / ".local" / "share"
     return base / "hyperfs"

@@ -13,7 +13,7 @@ import hyperfs
 from hyperfs.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"trio", "numpy", "nacl", "rich", "msgpack", "google.protobuf", "pyfuse3", "siphash24"}
+HEAVY = {"trio", "numpy", "nacl", "rich", "msgpack", "google.protobuf", "pyfuse3", "siphash24", "tomllib"}
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -70,6 +70,16 @@ def test_help_of_a_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
         f"try: main([*{words!r}, '--help'])\nexcept SystemExit: pass\nprint('|' + ' '.join(sys.modules))"
     ).rpartition("|")[2]
     assert HEAVY.isdisjoint(loaded.split())
+
+
+def test_where_no_file_is_none_is_read(without_settings: Path) -> None:
+    loaded = python(
+        "import sys\nfrom hyperfs.cli.main import main\n"
+        f"try: main(['status', '--store', {str(without_settings / 'store')!r}])\n"
+        "except SystemExit: pass\nprint('|' + ' '.join(sys.modules))"
+    )
+    assert "no daemon runs" in loaded
+    assert "tomllib" not in loaded.rpartition("|")[2].split()
 
 
 def test_version_is_the_packages() -> None:

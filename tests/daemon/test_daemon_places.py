@@ -73,13 +73,7 @@ def test_a_socket_can_be_reached_however_long_its_path_is(tmp_path: Path) -> Non
         assert (directory / "socket").is_socket()
 
 
-def test_the_default_store_is_the_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYPERFS_STORE", "/drives")
-    assert default_store() == Path("/drives")
-
-
 def test_the_default_store_is_in_the_data_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HYPERFS_STORE", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_store() == Path("/data/hyperfs")
 

@@ -35,6 +35,7 @@ class Hyperfs:
             **os.environ,
             "HYPERFS_STORE": str(store),
             "XDG_RUNTIME_DIR": str(runtime),
+            "XDG_CONFIG_HOME": str(runtime / "config"),
             "HYPERFS_IDLE_SECONDS": "60",
             "PYTHONPATH": str(ROOT),
             "TZ": "UTC",

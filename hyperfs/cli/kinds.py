@@ -1,0 +1,89 @@
+"""Kinds of arguments and options: what a text has to be, and what it becomes.
+
+The rule: what is wrong with a text is said when the command line is read, in words that name the text.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from hyperfs.errors import InvalidKey, UsageError
+
+if TYPE_CHECKING:
+    from hyperfs.keys import DriveAddress
+
+_ANY_KEY: Final = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDrive:
+    """A drive that was given by a name; ``rest`` is what stands behind it, at a key that means nothing."""
+
+    name: str
+    rest: "DriveAddress"
+
+
+class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
+    """A drive: a key in any form, or ``dat://NAME``, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``.
+
+    A name is looked for only when the command begins: how, other options say.
+    """
+
+    name = "key"
+
+    def __init__(self, *, versioned: bool) -> None:
+        self._versioned = versioned
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> "DriveAddress | NamedDrive":
+        """Parse the text; fail as wrong usage with what is wrong."""
+        from hyperfs.keys import DriveAddress, parse_address, split_name
+
+        if isinstance(value, DriveAddress | NamedDrive):
+            return value
+        named = split_name(value)
+        try:
+            address = parse_address(value if named is None else _ANY_KEY + named[1])
+        except InvalidKey as error:
+            self.fail(str(error), param, ctx)
+        if not self._versioned and (address.version is not None or address.tag is not None):
+            self.fail(f"{value!r} names a version, where only a key is meant", param, ctx)
+        return address if named is None else NamedDrive(named[0], address)
+
+
+class PeerParameter(click.ParamType[str]):
+    """An address, ``HOST:PORT``."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text; fail as wrong usage with what is wrong."""
+        from hyperfs.daemon.addresses import format_address, parse_address
+
+        try:
+            return format_address(*parse_address(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SecondsParameter(click.types.FloatParamType):
+    """A time limit, more than nothing and less than for ever."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the number; fail as wrong usage with what is wrong."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not a time to wait: write a number of seconds above 0", param, ctx)
+        return seconds
+
+
+DRIVE = DriveParameter(versioned=False)
+VERSIONED_DRIVE = DriveParameter(versioned=True)
+PEER = PeerParameter()

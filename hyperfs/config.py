@@ -1,0 +1,148 @@
+"""Files in which options are set once and for all: the user's, and one of the whole machine.
+
+The rules: what stands in a file counts as a whole or not at all, and whoever may write to one can do no more than whom
+it is read for. Nothing is loaded, and one name looked for, where there is no file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hyperfs.errors import UsageError
+
+SYSTEM_PATH: Final = Path("/etc/hyperfs/config.toml")
+MAX_BYTES: Final = 1 << 16
+"""No file is longer; finding a line takes time that grows faster than the longest value."""
+_AT_LINE: Final = re.compile(r" ?\(at line ([0-9]+), column [0-9]+\)")
+
+
+class ConfigError(UsageError):
+    """A file cannot be read, or says something that means nothing; the message names file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """What one file says: ``values`` as TOML has them, options in tables for single commands among them."""
+
+    path: Path
+    text: str
+    values: dict[str, Any]
+
+    def line_of(self, *keys: str) -> int:
+        """Return the line, counted from 1, in which the value or the table begins that ``keys`` lead to."""
+        for line, path in _statements(self.text):
+            if path[: len(keys)] == keys:
+                return line
+        raise KeyError(keys)
+
+    def wrong(self, problem: str, *keys: str) -> ConfigError:
+        """Return the error for what stands at ``keys``."""
+        return ConfigError(f"{self.path}:{self.line_of(*keys)}: {problem}")
+
+
+def user_path() -> Path:
+    """Return where the user's own file belongs: ``hyperfs/config.toml`` in the XDG configuration home."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "hyperfs" / "config.toml"
+
+
+def read_config() -> tuple[ConfigFile, ...]:
+    """Return the files that are there, the user's before the machine's: what stands further ahead counts.
+
+    Raises `ConfigError`.
+    """
+    found = (read_file(path) for path in (user_path(), SYSTEM_PATH))
+    return tuple(file for file in found if file is not None)
+
+
+def read_file(path: Path) -> ConfigFile | None:
+    """Return what the file at ``path`` says, None when there is none. Raises `ConfigError`."""
+    data = _read(path)
+    if data is None:
+        return None
+    import tomllib  # late: most have no file
+
+    try:
+        text = data.decode()
+        return ConfigFile(path, text, tomllib.loads(text))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8, as TOML is") from error
+    except tomllib.TOMLDecodeError as error:
+        found = _AT_LINE.search(str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise ConfigError(f"{path}:{line}: this is not TOML: {_AT_LINE.sub('', str(error))}") from error
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    with open(descriptor, "rb") as file:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigError(f"{path}: is no file")
+        _refuse_others(path, info)
+        for folder in {path.parent, Path(os.path.realpath(path)).parent}:
+            _refuse_others(folder, os.stat(folder))
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path}: is longer than {MAX_BYTES} bytes")
+    return data
+
+
+def _refuse_others(path: Path, info: os.stat_result) -> None:
+    """Refuse what somebody else may change: an option can name a store, and a program runs as whom it is read for."""
+    if info.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"{path}: belongs to user {info.st_uid}, and options are taken only from files that nobody but you and "
+            "root may write to"
+        )
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"{path}: others may write to it, and options are taken only from files that nobody but you and root may "
+            f"write to: `chmod go-w {path}`"
+        )
+
+
+def _statements(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield for each table and each value of a valid text the line that it begins in, and the keys that lead to it.
+
+    Whatever is valid by itself is a statement: only a value of several lines has beginnings that are not.
+    """
+    import tomllib
+
+    table: tuple[str, ...] = ()
+    begun, first = "", 1
+    for number, line in enumerate(text.split("\n"), start=1):
+        begun += line + "\n"
+        try:
+            said = tomllib.loads(begun)
+        except tomllib.TOMLDecodeError:
+            continue
+        if begun.lstrip().startswith("["):
+            ((table, _),) = _leaves(said)
+            yield first, table
+        else:
+            for path, _ in _leaves(said):
+                yield first, (*table, *path)
+        begun, first = "", number + 1
+
+
+def _leaves(said: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield what is in nested tables with the keys that lead there; an empty table is there itself."""
+    if not isinstance(said, dict) or not said:
+        yield (), said
+        return
+    for key, value in said.items():
+        for path, leaf in _leaves(value):
+            yield (key, *path), leaf
