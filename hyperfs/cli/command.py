@@ -41,6 +41,8 @@ class Found:
     """What an option is that nobody gave, not converted yet; ``variable``, or ``file`` and ``keys``, say so."""
 
     value: Any
+    table: str
+    """The command, by its words, for which alone it is said; empty when it is for all."""
     variable: str | None = None
     file: ConfigFile | None = None
     keys: tuple[str, ...] = ()
@@ -75,22 +77,24 @@ class Settings:
         for table in tables:
             variable = variable_of(table, key)
             if os.environ.get(variable):
-                return Found(os.environ[variable], variable)
+                return Found(os.environ[variable], table, variable)
         for file in self.files:
             for table in tables:
                 values = file.values.get(table, {}) if table else file.values
                 if key in values:
-                    return Found(values[key], file=file, keys=(table, key) if table else (key,))
+                    return Found(values[key], table, file=file, keys=(table, key) if table else (key,))
         return None
 
     def value(self, words: Sequence[str], key: str, option: click.Option) -> Any:
-        """Return the value of an option that nobody gave, converted, None where nothing but its default holds.
+        """Return the value of an option that nobody gave, None where nothing but its default holds.
 
         Raises `ConfigError` for a variable of which the option makes nothing.
         """
         found = self.find(words, key)
-        if found is None:
-            return None
+        return None if found is None else self.convert(found, option)
+
+    def convert(self, found: Found, option: click.Option) -> Any:
+        """Return what was found as the option has it. Raises `ConfigError`."""
         split = found.variable is not None and option.multiple
         value = option.type.split_envvar_value(found.value) if split else found.value
         try:
@@ -189,6 +193,15 @@ def default_of(option: click.Option) -> Any:
     return option.default if isinstance(option.default, str | int | float) else None
 
 
+def kind_of(option: click.Option) -> type[bool | int | float | str]:
+    """Return what an option, or each value in its list, is in a file."""
+    if option.is_flag:
+        return bool
+    if option.count or isinstance(option.type, click.types.IntParamType):
+        return int
+    return float if isinstance(option.type, click.types.FloatParamType) else str
+
+
 def commands_of(program: click.Group) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Yield every command that is not a group, with its words."""
     for name in program.list_commands(_NOWHERE):
@@ -234,7 +247,7 @@ def _check_value(options: dict[str, click.Option], file: ConfigFile, value: Any,
     if option is None:
         where = f"`hyperfs {keys[0]}` has no option" if len(keys) > 1 else "not every command has an option"
         raise file.wrong(f"{where} {keys[-1]!r}{_or_this(keys[-1], options)}", *keys)
-    kind = _kind(option)
+    kind = kind_of(option)
     values = value if option.multiple and isinstance(value, list) else [value]
     if (option.multiple and not isinstance(value, list)) or not all(_is(kind, one) for one in values):
         wanted = f"a list, each {_PLAIN[kind]}" if option.multiple else _PLAIN[kind]
@@ -243,14 +256,6 @@ def _check_value(options: dict[str, click.Option], file: ConfigFile, value: Any,
         option.type_cast_value(_NOWHERE, value)
     except click.BadParameter as error:
         raise file.wrong(f"{keys[-1]}: {error.message}", *keys) from None
-
-
-def _kind(option: click.Option) -> type[bool | int | float | str]:
-    if option.is_flag:
-        return bool
-    if option.count or isinstance(option.type, click.types.IntParamType):
-        return int
-    return float if isinstance(option.type, click.types.FloatParamType) else str
 
 
 def _is(kind: type, value: Any) -> bool:

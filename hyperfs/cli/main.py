@@ -39,6 +39,7 @@ _COMMANDS = {
     "status": ("service", "status", "Show what is mounted, served and fetched, and with whom."),
     "stop": ("service", "stop", "End the daemon and its mounts."),
     "daemon": ("service", "daemon", "Run the daemon in the foreground."),
+    "config": ("config", "config", "Show what options are that are not given, and who says so."),
     "dht": ("dht", "dht", "Run a node of the table by which peers find each other."),
     "completion": ("completion", "completion", "Print a shell's completion script."),
 }
