@@ -7,7 +7,7 @@ import click
 
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
-from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
+from hyperfs.cli.kinds import DRIVE, DRIVE_AT_VERSION
 from hyperfs.cli.output import print_json, print_json_line, print_table, shown, size_text, time_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _MARKS = {"new": "+", "gone": "-", "changed": "~", "listing": "~"}
 @command(epilog=examples("hyperfs log KEY", "hyperfs log -n 20 KEY", "hyperfs log KEY+40      the past of version 40"))
 @click.option("-n", "--number", "limit", metavar="N", type=click.IntRange(min=1), help="Show the newest N versions.")
 @common_options()
-@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("address", metavar="KEY[+VERSION]", type=DRIVE_AT_VERSION)
 def log(common: Common, address: "DriveAddress", limit: int | None) -> None:
     """Show what each version of a drive did, the newest first.
 
@@ -97,7 +97,7 @@ def diff(common: Common, address: "DriveAddress", older: str, newer: str | None)
 @click.option("-d", "--delete", is_flag=True, help="Take the tag away; the version stays.")
 @click.option("-f", "--force", is_flag=True, help="Move the tag, if it names another version.")
 @common_options()
-@click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
+@click.argument("address", metavar="KEY[+VERSION]", type=DRIVE_AT_VERSION)
 @click.argument("name", metavar="[NAME]", required=False)
 def tag(common: Common, address: "DriveAddress", name: str | None, delete: bool, force: bool) -> None:
     """Give a version of a drive of yours a name, list the names, take one away.

@@ -46,8 +46,6 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
 
     Of a drive of yours that is for good, unless somebody has a copy. Of somebody else's, peers can bring it again.
     """
-    if address.path:
-        raise click.UsageError(f"a drive is pruned as a whole: leave out the path /{address.path}")
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive

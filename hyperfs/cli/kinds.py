@@ -27,13 +27,15 @@ class NamedDrive:
 class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
     """A drive: a key in any form, or ``dat://NAME``, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``.
 
-    A name is looked for only when the command begins: how, other options say.
+    A path may follow, unless the ``whole`` drive is meant, where it would be passed over. A name is looked for only
+    when the command begins: how, other options say.
     """
 
     name = "key"
 
-    def __init__(self, *, versioned: bool) -> None:
+    def __init__(self, *, versioned: bool, whole: bool) -> None:
         self._versioned = versioned
+        self._whole = whole
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -50,6 +52,8 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
             self.fail(str(error), param, ctx)
         if not self._versioned and (address.version is not None or address.tag is not None):
             self.fail(f"{value!r} names a version, where only a key is meant", param, ctx)
+        if self._whole and address.path:
+            self.fail(f"{value!r} names a path, where a whole drive is meant: leave out /{address.path}", param, ctx)
         return address if named is None else NamedDrive(named[0], address)
 
 
@@ -84,6 +88,8 @@ class SecondsParameter(click.types.FloatParamType):
         return seconds
 
 
-DRIVE = DriveParameter(versioned=False)
-VERSIONED_DRIVE = DriveParameter(versioned=True)
+DRIVE = DriveParameter(versioned=False, whole=True)
+DRIVE_AT_VERSION = DriveParameter(versioned=True, whole=True)
+PATH_IN_DRIVE = DriveParameter(versioned=False, whole=False)
+VERSIONED_DRIVE = DriveParameter(versioned=True, whole=False)
 PEER = PeerParameter()

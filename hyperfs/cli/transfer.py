@@ -7,7 +7,7 @@ import click
 
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, follow_option, path_in_drive, run_with_daemon
-from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
+from hyperfs.cli.kinds import PATH_IN_DRIVE, VERSIONED_DRIVE
 from hyperfs.cli.output import complain, count_text, print_json, shown, size_text
 from hyperfs.cli.progress import transfer_progress
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @common_options()
 @click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("address", metavar="[KEY]", type=DRIVE, required=False)
+@click.argument("address", metavar="[KEY]", type=PATH_IN_DRIVE, required=False)
 def import_command(
     common: Common,
     source: Path,
@@ -53,6 +53,7 @@ def import_command(
     """
     from hyperfs.daemon.places import places_of
 
+    directory = _directory_of_drive(address, into)
     store = places_of(common.store).store
     folder = source.resolve()
     _refuse_store(folder, store, with_secrets=with_secrets)
@@ -72,7 +73,6 @@ def import_command(
             drive = await Drive.open(client, key)
         else:
             drive = await open_to_write(client, common, address)
-        directory = into or (address.path if address else "")
         compare = Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME
         plan = await plan_import(
             drive.snapshot(),
@@ -181,6 +181,18 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
     for one in skipped:
         complain(f"left out: {one.path or '.'}: {one.reason}")
+
+
+def _directory_of_drive(address: "DriveAddress | None", into: str) -> str:
+    """Return the directory of the drive that is imported into; fail as wrong usage for what is no path of a drive."""
+    from hyperfs.drive.names import checked, normalise
+    from hyperfs.errors import PathError
+
+    path = path_in_drive(address, into) if address else normalise(into)
+    try:
+        return checked(path) if path else ""
+    except PathError as error:
+        raise click.UsageError(f"nothing can be imported into {error}") from error
 
 
 def _refuse_store(folder: Path, store: Path, *, with_secrets: bool) -> None:

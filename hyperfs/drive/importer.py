@@ -5,6 +5,7 @@ what could not be imported is told, never dropped in silence, and never deleted 
 the drive are left alone.
 """
 
+import errno
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing
@@ -26,7 +27,7 @@ from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
-from hyperfs.errors import BlockNotAvailable, InvalidRun
+from hyperfs.errors import BlockNotAvailable, InvalidRun, PathError
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
@@ -125,9 +126,14 @@ async def plan_import(
 
     With ``delete``, what is not in the folder is to be deleted. ``excluded`` are directories to leave out: the store.
     Other stores, secret keys and key files that are not sealed are skipped, too, unless ``with_secrets``: who reads the
-    drive could write to the drives that they belong to. Raises OSError when ``source`` cannot be listed.
+    drive could write to the drives that they belong to.
+
+    Raises:
+        PathError: ``into`` is no path of a drive, or what is put there could not be reached: it is a file, or below
+            one, or in a drive that is mounted in this one.
+        OSError: ``source`` cannot be listed.
     """
-    into = names.normalise(into)
+    into = await _directory_to_fill(snapshot, into)
     planner = _Planner(snapshot, source, into)
     await planner.read_drive()
     for path in names.ancestors(names.join(into, ".")):
@@ -137,6 +143,26 @@ async def plan_import(
         async for item in items:
             await planner.add(item, compare)
     return planner.plan(delete=delete, with_secrets=with_secrets)
+
+
+async def _directory_to_fill(snapshot: Snapshot, path: str) -> str:
+    """Return ``path`` normalised, if it is a directory of this drive, or can become one. Raises `PathError`."""
+    if not names.normalise(path):
+        return ""
+    path = names.checked(path)
+    table = await snapshot.mounts()
+    mounted = path if path in table.targets else table.closest(path)
+    if mounted is not None:
+        raise PathError(errno.EXDEV, path, f"{mounted!r} is another drive, mounted there; import into that one")
+    try:
+        entry = await snapshot.stat(path)
+    except PathError as error:
+        if error.errno == errno.ENOENT:
+            return path
+        raise
+    if not entry.is_directory:
+        raise PathError(errno.ENOTDIR, path, "it is not a directory, so nothing can be imported into it")
+    return path
 
 
 async def _scanned(items: Iterator[Found | Skipped]) -> AsyncGenerator[Found | Skipped, None]:
@@ -161,10 +187,12 @@ class _Planner:
     kept: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
     mounted: set[str] = field(default_factory=set)
+    above_mounted: set[str] = field(default_factory=set)
 
     async def read_drive(self) -> None:
         """Note the nodes that are in the drive, and where other drives are mounted."""
         self.mounted = set((await self.snapshot.mounts()).targets)
+        self.above_mounted = {above for mounted in self.mounted for above in names.ancestors(mounted)}
         async for node in self.snapshot.trie.iterate(self.into):
             path = names.normalise(node.key)
             if path != self.into:
@@ -181,13 +209,19 @@ class _Planner:
             self.skipped.append(item)
             self.kept.add(path)
             return
+        if names.is_too_long(path):
+            self.skipped.append(Skipped(item.path, f"its path there is longer than {names.MAX_PATH_BYTES} bytes"))
+            return
         if path in self.mounted or any(above in self.mounted for above in names.ancestors(path)):
             self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted there"))
             return
+        new = item.stat
+        if not new.is_directory and path in self.above_mounted:
+            self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted below it"))
+            return
         _, value = self.existing.pop(path, ("", None))
         old = stat_or_none(value)
-        new = item.stat
-        if not new.is_directory and old is not None and old.is_directory:
+        if not new.is_directory:
             self.replaced.add(path)
         same_content = await self._same_content(path, item, old, compare) if new.is_file else False
         if new.is_file and (old is None or not same_content):
@@ -322,13 +356,13 @@ class _Importing:
                 break
             try:
                 run = await self._append_all_of(file, lease)
-                if file.failure is not None:
-                    reason = file.failure.strerror or str(file.failure)
-                    break
-                if file.stayed():
+                if file.failure is None and file.stayed():
                     await self._put_file(file.found, run.blocks, run.byte_offset, run.size)
                     self._tell()
                     return
+                if file.failure is not None:
+                    reason = file.failure.strerror or str(file.failure)
+                    break
             finally:
                 file.close()
         self._skipped.append(Skipped(found.path, reason))

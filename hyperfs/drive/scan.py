@@ -9,7 +9,7 @@ import os
 import stat as st
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from hyperfs.drive.keyfile import MAX_SECRET_BYTES, what_secret_in
 from hyperfs.drive.stat import Stat
 
 ATTRIBUTE_PREFIX = "user."
+MAX_ATTRIBUTES_BYTES = 256 * 1024
+"""The names and values of one file's extended attributes together, as in a mount: they all lie in one node."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_ATTEMPTS = 3
 _STORE = "it is a store of drives, or a copy of one, and holds secret keys"
@@ -104,7 +106,10 @@ def is_store(folder: Path) -> bool:
             return True
     except OSError:
         pass  # there is none, or it cannot be looked at, and then not be read either
-    return (folder / ".hyperfs").is_dir()
+    try:
+        return st.S_ISDIR(os.stat(folder / ".hyperfs").st_mode)
+    except OSError:
+        return False
 
 
 def _look(entry: os.DirEntry[str], path: str, excluded: Collection[tuple[int, int]]) -> Found | Skipped:
@@ -124,6 +129,8 @@ def _look(entry: os.DirEntry[str], path: str, excluded: Collection[tuple[int, in
         attributes = read_attributes(entry.path)
     except OSError as error:
         return Skipped(path, error.strerror or str(error))
+    if sum(len(name) + len(value or b"") for name, value in attributes.items()) > MAX_ATTRIBUTES_BYTES:
+        return Skipped(path, f"its extended attributes take more than {MAX_ATTRIBUTES_BYTES:,} bytes")
     return Found(path, stat_of(status, attributes, linkname))
 
 
@@ -161,7 +168,7 @@ def read_attributes(target: str | int) -> Mapping[str, bytes | None]:
 class ReadFile:
     """One local file, read from its start, and whether it stayed as it was meanwhile. Close it.
 
-    ``failure`` is why `read_into` ended early, if it did.
+    ``failure`` is what reading it, or looking at it again, failed of, if it did.
     """
 
     def __init__(self, folder: Path, found: Found) -> None:
@@ -213,12 +220,17 @@ class ReadFile:
         return filled
 
     def read_ahead(self) -> None:
-        """Have the kernel read far ahead of us."""
-        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        """Have the kernel read far ahead of us, where it can."""
+        with suppress(OSError):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def stayed(self) -> bool:
-        """Tell whether, from opening until now, nothing changed and everything was read."""
-        now = os.fstat(self._descriptor)
+        """Tell whether, from opening until now, nothing changed and everything was read; see also ``failure``."""
+        try:
+            now = os.fstat(self._descriptor)
+        except OSError as error:
+            self.failure = error
+            return False
         before = self._status
         return self.size == now.st_size == before.st_size and (now.st_mtime_ns, now.st_ctime_ns) == (
             before.st_mtime_ns,
@@ -241,6 +253,8 @@ def read_small(folder: Path, found: Found) -> Contents | Skipped:
             blocks = file.read_blocks(file.found.stat.size // CHUNK_BYTES + 2)
             if file.stayed():
                 return Contents(file.found, blocks)
+            if file.failure is not None:
+                raise file.failure
         except OSError as error:
             return Skipped(found.path, error.strerror or str(error))
         finally:

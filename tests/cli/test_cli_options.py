@@ -94,3 +94,37 @@ def test_a_store_is_not_imported_by_accident(tmp_path: Path) -> None:
     assert "--with-secrets" in refused("import", *own, tmp_path / "backup").output
     for folder in ("store", "store/inside"):
         assert "would be imported into" in refused("import", *own, tmp_path / folder, "--with-secrets").output
+
+
+KEY = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "into", ["../x", "a/../../x", "n" * 256, "/".join(["n" * 255] * 17)], ids=lambda into: into[:9]
+)
+def test_what_is_no_path_of_a_drive_is_not_imported_into(tmp_path: Path, into: str) -> None:
+    (tmp_path / "source").mkdir()
+    for where in (("--into", into), (f"{KEY}/{into}",), (f"{KEY}/a", "--into", into)):
+        done = refused("import", "--store", tmp_path / "store", tmp_path / "source", *where)
+        assert "nothing can be imported into" in done.output
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check"],
+        ["diff", "1"],
+        ["fork"],
+        ["key", "export"],
+        ["log"],
+        ["prune", "--keep", "1"],
+        ["serve"],
+        ["tag", "v1"],
+        ["unserve"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_where_a_whole_drive_is_meant_is_wrong_usage(words: list[str]) -> None:
+    command = words[:2] if words[0] == "key" else words[:1]
+    assert "leave out /photos" in refused(*command, f"{KEY}/photos", *words[len(command) :]).output

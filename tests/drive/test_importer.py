@@ -1,20 +1,24 @@
 """Bringing a drive up to date with a folder."""
 
+import errno
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hyperfs.crypto import key_pair
 from hyperfs.drive import importer as importer_module
+from hyperfs.drive import scan as scan_module
 from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.folder import part_name
 from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
 from hyperfs.drive.keyfile import Cost, DriveKeys, encode_keys, seal_keys
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
 from hyperfs.drive.stat import Stat
-from hyperfs.errors import ConflictingLength
+from hyperfs.errors import ConflictingLength, PathError
 from hyperfs.trie import Operation
 from tests.support.drives import OwnDrive, new_drive
 
@@ -167,6 +171,133 @@ async def test_it_may_go_into_a_directory_of_the_drive(source: Path) -> None:
     await bring(own, source, into="/some/where/", delete=True)
     found = await contents(own)
     assert (found["some/where/a/b/c.txt"], found["other"]) == (b"hello", b"stays")
+
+
+@pytest.mark.parametrize(
+    ("into", "code"),
+    [
+        ("../x", errno.EINVAL),
+        ("a/../b", errno.EINVAL),
+        ("n" * 256, errno.ENAMETOOLONG),
+        ("/".join(["n" * 255] * 17), errno.ENAMETOOLONG),
+        ("file", errno.ENOTDIR),
+        ("file/below/it", errno.ENOTDIR),
+        ("link", errno.ENOTDIR),
+        ("link/below", errno.ENOTDIR),
+        ("inner", errno.EXDEV),
+        ("inner/folder", errno.EXDEV),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_nothing_goes_where_nobody_could_reach_it(source: Path, into: str, code: int) -> None:
+    own = await new_drive()
+    await own.writer.put_file("file", b"")
+    await own.writer.symlink("link", "elsewhere")
+    await own.writer.mount("inner", bytes(32))
+    before = own.metadata.length
+    with pytest.raises(PathError) as caught:
+        await bring(own, source, into=into)
+    assert caught.value.errno == code
+    assert own.metadata.length == before
+
+
+async def test_what_was_below_an_implied_directory_goes_when_a_file_takes_its_place(source: Path) -> None:
+    own = await new_drive()
+    await own.writer.put_file("zero/below", b"implies the directory")
+    await bring(own, source)
+    assert (await contents(own))["zero"] == b""
+    assert [node.key async for node in own.drive.snapshot().trie.iterate("zero")] == ["zero"]
+
+
+async def test_a_file_does_not_hide_a_drive_that_is_mounted_below_it(source: Path) -> None:
+    own = await new_drive()
+    await own.writer.mount("zero/inner", bytes(32))
+    result = await bring(own, source)
+    assert [skipped.path for skipped in result.skipped] == ["zero"]
+    assert (await own.drive.snapshot().stat("zero/inner")).mount is not None
+
+
+async def test_a_path_that_is_too_long_in_the_drive_is_left_out_alone(source: Path) -> None:
+    own = await new_drive()
+    into = "/".join(["n" * 255] * 15 + ["n" * 251])
+    result = await bring(own, source, into=into)
+    assert sorted(skipped.path for skipped in result.skipped) == ["a/b/c.txt", "empty", "link", "zero"]
+    assert [path.rpartition("/")[2] for path in await contents(own)] == ["big"]
+
+
+async def test_a_path_that_no_program_can_open_is_left_out_alone(source: Path) -> None:
+    """The folder itself can just be named, and what would make a store of it not any more."""
+    levels = 15
+    parts = [*["n" * 255] * levels, "n" * (4095 - len(os.fsencode(source)) - 1 - 256 * levels)]
+    above = os.open(source, os.O_RDONLY)
+    for part in parts:
+        os.mkdir(part, dir_fd=above)
+        inside = os.open(part, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = inside
+    os.mkdir("below", dir_fd=above)
+    os.close(above)
+    own = await new_drive()
+    result = await bring(own, source)
+    assert [(skipped.path, skipped.reason) for skipped in result.skipped] == [
+        (f"{'/'.join(parts)}/below", "File name too long")
+    ]
+    assert (await contents(own))["a/b/c.txt"] == b"hello"
+
+
+@pytest.mark.parametrize("when", ["listed", "opened", "read", "read_and_looked_at"])
+@pytest.mark.parametrize("name", ["a/b/c.txt", "big"])
+async def test_a_file_that_fails_is_left_out_alone(
+    source: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str
+) -> None:
+    own = await new_drive()
+    plan = await plan_import(own.drive.snapshot(), source)
+    path = source / name
+    failed = OSError(errno.ESTALE, "Stale file handle")
+    real = {name: getattr(os, name) for name in ("read", "readv", "fstat")}
+
+    def is_it(descriptor: int) -> bool:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == str(path)
+
+    def fail(call: str, descriptor: int, *arguments: Any) -> Any:
+        if is_it(descriptor):
+            raise failed
+        return real[call](descriptor, *arguments)
+
+    looked: list[int] = []
+
+    def fail_at_the_second_look(descriptor: int) -> Any:
+        if is_it(descriptor):
+            looked.append(descriptor)
+            if len(looked) == 2:
+                raise failed
+        return real["fstat"](descriptor)
+
+    match when:
+        case "listed":
+            path.unlink()
+        case "opened":
+            path.unlink()
+            path.mkdir()
+        case "read":
+            monkeypatch.setattr("os.read", partial(fail, "read"))
+            monkeypatch.setattr("os.readv", partial(fail, "readv"))
+        case _:
+            monkeypatch.setattr("os.fstat", fail_at_the_second_look)
+    result = await run_import(plan, own.committer)
+    assert [skipped.path for skipped in result.skipped] == [name]
+    assert sorted(await contents(own)) == sorted({"a/b/c.txt", "big", "zero"} - {name})
+
+
+async def test_attributes_that_no_reader_would_take_leave_their_file_out(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {f"user.{number}": bytes(65_536) for number in range(17)}
+    monkeypatch.setattr(scan_module, "read_attributes", lambda target: large if str(target).endswith("zero") else {})
+    own = await new_drive()
+    result = await bring(own, source)
+    assert [skipped.path for skipped in result.skipped] == ["zero"]
+    assert sorted(await contents(own)) == ["a/b/c.txt", "big"]
 
 
 async def test_what_a_drive_cannot_hold_is_skipped_with_the_reason(source: Path) -> None:

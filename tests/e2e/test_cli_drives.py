@@ -284,6 +284,19 @@ def test_an_import_into_a_directory_of_the_drive(shared: Hyperfs, source: Path) 
     assert shared("cat", key, "x/y/hello.txt") == "hello\n"
 
 
+def test_an_import_into_what_is_no_directory_is_refused(shared: Hyperfs, key: str, source: Path) -> None:
+    version = shared.json("info", key)["version"]
+    for path in ("empty", "empty/below", "link/below"):
+        assert "not a directory" in shared.fails("import", source, key, "--into", path)
+    assert shared.json("info", key)["version"] == version
+
+
+def test_an_import_into_a_directory_below_the_one_that_was_named(shared: Hyperfs, source: Path) -> None:
+    key = shared("create").strip()
+    shared("import", source / "a/b", f"{key}/x", "--into", "y")
+    assert shared("cat", key, "x/y/hello.txt") == "hello\n"
+
+
 def test_status_tells_of_the_daemon(shared: Hyperfs, key: str) -> None:
     told = shared.json("status")
     assert (told["running"], told["pid"], told["mounts"]) == (True, shared.daemon_pid, [])
