@@ -190,6 +190,11 @@ def request_digest(block_index: int, tree_length: int, known: Callable[[int], bo
         return 1, []
     digest = 0
     level_bit = 2
+    if block_index >= tree_length:
+        # below the first node that reaches back to where anything is known there is nothing to look at
+        depth = max(0, (block_index ^ tree_length).bit_length() - 1)
+        node = flat_tree.index(depth, block_index >> depth)
+        level_bit <<= depth
     brought = [node]
     limit = 2 * tree_length
     while True:

@@ -46,9 +46,10 @@ HEDGE_SECONDS: Final = 0.5
 """A peer is slow when an urgent block takes longer than this, and than four of its usual answers."""
 MAX_UNATTENDED: Final = 256
 """Demands that nobody waits for; past that the oldest is given up."""
+ASKS_AT_ONCE: Final = 256
+"""Blocks that are asked for, whomever, before others have their turn."""
 _WANTS_OF_A_DEMAND: Final = 64
 _LOOKS_AT_ONCE: Final = 256
-_ASKS_AT_ONCE: Final = 256
 _HEDGED_AT_ONCE: Final = 256
 """Old requests that are looked at for blocks to ask of another peer, at one time."""
 
@@ -319,9 +320,13 @@ class Exchange:
     # asking
 
     def refill_all(self) -> None:
-        """Ask every peer for as much as it may be asked for."""
+        """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
+        steps = _Steps()
         for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.requests)):
-            self.refill(peer)
+            if steps.over:
+                peer.link.attend_soon(peer)
+            else:
+                self.refill(peer, steps)
 
     def attend(self, peer: Peer) -> None:
         """Do what came up for ``peer`` since the last time: follow what it announced, and ask it for more."""
@@ -336,17 +341,17 @@ class Exchange:
                 self._follow(peer)
         self.refill(peer)
 
-    def refill(self, peer: Peer) -> None:
+    def refill(self, peer: Peer, steps: _Steps | None = None) -> None:
         """Ask ``peer`` for as much as it may be asked for, and about what it has.
 
-        When that is much work, do some of it, and have the rest done by `attend`.
+        When that is much work, do some of it (what is left of ``steps``), and have the rest done by `attend`.
         """
+        steps = steps or _Steps()
         if not (peer.is_open and peer.remote_uploading):
             return
         self._send_wants(peer)
         if self.reconciliation is not None and not self.reconciliation.trusts(peer):
             return
-        steps = _Steps()
         size = peer.window.size
         room = size - len(peer.requests)
         asked = 0
@@ -625,7 +630,7 @@ class _Steps:
 
     def __init__(self) -> None:
         self.looks = 0
-        self.asks_left = _ASKS_AT_ONCE
+        self.asks_left = ASKS_AT_ONCE
 
     @property
     def over(self) -> bool:

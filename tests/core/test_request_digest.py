@@ -48,3 +48,23 @@ def test_an_answer_has_every_node_that_was_counted_on(length: int, data: st.Data
         uncles = {node for node in brings if not flat_tree.left_span(node) <= 2 * index <= flat_tree.right_span(node)}
         assert set(chosen[0]) == uncles
         known |= set(brings)
+
+
+@given(st.integers(0, 100), st.integers(0, 300))
+def test_of_a_block_past_the_end_the_roots_beside_its_way_up_are_known(length: int, past_the_end: int) -> None:
+    index, known = length + past_the_end, whole_tree(length)
+    digest, brings = request_digest(index, length, known.__contains__)
+    assert brings is None
+    node, beside = 2 * index, 0
+    for level in range(1, 12):
+        beside |= (flat_tree.sibling(node) in known) << level
+        node = flat_tree.parent(node)
+    assert digest == beside
+
+
+def test_a_block_far_past_the_end_is_not_looked_for_on_all_its_way_up() -> None:
+    asked: list[int] = []
+    for index in (700, 1 << 20, (1 << 32) - 1):
+        asked.clear()
+        request_digest(index, 600, lambda tree_index: bool(asked.append(tree_index)))
+        assert len(asked) < 30

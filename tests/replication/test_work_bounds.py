@@ -15,7 +15,7 @@ from hyperfs.protocol.events import HaveReceived, UnhaveReceived, WantReceived
 from hyperfs.protocol.frames import MessageType
 from hyperfs.replication import Follow, Replicator
 from hyperfs.replication.availability import PageBudget
-from hyperfs.replication.exchange import Exchange
+from hyperfs.replication.exchange import ASKS_AT_ONCE, Exchange
 from hyperfs.replication.link import Link
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.uploads import QuestionBudget
@@ -31,13 +31,19 @@ class Connected:
 
     def __init__(self, core: Core) -> None:
         self.exchange = Exchange(core, Follow.NOTHING)
-        self.channel, _ = Pair.ready().open(core.key)
         self.due: list[Peer] = []
-        link = SimpleNamespace(name="x", wake=lambda: None, attend_soon=self.due.append)
-        self.peer = Peer(cast(Link, link), self.channel, self.exchange, pages=PageBudget(), questions=QuestionBudget())
-        self.exchange.join(self.peer)
-        self.exchange.opened(self.peer)
+        self.peer = self.join()
+        self.channel = self.peer.channel
         self.attend()
+
+    def join(self) -> Peer:
+        """Connect one more peer."""
+        channel, _ = Pair.ready().open(self.exchange.core.key)
+        link = SimpleNamespace(name="x", wake=lambda: None, attend_soon=self.due.append)
+        peer = Peer(cast(Link, link), channel, self.exchange, pages=PageBudget(), questions=QuestionBudget())
+        self.exchange.join(peer)
+        self.exchange.opened(peer)
+        return peer
 
     def attend(self) -> int:
         """Do what is due; return how many pieces that took."""
@@ -104,6 +110,18 @@ async def test_blocks_of_the_wanted_ones_and_others_in_turn_are_compared_a_littl
         steps = steps_of(attend)
         assert steps < 40_000
     assert pieces > 3
+
+
+async def test_many_peers_are_asked_a_little_at_a_time(connected: Connected) -> None:
+    peers = [connected.join() for _ in range(30)]
+    for peer in peers:
+        peer.availability.add(0, 10_000)
+    connected.exchange.demand([range(10_000)], Priority.URGENT)
+    asked = connected.exchange.in_flight
+    assert 0 < asked <= ASKS_AT_ONCE
+    connected.attend()
+    assert connected.exchange.in_flight > 2 * asked
+    assert all(peer.requests.pending for peer in peers)
 
 
 async def test_what_is_taken_back_and_said_again_is_not_looked_for_everywhere(connected: Connected) -> None:
