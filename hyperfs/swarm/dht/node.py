@@ -182,8 +182,16 @@ class DhtNode:
 
     @property
     def in_flight(self) -> int:
-        """How many requests wait for an answer."""
+        """How many requests wait for an answer, but for those to whoever was silent already."""
         return self._requests.in_flight
+
+    def is_silent(self, address: Address) -> bool:
+        """Tell whether whoever is at ``address`` was asked something just now, and again, and has not answered."""
+        return self._requests.is_silent(address)
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called when something more may be asked, and it is its turn."""
+        self._requests.when_free(call)
 
     def request(
         self,
@@ -417,6 +425,12 @@ class _WalkAsker:
     @property
     def in_flight(self) -> int:
         return self._node.in_flight
+
+    def is_silent(self, address: Address) -> bool:
+        return self._node.is_silent(address)
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        self._node.when_free(call)
 
     def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
         command = self._update if update else self._query

@@ -2,13 +2,14 @@
 
 The rules: an answer counts only when it comes from the address that was asked. What stays unanswered is sent three
 times in 7 s; a node that another one told of (its referrer) is also asked through that one to open the way to us. While
-16 are in flight and 50 were sent within a second, further ones wait.
+16 are in flight and 50 were sent within a second, further ones wait. Whoever was silent to the first of three counts as
+in flight no more: the dead of a network hold nobody up for longer.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -61,13 +62,19 @@ class Requests:
         self._random = rng
         self._next_rid = rng.randrange(_RIDS)
         self._in_flight: dict[int, _Request] = {}
+        self._silent: Counter[Address] = Counter()
         self._waiting: deque[_Request] = deque()
+        self._turns: deque[Callable[[], None]] = deque()
         self._sent_at: deque[float] = deque(maxlen=MAX_A_SECOND)
 
     @property
     def in_flight(self) -> int:
-        """How many wait for an answer."""
-        return len(self._in_flight)
+        """How many wait for an answer, but for those that were sent again."""
+        return len(self._in_flight) - self._silent.total()
+
+    def is_silent(self, address: Address) -> bool:
+        """Tell whether something was asked at ``address`` that had to be sent again, and is not answered yet."""
+        return address in self._silent
 
     def ask(
         self, datagram: Datagram, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False
@@ -85,6 +92,10 @@ class Requests:
         else:
             done(None)
 
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called, once, when fewer than 16 are in flight and it is its turn among others that wait."""
+        self._turns.append(call)
+
     def answered(self, answer: Datagram, source: Address) -> Asked | None:
         """Take an answer; return whom it was asked of, or None when ``source`` was not asked that."""
         request = self._in_flight.get(answer.rid)
@@ -94,7 +105,8 @@ class Requests:
         return request.asked
 
     def close(self) -> None:
-        """Give all requests up."""
+        """Give all requests up, and all turns."""
+        self._turns.clear()
         waiting, self._waiting = self._waiting, deque()
         for request in [*self._in_flight.values(), *waiting]:
             self._finish(request, None)
@@ -106,13 +118,19 @@ class Requests:
 
     def _is_saturated(self) -> bool:
         recent = len(self._sent_at) == MAX_A_SECOND and self._sent_at[0] > self._timers.now() - 1.0
-        return recent and len(self._in_flight) >= MAX_IN_FLIGHT
+        return recent and self.in_flight >= MAX_IN_FLIGHT
 
     def _go_on(self) -> None:
         while self._waiting and not self._is_saturated():
             self._start(self._waiting.popleft())
         if self._waiting:
             self._timers.after(1.0, self._go_on)
+
+    def _take_turns(self) -> None:
+        for _ in range(len(self._turns)):  # whoever could not ask enough waits for another turn, behind the others
+            if self.in_flight >= MAX_IN_FLIGHT:
+                break
+            self._turns.popleft()()
 
     def _free_rid(self) -> int:
         while True:
@@ -138,6 +156,8 @@ class Requests:
 
     def _send_once(self, request: _Request) -> None:
         request.sends += 1
+        if request.sends == 2:
+            self._silent[request.asked.address] += 1
         self._sent_at.append(self._timers.now())
         self._send(request.datagram, request.asked.address)
         if request.sends == 1:
@@ -152,6 +172,7 @@ class Requests:
             return
         self._send_once(request)
         self._punch(request)
+        self._take_turns()
 
     def _punch(self, request: _Request) -> None:
         referrer = request.asked.referrer
@@ -162,8 +183,14 @@ class Requests:
 
     def _finish(self, request: _Request, answer: Datagram | None) -> None:
         self._in_flight.pop(request.datagram.rid, None)
+        if request.sends >= 2:
+            address = request.asked.address
+            self._silent[address] -= 1
+            if not self._silent[address]:
+                del self._silent[address]
         for timer in (request.timer, request.punch):
             if timer is not None:
                 timer.cancel()
         request.done(answer)
         self._go_on()
+        self._take_turns()

@@ -1,7 +1,8 @@
 """A walk: ever nearer to a target, asking each node on the way.
 
 The rules: the 20 nearest told of are asked, and the 20 nearest that answered with id and token are what is found; an
-announcement then goes to these. Whoever is silent holds nobody up but one of 16 places.
+announcement then goes to these. Whoever is silent holds nobody up but one of 16 places, for two seconds at most, and
+is asked last by others.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ class Asker(Protocol):
     @property
     def in_flight(self) -> int:
         """How many wait for an answer."""
+        ...
+
+    def is_silent(self, address: Address) -> bool:
+        """Tell whether whoever is at ``address`` does not answer just now."""
+        ...
+
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called, once, when something more may be asked."""
         ...
 
     def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
@@ -75,6 +84,7 @@ class Walk:
         self._found: list[_Candidate] = []
         self._pending = 0
         self._updating = False
+        self._waits = False
         self._over = False
 
     def start(self, known: Iterable[NodeAddress], unknown: Iterable[Address]) -> None:
@@ -141,9 +151,18 @@ class Walk:
         free = max(0, MAX_IN_FLIGHT - self._asker.in_flight)
         if not free and not self._pending:
             free = 1
-        for candidate in [candidate for candidate in candidates if not candidate.queried][:free]:
+        unasked = [candidate for candidate in candidates if not candidate.queried]
+        unasked.sort(key=lambda candidate: self._asker.is_silent(candidate.asked.address))
+        for candidate in unasked[:free]:
             self._ask(candidate, update=self._updating)
-        if self._pending or self._over or any(not candidate.queried for candidate in candidates):
+        if self._over:
+            return
+        if any(not candidate.queried for candidate in candidates):
+            if not self._waits:
+                self._waits = True
+                self._asker.when_free(self._take_turn)
+            return
+        if self._pending:
             return
         if self._updates and not self._updating and self._found:
             self._updating = True
@@ -152,6 +171,11 @@ class Walk:
         self._over = True
         self.report.hops = self._found[0].hops if self._found else 0
         self._done(self.report)
+
+    def _take_turn(self) -> None:
+        self._waits = False
+        if not self._over:
+            self._go_on()
 
 
 def _by_distance(candidate: _Candidate) -> int:

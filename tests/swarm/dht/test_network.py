@@ -39,6 +39,19 @@ def test_what_was_announced_is_found_when_a_third_has_died(seed: int) -> None:
     assert max(lookup.seconds for lookup in lookups) < 2.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_lookups_of_one_node_find_within_five_seconds_when_half_has_died(seed: int) -> None:
+    network, nodes = network_of(NODES, seed)
+    topics = [network.rng.randbytes(32) for _ in range(10)]
+    for topic in topics:
+        network.announce(nodes[7], topic)
+    for node in network.rng.sample(nodes[8:], NODES // 2):
+        network.remove(node)
+    lookups = network.lookup_all([(nodes[0], topic) for topic in topics])
+    assert all(lookup.found for lookup in lookups)
+    assert max(lookup.seconds for lookup in lookups) < 5.0
+
+
 def test_a_line_that_loses_a_tenth_only_slows_it_down() -> None:
     network, nodes = network_of(NODES, 1, loss=0.1)
     topic = network.rng.randbytes(32)

@@ -129,6 +129,20 @@ def test_few_in_flight_are_never_held_back() -> None:
     assert line.requests.in_flight < MAX_IN_FLIGHT
 
 
+def test_whoever_is_silent_counts_as_in_flight_for_two_seconds_at_most() -> None:
+    line = Line()
+    for _ in range(MAX_IN_FLIGHT):
+        line.ask()
+    assert line.requests.in_flight == MAX_IN_FLIGHT
+    line.run(2.3)
+    assert line.requests.in_flight == 0
+    line.ask()
+    assert line.requests.in_flight == 1
+    line.run(60)
+    assert line.requests.in_flight == 0
+    assert line.answers == [None] * (MAX_IN_FLIGHT + 1)
+
+
 def test_closing_gives_everything_up() -> None:
     line = Line()
     for _ in range(MAX_A_SECOND + 5):
