@@ -121,26 +121,30 @@ async def reference_peer(
     node = shutil.which("node")
     if node is None or not (REFERENCE / "node_modules").is_dir():
         raise ReferenceFailed("the reference peer is not installed: run scripts/setup")
+    async with called_process([*wrapper, node, str(REFERENCE / "peer.js")]) as peer:
+        await peer.call(
+            "open",
+            storage=None if storage is None else str(storage),
+            masterKey=None if master_key is None else master_key.hex(),
+        )
+        yield peer
+        if not peer.killed:
+            await peer.call("close")
+
+
+@asynccontextmanager
+async def called_process(command: Sequence[str]) -> AsyncIterator[ReferencePeer]:
+    """Run a command that answers as the reference peer does: a line of JSON for each that it is sent."""
     try:
         async with trio.open_nursery() as nursery:
             process = await trio.lowlevel.open_process(
-                [*wrapper, node, str(REFERENCE / "peer.js")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             peer = ReferencePeer(process)
             nursery.start_soon(peer._read_answers)
             nursery.start_soon(peer._read_stderr)
             try:
-                await peer.call(
-                    "open",
-                    storage=None if storage is None else str(storage),
-                    masterKey=None if master_key is None else master_key.hex(),
-                )
                 yield peer
-                if not peer.killed:
-                    await peer.call("close")
             finally:
                 process.kill()
                 with trio.CancelScope(shield=True):  # SIGKILL is not refused, so this ends

@@ -59,6 +59,22 @@ class Dht {
     })
   }
 
+  // The first "host:port" that is found, and after how long; null when nobody is.
+  find ({ node, topic }) {
+    return new Promise((resolve, reject) => {
+      const began = Date.now()
+      const walk = this._nodes.get(node).lookup(hex(topic))
+      walk.on('data', ({ peers }) => {
+        if (!peers || !peers.length) return
+        resolve({ peer: `${peers[0].host}:${peers[0].port}`, milliseconds: Date.now() - began })
+        walk.destroy()
+      })
+      walk.on('error', reject)
+      walk.on('close', () => resolve({ peer: null }))
+      walk.on('end', () => resolve({ peer: null }))
+    })
+  }
+
   async put ({ node, value }) {
     return { target: (await call(this._nodes.get(node).immutable, 'put', hex(value))).toString('hex') }
   }

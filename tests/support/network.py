@@ -1,0 +1,139 @@
+"""A network on one machine: hosts on a switch, each a network namespace, and homes behind routers that translate.
+
+The rule: whatever happens, the namespaces are gone afterwards, and all that was in them. Needs root and nftables.
+"""
+
+import secrets
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+_SWITCH = "switch"
+_UPLINK = "uplink"
+_MASQUERADE = """
+table ip home {
+    chain outward {
+        type nat hook postrouting priority 100;
+        oifname "uplink" masquerade
+    }
+    chain inward {
+        type filter hook forward priority 0; policy accept;
+        iifname "uplink" ct state new drop
+    }
+}
+"""
+
+
+class NetworkHost:
+    """One namespace, and its ``addresses`` there."""
+
+    def __init__(self, name: str, addresses: Sequence[str]) -> None:
+        self.name = name
+        self.addresses = tuple(addresses)
+        self.wrapper = ("nsenter", f"--net=/run/netns/{name}")
+        """What a command is run with to run on this host (`ip netns exec` would hide its mounts from all others)."""
+
+    @property
+    def address(self) -> str:
+        """The first address."""
+        return self.addresses[0]
+
+
+class Home:
+    """Hosts with private addresses behind a router that shows all of them at its own, ``address``.
+
+    A port stays the same where it can. In comes only what answers: from an address and port that was sent to.
+    """
+
+    def __init__(self, network: "Network", router: NetworkHost) -> None:
+        self.address = router.address
+        self._network = network
+        self._router = router
+        self._hosts = 0
+
+    def host(self, count: int = 1) -> NetworkHost:
+        """Add a host with ``count`` addresses."""
+        first = 2 + self._hosts
+        self._hosts += count
+        host = self._network.namespace([f"192.168.1.{number}" for number in range(first, first + count)])
+        self._network.plug(host, self._router, prefix=24)
+        _ip(host.name, "route add default via 192.168.1.1")
+        return host
+
+
+class Network:
+    """A switch. Hosts have public addresses there, all of which reach each other. Made by `network`."""
+
+    def __init__(self, number: str) -> None:
+        self.names: list[str] = []
+        self._number = number
+        self._addresses = 0
+        self._plugs = 0
+        self._switch: NetworkHost | None = None
+
+    def host(self, count: int = 1) -> NetworkHost:
+        """Add a host with ``count`` public addresses."""
+        host = self.namespace([f"11.0.0.{self._addresses + number}" for number in range(1, count + 1)])
+        self._addresses += count
+        if self._switch is None:
+            self._switch = self.namespace([])
+            _add_bridge(self._switch)
+        self.plug(host, self._switch, prefix=8)
+        _ip(host.name, f"route add default dev {_UPLINK}")
+        return host
+
+    def home(self) -> Home:
+        """Add a router with a public address, behind which hosts can be."""
+        router = self.host()
+        _add_bridge(router)
+        _ip(router.name, f"address add 192.168.1.1/24 dev {_SWITCH}")
+        _run([*router.wrapper, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward && nft -f -"], _MASQUERADE)
+        return Home(self, router)
+
+    def namespace(self, addresses: Sequence[str]) -> NetworkHost:
+        """Make a namespace that is joined to nothing yet."""
+        host = NetworkHost(f"hyperfs-{self._number}-{len(self.names)}", addresses)
+        self.names.append(host.name)
+        _run(["ip", "netns", "add", host.name])
+        return host
+
+    def plug(self, host: NetworkHost, switch: NetworkHost, *, prefix: int) -> None:
+        """Join a host to the switch in another namespace. ``prefix``: how many bits are the network's."""
+        self._plugs += 1
+        port = f"port{self._plugs}"
+        _ip(
+            switch.name,
+            f"link add {port} type veth peer name {_UPLINK} netns {host.name}",
+            f"link set {port} master {_SWITCH} up",
+        )
+        _ip(
+            host.name,
+            "link set lo up",
+            *(f"address add {address}/{prefix} dev {_UPLINK}" for address in host.addresses),
+            f"link set {_UPLINK} up",
+        )
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """Make a switch, to which hosts are plugged in as they are asked for."""
+    number = secrets.token_hex(4)  # a process id is not enough: tests run in process namespaces of their own
+    made = Network(number)
+    try:
+        yield made
+    finally:
+        for name in made.names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
+
+
+def _add_bridge(host: NetworkHost) -> None:
+    _ip(host.name, f"link add {_SWITCH} type bridge", f"link set {_SWITCH} up")
+
+
+def _ip(namespace: str, *lines: str) -> None:
+    _run(["ip", "-n", namespace, "-batch", "-"], "".join(f"{line}\n" for line in lines))
+
+
+def _run(command: Sequence[str], stdin: str = "") -> None:
+    done = subprocess.run(command, input=stdin, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}\n{stdin}"
