@@ -39,6 +39,8 @@ from hyperfs.swarm.dht.node import IMMUTABLE, MUTABLE, PEERS, DhtNode
 from hyperfs.swarm.dht.records import MAX_TOLD, immutable_target
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
+from hyperfs.swarm.utp.endpoint import UtpEndpoint
+from hyperfs.swarm.utp.packets import is_utp
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class DhtService:
         self._socket = sock
         self._timers = timers
         self._changed = trio.Event()
+        self.utp = UtpEndpoint(timers, self.send, woken=self._wake)
+        """The connections over the same socket."""
 
     @property
     def address(self) -> Address:
@@ -331,7 +335,8 @@ class DhtService:
                     if error.errno not in _TRANSIENT:
                         logger.warning("reading datagrams: %s", error)
                     break
-                self.node.receive(data, Address(host, port))
+                (self.utp if is_utp(data) else self.node).receive(data, Address(host, port))
+            self.utp.flush()
             self._wake()
 
     async def _keep_time(self) -> None:
@@ -380,6 +385,7 @@ async def open_dht(
             try:
                 yield service
             finally:
+                service.utp.close()
                 node.close()
                 nursery.cancel_scope.cancel()
     finally:

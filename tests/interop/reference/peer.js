@@ -14,6 +14,7 @@ const { Discovery } = require('./lib/discovery')
 const { Drives } = require('./lib/drives')
 const { Tries } = require('./lib/tries')
 const { openStore } = require('./lib/store')
+const { Utp } = require('./lib/utp')
 const { Wire } = require('./lib/wire')
 
 let groups = null
@@ -30,7 +31,8 @@ async function open ({ storage = null, masterKey = null }) {
     trie: new Tries(cores),
     wire: new Wire(),
     dht: new Dht(),
-    discovery: new Discovery()
+    discovery: new Discovery(),
+    utp: new Utp()
   }
   return {}
 }
@@ -39,6 +41,7 @@ async function close () {
   if (!store) return {}
   groups.dht.close()
   groups.discovery.close()
+  groups.utp.close()
   await groups.net.close()
   await store.shut()
   return {}
