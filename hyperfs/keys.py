@@ -11,11 +11,15 @@ from hyperfs.crypto import KEY_BYTES
 from hyperfs.errors import InvalidKey
 
 MAX_VERSION = (1 << 53) - 1
+LEAST_DIGITS = 4
+"""So many digits at least stand for the whole key that begins with them."""
+MAX_NAME_BYTES = 255
 _HEX_DIGITS = 2 * KEY_BYTES
 _SCHEME = re.compile(r"(?:dat|hyper)://", re.IGNORECASE)
 _WEB_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-fA-F]*")
 _NAME_END = re.compile(r"(?=[+/])")
+_SHORT = re.compile(r"[^+/:]+")
 _VERSION = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -94,6 +98,32 @@ def split_name(text: str) -> tuple[str, str] | None:
     scheme = _SCHEME.match(text)
     rest = _NAME_END.split(text[scheme.end() :], maxsplit=1) if scheme else [""]
     return (rest[0], "".join(rest[1:])) if "." in rest[0] else None
+
+
+def is_drive_name(text: str) -> bool:
+    """Tell whether a drive can be called so here: what is neither a key, nor the beginning of one, nor needs quoting.
+
+    It can be the name of a folder, too.
+    """
+    return (
+        _SHORT.fullmatch(text) is not None
+        and text.isprintable()
+        and not any(letter.isspace() for letter in text)
+        and text[0] not in "-."
+        and not _HEX.fullmatch(text)
+        and len(text.encode(errors="replace")) <= MAX_NAME_BYTES
+    )
+
+
+def split_short(text: str) -> tuple[str, str] | None:
+    """Return (word, what stands behind it) of a drive that is given by its name here, or by its key's first digits.
+
+    None for what can be neither.
+    """
+    scheme = _SCHEME.match(text)
+    word, *behind = _NAME_END.split(text[scheme.end() :] if scheme else text, maxsplit=1)
+    is_digits = LEAST_DIGITS <= len(word) < _HEX_DIGITS and _HEX.fullmatch(word)
+    return (word, "".join(behind)) if is_digits or is_drive_name(word) else None
 
 
 def _without_front(text: str) -> str:

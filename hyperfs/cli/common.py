@@ -157,15 +157,26 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
 
 
 def _found(common: Common, value: Any) -> Any:
-    """Return the drive behind a name; anything else as it is."""
+    """Return the drive behind a name, or behind the first digits of a key; anything else as it is."""
     if not isinstance(value, NamedDrive):
         return value
-    from hyperfs.cli.names import key_of_name
+    if value.why_no_key is None:
+        from hyperfs.cli.names import key_of_name
 
-    try:
-        return replace(value.rest, key=key_of_name(value.name, dns_over_https=common.dns_over_https))
-    except InvalidKey as error:
-        raise click.UsageError(str(error)) from None
+        try:
+            return replace(value.rest, key=key_of_name(value.name, dns_over_https=common.dns_over_https))
+        except InvalidKey as error:
+            raise UsageError(str(error)) from None
+    from hyperfs.daemon.known import find_drive
+    from hyperfs.daemon.places import Places
+
+    key = find_drive(Places(common.store.expanduser().resolve()), value.name)
+    if key is None:
+        raise UsageError(
+            f"{value.why_no_key}; and no drive of the store {common.store} is called or begins so: `hyperfs list` "
+            "shows them"
+        )
+    return replace(value.rest, key=key)
 
 
 def follow_option(help: str) -> Callable[[Function], Function]:

@@ -18,17 +18,23 @@ _ANY_KEY: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class NamedDrive:
-    """A drive that was given by a name; ``rest`` is what stands behind it, at a key that means nothing."""
+    """A drive that was given by a name; ``rest`` is what stands behind it, at a key that means nothing.
+
+    ``why_no_key`` says why it is none, where the name is this store's, or the beginning of a key; None: of the DNS.
+    """
 
     name: str
     rest: "DriveAddress"
+    why_no_key: str | None
 
 
 class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
-    """A drive: a key in any form, or ``dat://NAME``, with ``+VERSION`` or ``+TAG`` behind it where ``versioned``.
+    """A drive: a key in any form, its first digits, what it is called here, or ``dat://NAME``.
 
-    A path may follow, unless the ``whole`` drive is meant, where it would be passed over. A name is looked for only
-    when the command begins: how, other options say.
+    ``+VERSION`` or ``+TAG`` may stand behind it where ``versioned``.
+
+    A path may follow, unless the ``whole`` drive is meant, where it would be passed over. What is no whole key is
+    looked for only when the command begins: where and how, other options say.
     """
 
     name = "key"
@@ -41,20 +47,26 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> "DriveAddress | NamedDrive":
         """Parse the text; fail as wrong usage with what is wrong."""
-        from hyperfs.keys import DriveAddress, parse_address, split_name
+        from hyperfs.keys import DriveAddress, parse_address, split_name, split_short
 
         if isinstance(value, DriveAddress | NamedDrive):
             return value
-        named = split_name(value)
+        named, why_no_key = split_name(value), None
         try:
-            address = parse_address(value if named is None else _ANY_KEY + named[1])
+            try:
+                address = parse_address(value if named is None else _ANY_KEY + named[1])
+            except InvalidKey as error:
+                named, why_no_key = split_short(value), str(error)
+                if named is None:
+                    raise
+                address = parse_address(_ANY_KEY + named[1])
         except InvalidKey as error:
-            self.fail(str(error), param, ctx)
+            self.fail(str(error).replace(_ANY_KEY, named[0] if named else ""), param, ctx)
         if not self._versioned and (address.version is not None or address.tag is not None):
             self.fail(f"{value!r} names a version, where only a key is meant", param, ctx)
         if self._whole and address.path:
             self.fail(f"{value!r} names a path, where a whole drive is meant: leave out /{address.path}", param, ctx)
-        return address if named is None else NamedDrive(named[0], address)
+        return address if named is None else NamedDrive(named[0], address, why_no_key)
 
 
 class PeerParameter(click.ParamType[str]):

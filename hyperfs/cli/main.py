@@ -19,6 +19,8 @@ _COMMANDS = {
     "create": ("share", "create", "Make a new, empty drive."),
     "serve": ("share", "serve", "Offer a drive to peers."),
     "unserve": ("share", "unserve", "Offer a drive no more."),
+    "list": ("listing", "list_command", "List the drives of which something is here."),
+    "name": ("listing", "name", "Call a drive something shorter than its key."),
     "mount": ("mounts", "mount", "Show a drive as a folder."),
     "umount": ("mounts", "umount", "Take a mounted folder away."),
     "ls": ("browse", "ls", "List what is in a drive."),

@@ -14,6 +14,9 @@ from typing import Any
 
 import click
 
+_KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_SHOWN_DIGITS = 12
+
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON."""
@@ -81,6 +84,11 @@ def duration_text(seconds: float) -> str:
 def mode_text(mode: int) -> str:
     """Return a mode as ``ls -l`` prints it."""
     return stat.filemode(mode)
+
+
+def drive_text(key: str) -> str:
+    """Return a key (hex), or what begins with one, for a table: on a terminal its first digits, which stand for it."""
+    return _KEY.sub(lambda key: key[0][:_SHOWN_DIGITS], key) if sys.stdout.isatty() else key
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:

@@ -7,7 +7,7 @@ import click
 
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_running_daemon
-from hyperfs.cli.output import count_text, duration_text, print_json, print_table, size_text
+from hyperfs.cli.output import count_text, drive_text, duration_text, print_json, print_table, size_text
 
 if TYPE_CHECKING:
     from hyperfs.daemon.answers import MountTold, Status
@@ -119,11 +119,16 @@ def _print_status(found: "Status") -> None:
         click.echo(f"set aside  {path}: what a mount could not take up again; why.txt in it says why")
     if found.serving:
         _section("serving")
-        drives = [(drive.key, str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving]
+        drives = [
+            (drive_text(drive.key), str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving
+        ]
         print_table(("drive", "version", "with"), drives, right=[1])
     if found.mounts:
         _section("mounted")
-        mounts = [(mount.mountpoint, mount.label, _mount_text(mount), str(mount.pid or "")) for mount in found.mounts]
+        mounts = [
+            (mount.mountpoint, drive_text(mount.label), _mount_text(mount), str(mount.pid or ""))
+            for mount in found.mounts
+        ]
         print_table(("folder", "drive", "state", "process"), mounts, right=[3])
     if found.peers:
         _section("peers")

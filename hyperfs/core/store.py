@@ -131,12 +131,7 @@ class Store:
 
     def keys(self) -> list[bytes]:
         """Return the keys of all cores on disk, in the order of their discovery keys. Walks the directory."""
-        found = []
-        for file in sorted(self.path.glob(f"{_CORE_FOLDERS}/key")):
-            key = file.read_bytes()
-            if len(key) == crypto.KEY_BYTES:
-                found.append(key)
-        return found
+        return keys_in(self.path)
 
     def contains(self, key: bytes) -> bool:
         """Tell whether the core of ``key`` is on disk."""
@@ -345,6 +340,12 @@ class _Lock:
     def release(self) -> None:
         """Let go; a second time does nothing."""
         self._file.close()
+
+
+def keys_in(path: Path) -> list[bytes]:
+    """Return the keys of all cores in the store at ``path``, whoever has it open. See `Store.keys`."""
+    keys = [file.read_bytes() for file in sorted(path.glob(f"{_CORE_FOLDERS}/key"))]
+    return [key for key in keys if len(key) == crypto.KEY_BYTES]
 
 
 def refuse_other_folder(path: Path) -> None:

@@ -91,6 +91,25 @@ class CacheUse:
 
 
 @dataclass(frozen=True, slots=True)
+class DriveTold:
+    """One drive of the store. ``version`` is 0 while nothing of it is here.
+
+    ``content_bytes`` are those of all versions, ``local_bytes`` how many the disk gives to them; ``changed`` is when
+    the newest version says that it was made, in milliseconds since 1970.
+    """
+
+    key: str
+    name: str | None
+    writable: bool
+    version: int
+    content_bytes: int
+    local_bytes: int
+    served: bool
+    mountpoints: tuple[str, ...]
+    changed: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerCount:
     """How many peers are connected, how many are dialled, and which of these could not be reached, and why."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from hyperfs.daemon import answers as told
-from hyperfs.daemon import keeping
+from hyperfs.daemon import drives, keeping
 from hyperfs.daemon import requests as ask
 from hyperfs.daemon.addresses import parse_address
 from hyperfs.daemon.daemon import Daemon
@@ -299,7 +299,10 @@ async def stop(daemon: Daemon, session: Session, call: ask.Stop, asked: Asked) -
 def handlers_of(daemon: Daemon) -> Handlers:
     """Return what answers the calls of clients of ``daemon``."""
     return Handlers(
-        answering={kind: partial(handler, daemon) for kind, handler in {**_ANSWERING, **keeping.ANSWERING}.items()},
+        answering={
+            kind: partial(handler, daemon)
+            for kind, handler in {**_ANSWERING, **keeping.ANSWERING, **drives.ANSWERING}.items()
+        },
         long={ask.LeaseContent: partial(lease_content, daemon), ask.Stop: partial(stop, daemon)},
         in_order={ask.AppendContent: partial(append_content, daemon)},
     )

@@ -12,6 +12,7 @@ from hyperfs.daemon.answers import (
     Audited,
     CacheUse,
     CommitProgress,
+    DriveTold,
     Head,
     LeaseGranted,
     MountTold,
@@ -132,6 +133,23 @@ class CreateDrive(Call[Key]):
     """Make a new, empty drive; answered with its key."""
 
     method: ClassVar = "drive.create"
+
+
+@dataclass(frozen=True, slots=True)
+class ListDrives(Call[tuple[DriveTold, ...]]):
+    """Return every drive of which something is here, or that is named, served or mounted."""
+
+    method: ClassVar = "drive.list"
+    repeatable: ClassVar = True
+
+
+@dataclass(frozen=True, slots=True)
+class NameDrive(Call[None]):
+    """Call a drive ``name`` in this store, or nothing, now and after each start."""
+
+    method: ClassVar = "drive.name"
+    key: Key
+    name: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from hyperfs.daemon.codec import from_plain, to_plain
-from hyperfs.errors import DamagedStore, EncodingError
+from hyperfs.errors import DamagedStore, EncodingError, UsageError
 from hyperfs.mount import DEFAULT_FLUSH_SECONDS, MountOptions
 from hyperfs.storage.disk import replace_file
 
@@ -65,6 +65,8 @@ class State:
     listen: tuple[str, ...] = ()
     cache_limit: int | None = None
     """How many bytes of others' content are kept; None: any amount."""
+    names: dict[str, str] = field(default_factory=dict)
+    """What drives (their keys) are called here, by their names."""
 
 
 Edit = Callable[[State], State]
@@ -195,6 +197,23 @@ def _write(path: Path, state: State) -> None:
 def with_served(state: State, served: Served) -> State:
     """Return the state in which a drive is served, in place of how it was served before."""
     return dataclasses.replace(state, served=(*(other for other in state.served if other.key != served.key), served))
+
+
+def with_name(state: State, key: str, name: str | None) -> State:
+    """Return the state in which a drive is called ``name``, or nothing. Raises `UsageError` when another one is."""
+    if name is not None and state.names.get(name, key) != key:
+        raise UsageError(
+            f"drive {state.names[name]} is called {name!r}: choose another name, or take it from that one with "
+            f"`hyperfs name --delete {name}`"
+        )
+    names = {other: of for other, of in state.names.items() if of != key}
+    return dataclasses.replace(state, names=names if name is None else names | {name: key})
+
+
+def keys_of(state: State) -> list[str]:
+    """Return the keys of the drives that are served, mounted, or called something."""
+    served, mounted = (record.key for record in state.served), (record.key for record in state.mounts)
+    return list(dict.fromkeys([*served, *mounted, *state.names.values()]))
 
 
 def united(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

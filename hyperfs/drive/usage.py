@@ -9,6 +9,7 @@ from hyperfs.core.reader import CoreReader
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import stat_or_none
 from hyperfs.errors import DamagedTrie
+from hyperfs.trie import NodeCache
 
 _LOOKED_AT = 256
 """How many nodes back files are looked for."""
@@ -82,6 +83,20 @@ def content_end(snapshot: Snapshot) -> int:
         if stat is not None and stat.has_content:
             end = max(end, stat.byte_offset + stat.size)
     return end
+
+
+async def last_change(metadata: CoreReader) -> int | None:
+    """Return when the newest version was made, as far as nodes that are here say: milliseconds since 1970."""
+    nodes = NodeCache().table(metadata.key)
+    for seq in range(metadata.length - 1, max(0, metadata.length - 1 - _LOOKED_AT), -1):
+        if metadata.has(seq, seq + 1):
+            try:
+                stat = stat_or_none(nodes.decode(await metadata.get(seq), seq).value)
+            except DamagedTrie:
+                continue
+            if stat is not None:
+                return stat.ctime
+    return None
 
 
 def _core(core: CoreReader, length: int | None = None) -> CoreUsage:

@@ -3,7 +3,7 @@
 import pytest
 
 from hyperfs.errors import InvalidKey
-from hyperfs.keys import DriveAddress, format_key, parse_address, parse_key
+from hyperfs.keys import DriveAddress, format_key, is_drive_name, parse_address, parse_key, split_short
 
 HEX = "64ba417c1b21e428fdea284f8d71d5281ff04d9517d4b37ef9356918a484e5c1"
 KEY = bytes.fromhex(HEX)
@@ -74,3 +74,36 @@ def test_what_is_not_a_key_is_refused_with_the_reason(text: str, said: str) -> N
 def test_where_only_a_key_is_meant_nothing_may_stand_behind_it(behind: str) -> None:
     with pytest.raises(InvalidKey, match="only a key is meant"):
         parse_key(HEX + behind)
+
+
+@pytest.mark.parametrize("name", ["photos", "my-photos_2.0", "bücher", "x", "abcg", "202x"])
+def test_what_needs_no_quotes_and_is_no_key_can_be_a_name(name: str) -> None:
+    assert is_drive_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a/b", "a+b", "a:b", "-x", ".x", "..", "abcd", "ABC", "a\nb", "a\x1bb", "ü" * 128, "a\u2003b"]
+)
+def test_what_could_be_taken_for_something_else_is_no_name(name: str) -> None:
+    assert not is_drive_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("photos", ("photos", "")),
+        ("photos+v1/a/b", ("photos", "+v1/a/b")),
+        ("hyper://photos/a", ("photos", "/a")),
+        ("64ba", ("64ba", "")),
+        ("64BA417+12", ("64BA417", "+12")),
+        (HEX[:63], (HEX[:63], "")),
+        ("64b", None),
+        (HEX + "0", None),
+        ("https://example.org", None),
+        ("a b", None),
+        ("+12", None),
+        ("", None),
+    ],
+)
+def test_a_short_form_is_told_from_what_stands_behind_it(text: str, split: tuple[str, str] | None) -> None:
+    assert split_short(text) == split

@@ -1,0 +1,99 @@
+"""``list`` and ``name``: which drives are here, and what they are called."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from hyperfs.cli.command import command
+from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
+from hyperfs.cli.kinds import DRIVE
+from hyperfs.cli.output import drive_text, print_json_line, print_table, size_text, time_text
+
+if TYPE_CHECKING:
+    from hyperfs.daemon.answers import DriveTold
+    from hyperfs.daemon.client import DaemonClient
+    from hyperfs.keys import DriveAddress
+
+
+@command("list", epilog=examples("hyperfs list", "hyperfs list --json | jq -r 'select(.writable).key'"))
+@common_options(network=False)
+def list_command(common: Common) -> None:
+    """List the drives of which something is here: those that have a name first.
+
+    A drive is shown by the first digits of its key, on a terminal, which every command takes in its place; `hyperfs
+    info` prints all of them. Its size is that of all versions, and what is here is what the disk gives to it.
+    """
+    from hyperfs.daemon.places import Places
+    from hyperfs.daemon.requests import ListDrives
+
+    if not Places(common.store.expanduser().resolve()).own.is_dir():
+        if not common.json:
+            click.echo(f"no store is at {common.store}", err=True)
+        return
+
+    async def run(client: "DaemonClient") -> "tuple[DriveTold, ...]":
+        return await client.request(ListDrives())
+
+    from hyperfs.daemon.codec import to_plain
+
+    drives = sorted(run_with_daemon(common, run), key=lambda drive: (drive.name is None, drive.name or "", drive.key))
+    if common.json:
+        for drive in drives:
+            print_json_line(to_plain(drive))
+        return
+    rows = [
+        (
+            drive.name or "",
+            drive_text(drive.key),
+            "yours" if drive.writable else "",
+            str(drive.version or "?"),
+            size_text(drive.content_bytes),
+            size_text(drive.local_bytes),
+            "" if drive.changed is None else time_text(drive.changed),
+            " ".join(_uses(drive)),
+        )
+        for drive in drives
+    ]
+    print_table(("name", "drive", "", "version", "size", "here", "changed", "used"), rows, right=(3, 4, 5))
+
+
+@command(
+    epilog=examples(
+        "hyperfs name KEY photos",
+        "hyperfs mount photos /mnt/photos      wherever a key is meant",
+        "hyperfs name photos holidays          call it something else",
+        "hyperfs name --delete holidays",
+    )
+)
+@click.option("-d", "--delete", is_flag=True, help="Take the name away; the drive stays.")
+@common_options(network=False)
+@click.argument("address", metavar="KEY", type=DRIVE)
+@click.argument("name", metavar="[NAME]", required=False)
+def name(common: Common, address: "DriveAddress", name: str | None, delete: bool) -> None:
+    """Call a drive NAME in this store: every command takes that in place of its key. Nobody else hears of it.
+
+    `hyperfs list` shows the names.
+    """
+    from hyperfs.daemon.requests import NameDrive
+    from hyperfs.keys import is_drive_name
+
+    if (name is None) != delete:
+        raise click.UsageError("say what to call the drive, or --delete")
+    if name is not None and not is_drive_name(name):
+        raise click.UsageError(
+            f"a drive cannot be called {name!r}: a name begins with neither '-' nor '.', has no spaces and none of "
+            "'/+:', and is not made of hex digits alone"
+        )
+
+    async def run(client: "DaemonClient") -> None:
+        await client.request(NameDrive(address.key, name))
+
+    run_with_daemon(common, run)
+    if common.json:
+        print_json_line({"key": address.key.hex(), "name": name})
+
+
+def _uses(drive: "DriveTold") -> list[str]:
+    mounted = list(drive.mountpoints) if not sys.stdout.isatty() or len(drive.mountpoints) < 2 else ["mounted"]
+    return (["served"] if drive.served else []) + mounted
