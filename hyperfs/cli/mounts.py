@@ -8,19 +8,31 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from hyperfs.cli.command import command
-from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import Common, common_options, examples, run_with_daemon, run_with_running_daemon
 from hyperfs.cli.kinds import VERSIONED_DRIVE
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container
 
+    from hyperfs.daemon.answers import MountTold
     from hyperfs.daemon.client import DaemonClient
+    from hyperfs.daemon.places import Places
     from hyperfs.keys import DriveAddress
 
 Result = TypeVar("Result")
 
 _BAR_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.02
+_ATTACH_SECONDS: Final = 30.0
+"""How long the process of a mount may take to find a new daemon, before it is taken for one that hangs."""
+
+
+class _MountPoint(click.Path):
+    """A folder, which is not looked at: what is mounted there may not answer."""
+
+    def convert(self, value: "str | os.PathLike[str]", param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return Path(value)
 
 
 class _Octal(click.ParamType[int]):
@@ -67,7 +79,7 @@ class _Octal(click.ParamType[int]):
 )
 @common_options()
 @click.argument("address", metavar="KEY[+VERSION]", type=VERSIONED_DRIVE)
-@click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("mountpoint", metavar="DIR", type=_MountPoint(file_okay=False))
 def mount(
     common: Common,
     address: "DriveAddress",
@@ -96,9 +108,11 @@ def mount(
 
     path = Path(os.path.abspath(mountpoint))
     real = Path(os.path.realpath(path.parent), path.name)
-    refuse_overlap(real, places_of(common.store).store)
-    real = Path(prepare(str(path)))
-    refuse_overlap(real, places_of(common.store).store)
+    places = places_of(common.store)
+    refuse_overlap(real, places.store)
+    if not _comes_back(common, places, str(real)):
+        real = Path(prepare(str(path)))
+        refuse_overlap(real, places.store)
     options = MountChoices(
         uid=uid,
         gid=gid,
@@ -146,7 +160,7 @@ def mount(
     "-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it; what is open there fails then."
 )
 @common_options(json=False, network=False)
-@click.argument("mountpoint", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("mountpoint", metavar="DIR", type=_MountPoint(file_okay=False))
 def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     """Take a mounted folder away, now and for the next start. Refuses while somebody is in it, unless --lazy.
 
@@ -155,33 +169,42 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     """
     import trio
 
+    from hyperfs.daemon.places import Places
+    from hyperfs.daemon.process import store_of_mount
+    from hyperfs.errors import UsageError
     from hyperfs.mount.mountpoint import take_away_dead, unmount
 
     path = os.path.abspath(mountpoint)
     path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    served_from = store_of_mount(path)
+    common = replace(common, store=served_from or common.store)
+    places = Places(common.store.expanduser().resolve())
+
+    def refuse_unknown() -> None:
+        if not take_away_dead(path):
+            store = f"no drive of the store {places.store}" if places.own.is_dir() else "no drive"
+            raise UsageError(f"{path}: {store} is mounted there; `hyperfs status` shows what is")
 
     async def run(client: "DaemonClient") -> None:
-        from hyperfs.errors import UsageError
-
-        mounts = [mount for mount in await client.mounts() if mount.mountpoint == path]
-        was_dead = await trio.to_thread.run_sync(take_away_dead, path)
-        if not mounts:
-            if was_dead:
-                return
-            raise UsageError(
-                f"{path}: no drive of the store {client.places.store} is mounted there; `hyperfs status` shows what is"
-            )
-        if not lazy:  # whatever its state: a mount that lives on may not have found the daemon yet
-            await trio.to_thread.run_sync(unmount, path, bytes.fromhex(mounts[0].key))
+        mount = await _attached(client, path)
+        if mount is None:
+            await trio.to_thread.run_sync(refuse_unknown)
+            return
+        await trio.to_thread.run_sync(take_away_dead, path)
+        if not lazy:
+            await trio.to_thread.run_sync(unmount, path, bytes.fromhex(mount.key))
         try:
-            await with_commit_bar(client, lambda: client.unmount(mounts[0].id), ids={mounts[0].id})
+            await with_commit_bar(client, lambda: client.unmount(mount.id), ids={mount.id})
         except UsageError:
-            if any(mount.id == mounts[0].id for mount in await client.mounts()):
+            if any(other.id == mount.id for other in await client.mounts()):
                 raise  # otherwise the folder is away, and its process was quicker to say so than we
         finally:
             await trio.to_thread.run_sync(take_away_dead, path)
 
-    run_with_daemon(common, run)
+    if served_from is not None or _is_remembered(places, path):
+        run_with_daemon(common, run)
+    else:
+        refuse_unknown()
 
 
 async def with_commit_bar(
@@ -209,6 +232,46 @@ async def with_commit_bar(
             result = await work()
             nursery.cancel_scope.cancel()
         return result
+
+
+def _comes_back(common: Common, places: "Places", path: str) -> bool:
+    """Tell whether a mount at ``path`` waits for the daemon, or for its first word to it, as after the daemon died."""
+    from hyperfs.daemon.process import store_of_mount
+    from hyperfs.mount.mountpoint import is_drive_at
+
+    if not is_drive_at(path) or store_of_mount(path) != places.store:
+        return False
+
+    async def run(client: "DaemonClient") -> bool:
+        return any(mount.mountpoint == path and mount.state == "starting" for mount in await client.mounts())
+
+    starting = run_with_running_daemon(common, run)
+    return _is_remembered(places, path) if starting is None else starting
+
+
+def _is_remembered(places: "Places", path: str) -> bool:
+    """Tell whether the next daemon of the store is to mount something at ``path``."""
+    from hyperfs.daemon.state import read_state
+
+    return any(record.mountpoint == path for record in read_state(places.state).mounts)
+
+
+async def _attached(client: "DaemonClient", path: str) -> "MountTold | None":
+    """Return the mount at ``path``, once its process has found this daemon if it lived through the one before.
+
+    Unmounted earlier, it would have nobody to commit to.
+    """
+    import trio
+
+    from hyperfs.mount.mountpoint import is_drive_at
+
+    with trio.move_on_after(_ATTACH_SECONDS):
+        while True:
+            mount = next((mount for mount in await client.mounts() if mount.mountpoint == path), None)
+            if mount is None or mount.state != "starting" or not is_drive_at(path):
+                return mount
+            await trio.sleep(_LOOK_SECONDS)
+    return mount
 
 
 async def _mount_and_stay(client: "DaemonClient", begin: "Callable[[], Awaitable[str]]", path: str) -> None:

@@ -5,8 +5,6 @@ one.
 """
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from hyperfs.daemon import requests as ask
 from hyperfs.daemon.addresses import parse_address
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.leases import Lease, has_ended
-from hyperfs.daemon.places import refuse_overlap
+from hyperfs.daemon.places import mount_id_at, refuse_overlap
 from hyperfs.daemon.session import Asked, Handlers, Session, head_of
 from hyperfs.daemon.slots import Slots
 from hyperfs.daemon.state import MountRecord, State, united
@@ -211,7 +209,7 @@ async def mount_drive(daemon: Daemon, session: Session, call: ask.MountDrive) ->
     mountpoint = Path(call.mountpoint)
     refuse_overlap(mountpoint, daemon.places.store)
     record = MountRecord(
-        id=hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest(),
+        id=mount_id_at(mountpoint),
         key=call.key.hex(),
         version=call.version,
         mountpoint=str(mountpoint),

@@ -111,6 +111,11 @@ def socket_address(path: str | os.PathLike[str]) -> Iterator[str]:
         os.close(descriptor)
 
 
+def mount_id_at(mountpoint: str | os.PathLike[str]) -> str:
+    """Return the id of the mount at ``mountpoint``, absolute and without links, in whichever store."""
+    return hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest()
+
+
 def default_store() -> Path:
     """Return the store that is used when none is named, in the XDG data home."""
     data = os.environ.get("XDG_DATA_HOME")

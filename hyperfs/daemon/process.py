@@ -22,7 +22,7 @@ from hyperfs import __version__
 from hyperfs.daemon.codec import from_plain
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import Described, exception_of
-from hyperfs.daemon.places import Places, socket_address
+from hyperfs.daemon.places import Places, mount_id_at, socket_address
 from hyperfs.daemon.wire import PROTOCOL
 from hyperfs.errors import DaemonError, OtherVersion
 from hyperfs.storage.disk import replace_file
@@ -32,6 +32,9 @@ START_SECONDS: Final = 60.0
 
 IDLE_SECONDS: Final = 10.0
 """A daemon that a command started ends when it has had nothing to do for this long (``HYPERFS_IDLE_SECONDS``)."""
+
+MOUNT_MODULE: Final = "hyperfs.daemon.mount_child"
+"""What the process of a mount runs, with the store and the mount's id for arguments."""
 
 _LOG_BYTES: Final = 1024 * 1024
 
@@ -159,6 +162,24 @@ def is_alive(pid: int) -> bool:
         return not select.select([descriptor], [], [], 0)[0]
     finally:
         os.close(descriptor)
+
+
+def store_of_mount(mountpoint: str) -> Path | None:
+    """Return the store of the mount that a living process serves at ``mountpoint``; None when that cannot be seen.
+
+    The process says it: its command line names the store. ``mountpoint`` is absolute and without links.
+    """
+    id = mount_id_at(mountpoint)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[1:3] != [b"-m", MOUNT_MODULE.encode()] or words[4:5] != [id.encode()]:
+                continue
+            if os.readlink(process / "ns/mnt") == os.readlink("/proc/self/ns/mnt"):  # a container has its own folders
+                return Path(os.fsdecode(words[3]))
+        except OSError:
+            continue  # it has ended, or is none of ours to look at
+    return None
 
 
 async def wait_process(pid: int) -> None:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -22,7 +23,7 @@ from hyperfs.daemon.answers import CommitProgress, MountTold
 from hyperfs.daemon.failures import Described, exception_of
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.places import Places
-from hyperfs.daemon.process import environment, wait_process
+from hyperfs.daemon.process import MOUNT_MODULE, environment, wait_process
 from hyperfs.daemon.state import MountRecord
 from hyperfs.errors import DaemonError, MountFailed, StillStaged, UsageError
 from hyperfs.mount import mountpoint as mounting
@@ -151,6 +152,8 @@ class Supervisor:
         if self._ending:
             raise DaemonError("the daemon is about to end; try again in a moment")
         assert record.id not in self._mounts
+        with suppress(OSError):  # where nothing can be written, nothing new is mounted for good either
+            self._places.unmounted_note(record.id).unlink(missing_ok=True)  # it was of a mount before this one
         mount = self._mounts[record.id] = Mount(record)
         self._staged.pop(record.id, None)
         self._nursery.start_soon(self._watch, mount)
@@ -242,6 +245,7 @@ class Supervisor:
                     await self._run_child(mount)
                 except OSError as error:  # no memory, no descriptors, no disk: for this mount, not for the daemon
                     mount.failure = error
+                mount.ended_by_user |= self._places.unmounted_note(mount.record.id).exists()
                 if mount.ended_by_user or mount.stop.is_set():
                     break
                 if mount.state is MountState.READY:
@@ -271,7 +275,7 @@ class Supervisor:
         if lock.try_take():
             lock.release()
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "hyperfs.daemon.mount_child", str(self._places.store), mount.record.id],
+                [sys.executable, "-m", MOUNT_MODULE, str(self._places.store), mount.record.id],
                 stdin=subprocess.DEVNULL,
                 cwd="/",
                 env=environment(),

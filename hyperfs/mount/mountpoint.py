@@ -50,6 +50,11 @@ def mounted_at(mountpoint: str) -> Mounted | None:
     return found
 
 
+def is_drive_at(mountpoint: str) -> bool:
+    """Tell whether a drive is mounted (topmost) at exactly ``mountpoint``, dead or alive."""
+    return _is_drive(mounted_at(mountpoint))
+
+
 def is_dead(mountpoint: str) -> bool:
     """Tell whether ``mountpoint`` is one whose file system process is gone.
 

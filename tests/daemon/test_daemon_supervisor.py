@@ -148,6 +148,28 @@ async def test_what_another_mount_is_about_to_commit_is_not_told_as_left_behind(
             await supervisor.remove("f0")
 
 
+async def test_a_mount_that_was_unmounted_before_it_had_found_the_daemon_is_not_mounted_again(
+    places: Places, tmp_path: Path
+) -> None:
+    played = 0
+
+    async def be_unmounted(supervisor: Played, mount: Mount) -> None:
+        nonlocal played
+        played += 1
+        assert not places.unmounted_note("f0").exists()
+        if played == 1:  # as its process does when nobody hears it
+            places.unmounted_note("f0").touch()
+        else:
+            await ready_then_ends(supervisor, mount)
+
+    places.mount_lock("f0")
+    async with supervised(places, be_unmounted) as supervisor:
+        await supervisor.add(record_at(tmp_path)).gone.wait()
+        assert played == 1
+        await supervisor.add(record_at(tmp_path)).tried.wait()
+        assert (played, len(supervisor.all())) == (2, 1)
+
+
 async def test_what_is_being_mounted_again_is_joined(places: Places, tmp_path: Path) -> None:
     async with supervised(places, ready_then_ends) as supervisor:
         first = supervisor.add(record_at(tmp_path))

@@ -1,6 +1,7 @@
 """How mounts end: after a crash, while they commit, and when what was written cannot be committed."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,64 @@ def test_what_is_being_mounted_again_can_be_mounted(hyperfs: Hyperfs, mountpoint
     hyperfs("mount", key, mountpoint)
     (mount,) = hyperfs.mounts()
     assert (mount["state"], os.listdir(mountpoint)) == ("mounted", [])
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Have a process say nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_mount_that_lived_through_its_daemon_is_unmounted_once_it_has_found_the_next(
+    hyperfs: Hyperfs, mountpoint: Path
+) -> None:
+    key = hyperfs("create").strip()
+    hyperfs("mount", key, mountpoint)
+    (mount,) = hyperfs.mounts()
+    hyperfs.kill_daemon()
+    (mountpoint / "file").write_bytes(b"content")
+    with hyperfs.start("umount", mountpoint) as umount:
+        with stopped(mount["pid"]):
+            eventually(lambda: hyperfs.json("status")["running"])
+            assert (hyperfs.mounts()[0]["state"], umount.poll()) == ("starting", None)
+            assert mounted_below(mountpoint.parent) == [str(mountpoint)]
+        assert umount.wait(60) == 0
+    assert (mounted_below(mountpoint.parent), hyperfs.mounts()) == ([], [])
+    assert hyperfs("cat", key, "file") == "content"
+
+
+def test_a_mount_that_lived_through_its_daemon_can_be_mounted_and_has_one_again(
+    hyperfs: Hyperfs, mountpoint: Path
+) -> None:
+    key = hyperfs("create").strip()
+    hyperfs("mount", key, mountpoint)
+    (before,) = hyperfs.mounts()
+    hyperfs.kill_daemon()
+    with hyperfs.start("mount", key, mountpoint) as again:
+        with stopped(before["pid"]):
+            eventually(lambda: hyperfs.json("status")["running"])
+            assert (hyperfs.mounts()[0]["state"], again.poll()) == ("starting", None)
+        assert again.wait(60) == 0
+    (mount,) = hyperfs.mounts()
+    assert (mount["state"], mount["pid"]) == ("mounted", before["pid"])
+
+
+def test_what_else_is_mounted_where_a_mount_lives_on_is_refused(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    hyperfs("mount", hyperfs("create").strip(), mountpoint)
+    other = hyperfs("create").strip()
+    hyperfs.kill_daemon()
+    assert "is mounted there already" in hyperfs.fails("mount", other, mountpoint, status=2)
+
+
+def test_a_folder_is_unmounted_without_its_store_being_named(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    hyperfs("mount", hyperfs("create").strip(), mountpoint)
+    other = hyperfs.store.parent / "other"
+    hyperfs("umount", mountpoint, "--store", other)
+    assert (mounted_below(mountpoint.parent), hyperfs.mounts(), other.exists()) == ([], [], False)
 
 
 def test_the_folder_goes_first_and_umount_returns_once_all_is_committed(hyperfs: Hyperfs, mountpoint: Path) -> None:
