@@ -11,6 +11,8 @@ import click
 from hyperfs.errors import InvalidKey, UsageError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from hyperfs.keys import DriveAddress
 
 _ANY_KEY: Final = "0" * 64
@@ -67,6 +69,14 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
         if self._whole and address.path:
             self.fail(f"{value!r} names a path, where a whole drive is meant: leave out /{address.path}", param, ctx)
         return address if named is None else NamedDrive(named[0], address, why_no_key)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        """Offer the drives that are here."""
+        from click.shell_completion import CompletionItem
+
+        from hyperfs.cli.completion import drives_beginning
+
+        return [CompletionItem(word) for word in drives_beginning(ctx, incomplete)]
 
 
 class PeerParameter(click.ParamType[str]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from hyperfs.cli import completion
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_daemon, run_with_running_daemon
 from hyperfs.cli.kinds import VERSIONED_DRIVE
@@ -160,7 +161,12 @@ def mount(
     "-z", "--lazy", is_flag=True, help="Take it away even while somebody is in it; what is open there fails then."
 )
 @common_options(json=False, network=False)
-@click.argument("mountpoint", metavar="DIR", type=_MountPoint(file_okay=False))
+@click.argument(
+    "mountpoint",
+    metavar="DIR",
+    type=_MountPoint(file_okay=False),
+    shell_complete=completion.folders_beginning,
+)
 def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
     """Take a mounted folder away, now and for the next start. Refuses while somebody is in it, unless --lazy.
 

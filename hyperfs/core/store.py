@@ -139,8 +139,7 @@ class Store:
 
     def core_directory(self, key: bytes) -> Path:
         """Return the directory of a core's SLEEP files."""
-        name = crypto.discovery_key(key).hex()
-        return self.path / name[:2] / name[2:4] / name
+        return core_folder(self.path, key)
 
     def map_path(self, key: bytes) -> Path | None:
         """Return where a core's shared map is, None for a store without."""
@@ -340,6 +339,12 @@ class _Lock:
     def release(self) -> None:
         """Let go; a second time does nothing."""
         self._file.close()
+
+
+def core_folder(path: Path, key: bytes) -> Path:
+    """Return the directory of a core's SLEEP files in the store at ``path``."""
+    name = crypto.discovery_key(key).hex()
+    return path / name[:2] / name[2:4] / name
 
 
 def keys_in(path: Path) -> list[bytes]:
