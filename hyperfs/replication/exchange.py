@@ -352,6 +352,8 @@ class Exchange:
         self._send_wants(peer)
         if self.reconciliation is not None and not self.reconciliation.trusts(peer):
             return
+        if self.core.length:
+            peer.window.expect(self.core.byte_length / self.core.length)
         size = peer.window.size
         room = size - len(peer.requests)
         asked = 0

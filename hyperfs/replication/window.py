@@ -8,6 +8,8 @@ A window that is twice what the line holds makes a queue, and delays then count 
 is a quarter for one round trip, and the delay is measured anew: else it would grow with its own queue without end.
 
 What was delivered while the window was not full says nothing of the line, so it never makes the window smaller.
+
+Before anything is measured the window counts in bytes: of small blocks more are asked for at once than of large ones.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from __future__ import annotations
 from typing import Final
 
 INITIAL_REQUESTS: Final = 16
+INITIAL_BYTES: Final = 128 << 10
+"""The first window, where that makes more requests than `INITIAL_REQUESTS`."""
+MAX_INITIAL_REQUESTS: Final = 1024
 MIN_REQUESTS: Final = 2
 MAX_REQUESTS: Final = 4096
 MAX_BYTES: Final = 32 << 20
@@ -29,6 +34,7 @@ class Window:
     __slots__ = (
         "_block_bytes",
         "_full",
+        "_initial",
         "_measured",
         "_previous_rate",
         "_probing_since",
@@ -45,6 +51,7 @@ class Window:
         """Blocks answered so far; noted with each request to measure what came between asking and answer."""
         self.latency = 0.0
         """Seconds that an answer takes, smoothed, queueing included; 0 before the first."""
+        self._initial = INITIAL_REQUESTS
         self._block_bytes = 0.0
         self._rate = self._previous_rate = 0.0
         self._rate_since = 0.0
@@ -63,13 +70,19 @@ class Window:
     def size(self) -> int:
         """How many requests may be under way."""
         if not self._trip:
-            return INITIAL_REQUESTS
+            return self._initial
         wanted = int(max(self._rate, self._previous_rate) * (2 * self._trip + _SLACK_SECONDS))
         if not self._measured:
-            wanted = max(wanted, INITIAL_REQUESTS)
+            wanted = max(wanted, self._initial)
         if self._probing_since is not None:
             wanted //= 4
         return max(MIN_REQUESTS, min(wanted, MAX_REQUESTS, int(MAX_BYTES / max(1.0, self._block_bytes))))
+
+    def expect(self, block_bytes: float) -> None:
+        """Note how large the core's blocks are on average, as far as that is known before any came."""
+        if not self._measured:
+            fitting = int(INITIAL_BYTES / max(1.0, block_bytes))
+            self._initial = max(INITIAL_REQUESTS, min(fitting, MAX_INITIAL_REQUESTS))
 
     def note_full(self) -> None:
         """Note that more would be asked for, were the window larger."""

@@ -1,6 +1,14 @@
 from collections import deque
 
-from hyperfs.replication.window import INITIAL_REQUESTS, MAX_BYTES, MAX_REQUESTS, MIN_REQUESTS, Window
+from hyperfs.replication.window import (
+    INITIAL_BYTES,
+    INITIAL_REQUESTS,
+    MAX_BYTES,
+    MAX_INITIAL_REQUESTS,
+    MAX_REQUESTS,
+    MIN_REQUESTS,
+    Window,
+)
 
 
 def transfer(window: Window, *, rate: float, round_trip: float, block_bytes: int, seconds: float) -> None:
@@ -70,3 +78,21 @@ def test_a_line_that_became_slower_is_noticed() -> None:
     fast = window.size
     transfer(window, rate=100, round_trip=0.02, block_bytes=1000, seconds=30)
     assert window.size < fast / 10
+
+
+def test_the_first_window_is_of_so_many_bytes_where_blocks_are_small() -> None:
+    window = Window()
+    window.expect(1024)
+    assert window.size == INITIAL_BYTES // 1024
+    window.expect(1)
+    assert window.size == MAX_INITIAL_REQUESTS
+    window.expect(65536)
+    assert window.size == INITIAL_REQUESTS
+
+
+def test_what_blocks_were_expected_to_be_counts_no_more_once_the_line_is_measured() -> None:
+    window = Window()
+    transfer(window, rate=100, round_trip=0.05, block_bytes=1000, seconds=30)
+    measured = window.size
+    window.expect(1)
+    assert window.size == measured
