@@ -103,6 +103,12 @@ class LocalReader:
         if missing:
             await self._ask(missing, priority, hint)
 
+    def prefetch(self, ranges: Sequence[range], *, hint: Hint | None = None) -> None:
+        """See `CoreReader.prefetch`."""
+        missing = [blocks for blocks in ranges if not self._bits.has(blocks.start, blocks.stop)]
+        if missing and self.source is not None and not (self.writable or self._closed):
+            self.source.prefetch(self, missing, hint)
+
     async def update(self) -> None:
         """See `CoreReader.update`."""
         if self.source is not None:

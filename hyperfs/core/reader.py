@@ -81,6 +81,13 @@ class CoreReader(Protocol):
         """Return once all blocks of ``ranges`` are here. Raises `BlockNotAvailable`."""
         ...
 
+    def prefetch(self, ranges: Sequence[range], *, hint: Hint | None = None) -> None:
+        """Have ``ranges`` brought because somebody is likely to want them next: nobody waits, and nothing is raised.
+
+        Nothing comes for a core of ours, whose blocks nobody else has but by chance.
+        """
+        ...
+
     async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
         """Return ``size`` bytes from ``position`` within ``run``; fewer at its end.
 
@@ -113,6 +120,13 @@ class Source(Protocol):
 
     async def fetch(self, core: CoreReader, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
         """Return when all blocks of ``ranges`` are readable. Raises `BlockNotAvailable`."""
+        ...
+
+    def prefetch(self, core: CoreReader, ranges: Sequence[range], hint: Hint | None) -> None:
+        """Begin to bring ``ranges``, after everything that somebody waits for; at most so many such that it matters.
+
+        Never raises: whoever comes to wait for the blocks hears what is wrong.
+        """
         ...
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 LEAST_ANSWER_SECONDS: Final = 2.0
 """A daemon gets this long for its first words, however little patience a command has with peers."""
 _RANGES_AT_ONCE: Final = 4096
+_PREFETCHES_AT_ONCE: Final = 64
+"""Wishes that the daemon has not heard of yet; past that nothing more is wished for."""
 
 BlocksInUse = Callable[[bytes], Iterable[range]]
 """Tells which blocks of a core the files that are open in this process lie in."""
@@ -63,6 +65,7 @@ class DaemonClient:
         self._link = Link(self._noticed)
         self._views: dict[bytes, CoreView] = {}
         self._opening: dict[bytes, trio.Lock] = {}
+        self._prefetches: list[Pending] = []
         self.uses: BlocksInUse = _none_in_use
 
     @property
@@ -115,6 +118,15 @@ class DaemonClient:
         first = ranges[0].start if ranges else 0
         call = ask.Fetch(core.key, tuple(ranges), priority, hint)
         await self._within_limit(call, f"block {first} of core {short(core.key)}")
+
+    def prefetch(self, core: CoreReader, ranges: Sequence[range], hint: Hint | None) -> None:
+        """Have the daemon begin to bring ``ranges``, unless it is away, or still busy with many such wishes."""
+        self._prefetches = [pending for pending in self._prefetches if not pending.done.is_set()]
+        if self.connected and len(self._prefetches) < _PREFETCHES_AT_ONCE:
+            for start in range(0, len(ranges), _RANGES_AT_ONCE):
+                call = ask.Prefetch(core.key, tuple(ranges[start : start + _RANGES_AT_ONCE]), hint)
+                self._prefetches.append(self.send(call))
+                hint = None
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """Bring the block that holds ``byte_offset``, with its proof. Raises `BlockNotAvailable`."""

@@ -59,6 +59,12 @@ async def fetch(daemon: Daemon, session: Session, call: ask.Fetch) -> None:
     await core.fetch(call.ranges, priority=call.priority, hint=call.hint)
 
 
+async def prefetch(daemon: Daemon, session: Session, call: ask.Prefetch) -> None:
+    """Begin to bring blocks."""
+    core = await daemon.registry.open(call.key, session.user)
+    core.prefetch(call.ranges, hint=call.hint)
+
+
 async def seek(daemon: Daemon, session: Session, call: ask.Seek) -> None:
     """Bring the block that holds a byte offset."""
     core = await daemon.registry.open(call.key, session.user)
@@ -310,6 +316,7 @@ _ANSWERING: dict[type[ask.Call[Any]], Answering] = {
     ask.OpenCore: open_core,
     ask.GetHead: get_head,
     ask.Fetch: fetch,
+    ask.Prefetch: prefetch,
     ask.Seek: seek,
     ask.Update: update,
     ask.Audit: audit,

@@ -97,6 +97,17 @@ class Fetch(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch(Call[None]):
+    """Begin to bring blocks that somebody is likely to want next; answered at once."""
+
+    method: ClassVar = "core.prefetch"
+    repeatable: ClassVar = False
+    key: Key
+    ranges: tuple[range, ...]
+    hint: Hint | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Seek(Call[None]):
     """Bring the block, one of ``blocks``, that holds a byte offset; answered when it is here."""
 

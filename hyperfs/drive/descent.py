@@ -68,16 +68,21 @@ async def own_node(trie: Trie, newest: Node, part_count: int) -> Node | None:
     return await _fetched(Loader(trie.core, trie.cache), newest, seq, part_count)
 
 
-async def children(trie: Trie, path: str) -> AsyncGenerator[list[Child], None]:
+async def children(trie: Trie, path: str, newest_seq: int) -> AsyncGenerator[list[Child], None]:
     """Yield each name in directory ``path`` once, in the trie's order, as many at a time as are here.
 
-    Nodes of the names' own that are not here are brought many at a time: a far peer is not asked once for each.
+    ``newest_seq`` is the block of the newest node at or below it, near which the others are likely to lie. Nodes of the
+    names' own that are not here are brought many at a time: a far peer is not asked once for each.
     """
     part_count = path.count("/") + 2 if path else 1
     loader = Loader(trie.core, trie.cache)
+    readahead = trie.cache.table(trie.core.key).readahead
+    readahead.listing()
+    loader.read_ahead(newest_seq)
     walk = trie.iterate(path, recursive=False, gt=True)
     waiting: list[tuple[Node, int]] = []
     while nodes := await walk.next_batch(LISTED_AT_ONCE):
+        readahead.listed(len(nodes))
         found: list[Child] = []
         for newest in nodes:
             seq = _own_seq(newest, part_count)

@@ -443,7 +443,7 @@ class Snapshot:
                 yield dirents[start : start + LISTED_AT_ONCE]
             return
         gathered = Gathered()
-        async with aclosing(children(self.trie, inner_path)) as batches:
+        async with aclosing(children(self.trie, inner_path, newest.seq)) as batches:
             async for found in batches:
                 batch = [dirent_of(*child) for child in found]
                 gathered.add(batch)

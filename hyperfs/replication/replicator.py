@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.bans import Bans
@@ -23,7 +24,7 @@ from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, Re
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
-    from hyperfs.core.reader import CoreReader, Hint, Priority
+    from hyperfs.core.reader import CoreReader, Hint
 
 logger = logging.getLogger(__name__)
 
@@ -111,12 +112,23 @@ class Replicator:
     async def fetch(self, core: CoreReader, ranges: Sequence[range], priority: Priority, hint: Hint | None) -> None:
         """See `hyperfs.core.reader.Source.fetch`. A ``hint`` goes to peers that list its extension."""
         exchange = self._exchange_for(core)
-        if hint is not None:
-            hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.requests))
-            for peer in [peer for peer in hinted if peer.channel.remote_supports(hint.extension)][:HINTED_PEERS]:
-                if isinstance(peer.link, Link):
-                    peer.link.send_hint(peer, hint)
+        self._send_hint(exchange, hint)
         await exchange.fetch(ranges, priority)
+
+    def prefetch(self, core: CoreReader, ranges: Sequence[range], hint: Hint | None) -> None:
+        """See `hyperfs.core.reader.Source.prefetch`. Beyond a number of them the oldest such wishes are given up."""
+        exchange = self._exchanges.get(core.discovery_key)
+        if exchange is not None:
+            self._send_hint(exchange, hint)
+            exchange.prefetch(ranges, Priority.AHEAD)
+
+    def _send_hint(self, exchange: Exchange, hint: Hint | None) -> None:
+        if hint is None:
+            return
+        hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.requests))
+        for peer in [peer for peer in hinted if peer.channel.remote_supports(hint.extension)][:HINTED_PEERS]:
+            if isinstance(peer.link, Link):
+                peer.link.send_hint(peer, hint)
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """See `hyperfs.core.reader.Source.seek`."""

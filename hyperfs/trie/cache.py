@@ -11,6 +11,7 @@ from sys import getsizeof
 
 from hyperfs.trie.node import Node, decode
 from hyperfs.trie.paths import Hashing
+from hyperfs.trie.readahead import Readahead
 
 DEFAULT_BYTE_BUDGET = 32 << 20
 _NODE_OVERHEAD = 400
@@ -26,7 +27,7 @@ def byte_size(node: Node) -> int:
 class NodeTable:
     """One core's nodes in a `NodeCache`."""
 
-    __slots__ = ("_cache", "_old", "_young", "get_young")
+    __slots__ = ("_cache", "_old", "_young", "get_young", "readahead")
 
     def __init__(self, cache: "NodeCache") -> None:
         self._cache = cache
@@ -34,6 +35,8 @@ class NodeTable:
         self._old: dict[int, Node] = {}
         self.get_young = self._young.get
         """Returns a node of the young generation: the fast way for nodes in use. For others there is `get`."""
+        self.readahead = Readahead()
+        """What was asked for ahead of this core's nodes, by whom ever."""
 
     def get(self, seq: int) -> Node | None:
         """Return node ``seq`` if it is kept."""

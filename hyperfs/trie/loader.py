@@ -104,6 +104,7 @@ class Loader:
         The others are readahead: if not all of them can be had, the first alone is asked for.
         """
         await self.rest()
+        self.read_ahead(seqs[0])
         if len(seqs) > 1:
             try:
                 await self._core.fetch(_ranges(seqs), hint=hint)
@@ -127,6 +128,14 @@ class Loader:
             except DamagedTrie:
                 if position == 0:
                     raise
+
+    def read_ahead(self, seq: int) -> None:
+        """Have asked for what is likely to be wanted after node ``seq``; nobody waits for it."""
+        core = self._core
+        if not core.writable and not core.has(1, core.length):
+            planned = self._table.readahead.plan(seq, core.length, core.byte_length)
+            if planned:
+                core.prefetch(planned)
 
     def unpin(self) -> None:
         """Forget what was fetched for this operation; the cache may still have it."""

@@ -23,6 +23,9 @@ class Nobody:
     async def fetch(self, core: CoreReader, ranges: object, priority: Priority, hint: Hint | None) -> None:
         await trio.sleep_forever()
 
+    def prefetch(self, core: CoreReader, ranges: object, hint: Hint | None) -> None:
+        pass
+
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         await trio.sleep_forever()
 

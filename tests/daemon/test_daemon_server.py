@@ -467,6 +467,20 @@ async def test_a_served_drive_is_read_elsewhere(places: Places, tmp_path: Path) 
             assert await content_of(seen, "a/b") == b"hello"
 
 
+async def test_the_daemon_brings_what_a_client_wants_ahead_and_the_client_does_not_wait(
+    places: Places, tmp_path: Path
+) -> None:
+    elsewhere = places_of(tmp_path / "elsewhere")
+    async with daemon_and_client(places) as (_, client):
+        drive, address = await shared(client, {"a": b"hello", "b": b"there"})
+        async with daemon_and_client(elsewhere, timeout_seconds=PATIENCE_SECONDS, peers=[address]) as (_, reader):
+            seen = await Drive.open(reader, drive.key)
+            await seen.metadata.wait_longer(1)
+            content = await seen.content()
+            content.prefetch([range(2)])
+            await eventually(lambda: content.has(0, 2))
+
+
 async def test_a_drive_of_ours_that_is_not_served_is_not_given_to_anybody(places: Places, tmp_path: Path) -> None:
     elsewhere = places_of(tmp_path / "elsewhere")
     async with daemon_and_client(places) as (_, client):

@@ -292,6 +292,9 @@ class ReadersCore(Blocks):
             await self.schedule.turns()
             await self.core.store([item], origin=self)
 
+    def prefetch(self, core: CoreReader, ranges: Sequence[range], hint: Hint | None) -> None:
+        pass
+
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         index, _ = await self.origin.seek(byte_offset)
         await self.fetch(core, [range(index, index + 1)], priority, None)

@@ -54,6 +54,23 @@ async def test_overlapping_ranges_are_fetched_once(core: Core, replicator: Repli
     assert replicator.status().peers[0].downloaded_blocks == 30
 
 
+async def test_what_is_wanted_ahead_comes_without_anybody_waiting(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    join(nursery, replicator, serving(await writer(50)))
+    await core.get(0)
+    core.prefetch([range(10, 20), range(40, 45)])
+    await settled()
+    assert list(core.present(0, 50)) == [range(1), range(10, 20), range(40, 45)]
+
+
+async def test_what_is_wanted_ahead_of_a_core_that_is_not_shared_is_forgotten(replicator: Replicator) -> None:
+    core = await reader(replicator)
+    replicator.remove_core(core)
+    core.prefetch([range(5)])
+    assert not core.count(0, 5)
+
+
 async def test_many_callers_of_one_block_cause_one_request(
     core: Core, replicator: Replicator, nursery: trio.Nursery
 ) -> None:

@@ -55,6 +55,9 @@ class CoreSource:
                 self.fetched.append(index)
                 await bring(self.origin, self.target, [index])
 
+    def prefetch(self, core: CoreReader, ranges: Sequence[range], hint: Hint | None) -> None:
+        pass
+
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         index, _ = await self.origin.seek(byte_offset)
         self.sought.append(index)

@@ -94,6 +94,9 @@ class MemoryCore:
             return None
         return b"".join(blocks)[: run.size][position : position + size]
 
+    def prefetch(self, ranges: Sequence[range], *, hint: Hint | None = None) -> None:
+        pass
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         pass
 

@@ -79,6 +79,9 @@ class SparseCore:
     def read_now(self, run: Run, position: int, size: int) -> bytes | None:
         return None
 
+    def prefetch(self, ranges: Sequence[range], *, hint: Hint | None = None) -> None:
+        pass
+
     async def ahead(self, run: Run, position: int, size: int) -> None:
         await self.fetch([run.blocks], priority=Priority.AHEAD)
 
