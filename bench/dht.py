@@ -7,6 +7,7 @@ messages, and after how much virtual time the first address was there.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
@@ -34,6 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     began = time.monotonic()
+    gc.set_threshold(100_000)  # looking through millions of objects for cycles takes longer than anything else
     network = SimulatedNetwork(arguments.seed, loss=arguments.loss)
     network.join(network.add())
     for _ in range(0, arguments.nodes - 1, _AT_ONCE):

@@ -10,7 +10,8 @@ import struct
 from typing import Final, NamedTuple
 
 ADDRESS_BYTES: Final = 6
-_PORT: Final = struct.Struct(">H")
+_ADDRESS: Final = struct.Struct(">4sH")
+_NO_HOST: Final = bytes(4)
 
 
 class Address(NamedTuple):
@@ -25,14 +26,17 @@ class Address(NamedTuple):
 
 def encode_address(address: Address) -> bytes:
     """Return the 6 bytes of an address. Raises OSError when ``host`` is not an IPv4 address."""
-    return socket.inet_aton(address.host) + _PORT.pack(address.port)
+    return _ADDRESS.pack(socket.inet_aton(address.host), address.port)
 
 
 def decode_address(data: bytes) -> Address | None:
     """Return the address in 6 bytes; None for another size, port 0, or 0.0.0.0."""
-    if len(data) != ADDRESS_BYTES or not any(data[:4]) or not any(data[4:]):
-        return None
-    return Address(socket.inet_ntoa(data[:4]), _PORT.unpack_from(data, 4)[0])
+    return address_of(*_ADDRESS.unpack(data)) if len(data) == ADDRESS_BYTES else None
+
+
+def address_of(host: bytes, port: int) -> Address | None:
+    """Return the address of four bytes and a port; None for port 0, or 0.0.0.0."""
+    return Address(socket.inet_ntoa(host), port) if port and host != _NO_HOST else None
 
 
 def decode_addresses(data: bytes, most: int) -> list[Address]:

@@ -41,11 +41,16 @@ class Allowance:
         self.refused = 0
         """How many datagrams were not answered."""
 
+    @property
+    def hosts(self) -> int:
+        """How many hosts something is kept of, each counted once for every kind."""
+        return len(self._hosts) + len(self._proven) + len(self._proven_hosts)
+
     def proven(self, host: str, now: float) -> None:
         """Note that ``host`` received something from us just now."""
         self._proven[host] = now + PROVEN_SECONDS
         self._proven.move_to_end(host)
-        while len(self._proven) > MAX_HOSTS:
+        while len(self._proven) > MAX_HOSTS or next(iter(self._proven.values())) <= now:
             self._proven.popitem(last=False)
 
     def may_answer(self, host: str, now: float) -> bool:
@@ -61,7 +66,8 @@ class Allowance:
         bucket = buckets.get(host)
         if bucket is None:
             bucket = buckets[host] = TokenBucket(rate, self._rates.burst_seconds, now)
-            if len(buckets) > MAX_HOSTS:
+            # One that was left alone for so long is full again, which is what a new one would be.
+            while len(buckets) > MAX_HOSTS or next(iter(buckets.values())).at < now - self._rates.burst_seconds:
                 buckets.popitem(last=False)
         else:
             buckets.move_to_end(host)

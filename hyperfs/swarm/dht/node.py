@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -25,6 +25,7 @@ from hyperfs.swarm.dht.datagrams import (
     PeersInput,
     decode,
     encode,
+    encode_nodes,
 )
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, INVALID_INPUT, Announcements, Values
 from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
@@ -185,9 +186,10 @@ class DhtNode:
         """How many requests wait for an answer, but for those to whoever was silent already."""
         return self._requests.in_flight
 
-    def is_silent(self, address: Address) -> bool:
-        """Tell whether whoever is at ``address`` was asked something just now, and again, and has not answered."""
-        return self._requests.is_silent(address)
+    @property
+    def silent(self) -> Collection[Address]:
+        """Where somebody was asked something just now, and again, and has not answered."""
+        return self._requests.silent
 
     def when_free(self, call: Callable[[], None]) -> None:
         """Have ``call`` called when something more may be asked, and it is its turn."""
@@ -322,17 +324,20 @@ class DhtNode:
             self._answer(asked, source, None)
 
     def _answer(self, asked: Datagram, to: Address, value: bytes | None, *, closer: bool = True) -> None:
-        nearest = node_addresses(self.table.closest(asked.target)) if closer and asked.target is not None else ()
+        nearest = self._nearest(asked.target) if closer else b""
         token = self._tokens.make(to.host)
         self._send(
             Datagram(Kind.RESPONSE, asked.rid, id=self._told_id, closer=nearest, token=token, value=value, to=to), to
         )
 
     def _refuse(self, asked: Datagram, to: Address, error: str, value: bytes | None = None) -> None:
-        nearest = node_addresses(self.table.closest(asked.target)) if asked.target is not None else ()
+        nearest = self._nearest(asked.target)
         self._send(
             Datagram(Kind.RESPONSE, asked.rid, id=self._told_id, closer=nearest, error=error, value=value, to=to), to
         )
+
+    def _nearest(self, target: bytes | None) -> bytes:
+        return b"" if target is None else encode_nodes(node_addresses(self.table.closest(target)))
 
     @property
     def _told_id(self) -> bytes | None:
@@ -426,8 +431,9 @@ class _WalkAsker:
     def in_flight(self) -> int:
         return self._node.in_flight
 
-    def is_silent(self, address: Address) -> bool:
-        return self._node.is_silent(address)
+    @property
+    def silent(self) -> Collection[Address]:
+        return self._node.silent
 
     def when_free(self, call: Callable[[], None]) -> None:
         self._node.when_free(call)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -72,9 +72,10 @@ class Requests:
         """How many wait for an answer, but for those that were sent again."""
         return len(self._in_flight) - self._silent.total()
 
-    def is_silent(self, address: Address) -> bool:
-        """Tell whether something was asked at ``address`` that had to be sent again, and is not answered yet."""
-        return address in self._silent
+    @property
+    def silent(self) -> Collection[Address]:
+        """Where something was asked that had to be sent again, and is not answered yet."""
+        return self._silent
 
     def ask(
         self, datagram: Datagram, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False

@@ -36,8 +36,10 @@ class RoutingTable:
     def __init__(self, own_id: bytes) -> None:
         self.own_id = own_id
         self._own = int.from_bytes(own_id, "big")
-        self._buckets: list[dict[bytes, Contact]] = [{} for _ in range(_ID_BITS)]
+        self._buckets: list[dict[bytes, Contact]] = []
+        """By how many leading bits are shared, as far down as anybody was heard of."""
         self._heard: dict[bytes, Contact] = {}
+        self._seen_at: Address | None = None
 
     def __len__(self) -> int:
         return len(self._heard)
@@ -64,7 +66,7 @@ class RoutingTable:
         if there is not None:
             there.address, there.heard_at = address, now
             if sees_us_at is not None:
-                there.sees_us_at = sees_us_at
+                there.sees_us_at = self._same(sees_us_at)
             self._heard[node_id] = self._heard.pop(node_id)
             bucket = self._bucket(there.number)
             bucket[node_id] = bucket.pop(node_id)
@@ -75,8 +77,14 @@ class RoutingTable:
         bucket = self._bucket(number)
         if len(bucket) >= BUCKET_NODES:
             return list(bucket.values())
-        self._heard[node_id] = bucket[node_id] = Contact(node_id, number, address, now, sees_us_at)
+        self._heard[node_id] = bucket[node_id] = Contact(node_id, number, address, now, self._same(sees_us_at))
         return []
+
+    def _same(self, sees_us_at: Address | None) -> Address | None:
+        """Return that address, one and the same object for all who see us there: nearly everybody."""
+        if sees_us_at != self._seen_at:
+            self._seen_at = sees_us_at
+        return self._seen_at
 
     def remove(self, node_id: bytes) -> None:
         """Forget a node, if it is known."""
@@ -87,19 +95,27 @@ class RoutingTable:
     def closest(self, target: bytes, most: int = BUCKET_NODES) -> list[Contact]:
         """Return the contacts nearest to a 32-byte ``target``, nearest first."""
         number = int.from_bytes(target, "big")
-        shared = min(_ID_BITS - (number ^ self._own).bit_length(), _ID_BITS - 1)
-        found = sorted(self._buckets[shared].values(), key=lambda contact: contact.number ^ number)
+        shared = _ID_BITS - (number ^ self._own).bit_length()
+        found = self._sorted(self._buckets[shared : shared + 1], number)
         if len(found) < most:
-            nearer_us = [contact for bucket in self._buckets[shared + 1 :] for contact in bucket.values()]
-            found += sorted(nearer_us, key=lambda contact: contact.number ^ number)
+            found += self._sorted(self._buckets[shared + 1 :], number)
         for bucket in reversed(self._buckets[:shared]):
             if len(found) >= most:
                 break
-            found += sorted(bucket.values(), key=lambda contact: contact.number ^ number)
+            found += self._sorted([bucket], number)
         return found[:most]
 
+    @staticmethod
+    def _sorted(buckets: list[dict[bytes, Contact]], number: int) -> list[Contact]:
+        contacts = [contact for bucket in buckets for contact in bucket.values()]
+        contacts.sort(key=lambda contact: contact.number ^ number)
+        return contacts
+
     def _bucket(self, number: int) -> dict[bytes, Contact]:
-        return self._buckets[_ID_BITS - (number ^ self._own).bit_length()]
+        shared = _ID_BITS - (number ^ self._own).bit_length()
+        while len(self._buckets) <= shared:
+            self._buckets.append({})
+        return self._buckets[shared]
 
 
 def node_addresses(contacts: list[Contact]) -> tuple[NodeAddress, ...]:

@@ -62,5 +62,5 @@ class Timers:
     def run_due(self) -> None:
         """Call what is due by now."""
         now = self.now()
-        while (due := self.next_at) is not None and due <= now:
+        while self._heap and self._heap[0][0] <= now:
             heapq.heappop(self._heap)[2].fire()

@@ -8,12 +8,12 @@ is asked last by others.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress
+from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress, decode_nodes
 from hyperfs.swarm.dht.requests import MAX_IN_FLIGHT, Asked
 
 NEAREST: Final = 20
@@ -27,8 +27,9 @@ class Asker(Protocol):
         """How many wait for an answer."""
         ...
 
-    def is_silent(self, address: Address) -> bool:
-        """Tell whether whoever is at ``address`` does not answer just now."""
+    @property
+    def silent(self) -> Collection[Address]:
+        """Where somebody was asked something just now, and again, and has not answered."""
         ...
 
     def when_free(self, call: Callable[[], None]) -> None:
@@ -129,7 +130,7 @@ class Walk:
                 self.report.updates += answer.error is None
             else:
                 self._verified(answer, candidate)
-                for node in answer.closer:
+                for node in decode_nodes(answer.closer):
                     self._tell(node, address, candidate.hops + 1)
             if answer.error is None:
                 self._on_answer(answer, address)
@@ -152,12 +153,14 @@ class Walk:
         if not free and not self._pending:
             free = 1
         unasked = [candidate for candidate in candidates if not candidate.queried]
-        unasked.sort(key=lambda candidate: self._asker.is_silent(candidate.asked.address))
+        silent = self._asker.silent
+        if silent:
+            unasked.sort(key=lambda candidate: candidate.asked.address in silent)
         for candidate in unasked[:free]:
             self._ask(candidate, update=self._updating)
         if self._over:
             return
-        if any(not candidate.queried for candidate in candidates):
+        if len(unasked) > free:
             if not self._waits:
                 self._waits = True
                 self._asker.when_free(self._take_turn)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.allowance import Rates
+from hyperfs.swarm.dht.allowance import PROVEN_SECONDS, Allowance, Rates
 from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind, Mutable, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode
 from hyperfs.swarm.dht.requests import Asked
@@ -308,3 +308,16 @@ def test_a_flood_of_forged_addresses_is_answered_at_one_rate_and_who_is_proven_i
         served += lone.ask(query("_find_node")) is not None
     assert served == 10
     assert len(lone.sent) <= 10 * 100 + served
+
+
+def test_hosts_that_are_left_alone_take_no_memory() -> None:
+    allowance = Allowance(Rates(), 0.0)
+    for number in range(100):
+        allowance.proven(f"10.0.0.{number}", 0.0)
+        assert allowance.may_answer(f"10.0.0.{number}", 0.0)
+        assert allowance.may_answer(f"10.0.1.{number}", 0.0)
+    assert allowance.hosts == 300
+    allowance.proven(str(OTHER.host), PROVEN_SECONDS)
+    assert allowance.may_answer(OTHER.host, PROVEN_SECONDS)
+    assert allowance.may_answer(ASKER.host, PROVEN_SECONDS)
+    assert allowance.hosts == 3
