@@ -93,7 +93,7 @@ def decode_keys(content: bytes, passphrase: str | None = None) -> DriveKeys:
     try:
         title, *lines = content.decode("ascii").splitlines()
     except ValueError as error:
-        raise EncodingError("that is not a key file of hyperfs") from error
+        raise EncodingError("that is not a key file of hyperfs: it is not text") from error
     magic, _, version = title.partition(" ")
     if magic != MAGIC or not version.isdigit():
         raise EncodingError("that is not a key file of hyperfs")
@@ -144,13 +144,18 @@ def write_key_file(path: Path, content: bytes) -> None:
 
 
 def read_key_file(path: Path) -> bytes:
-    """Return what a key file holds. Raises `InvalidKey` when others may read it and it is not sealed; OSError."""
+    """Return what a key file holds.
+
+    Raises `EncodingError` when it is none, `InvalidKey` when others may read it and it is not sealed; OSError.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not st.S_ISREG(status.st_mode):
             raise InvalidKey(f"{path} is not a regular file")
         content = file.read(_MAX_FILE_BYTES)
+    if not content.startswith(_MAGIC_BYTES):
+        raise EncodingError(f"{path} is not a key file of hyperfs: those begin with {MAGIC!r}")
     if not is_sealed(content) and (status.st_mode & 0o077 or status.st_uid not in (os.geteuid(), 0)):
         raise InvalidKey(
             f"{path} holds secret keys that others may read (mode {status.st_mode & 0o7777:04o}); if nobody did, make "

@@ -115,6 +115,15 @@ def test_a_sealed_key_file_may_lie_anywhere(tmp_path: Path) -> None:
     assert is_sealed(read_key_file(tmp_path / "key"))
 
 
+@pytest.mark.parametrize("content", [b"", b"a letter\nsealed with a kiss\n", b"\x7fELF", bytes(64)])
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_file_that_is_no_key_file_is_said_to_be_none(tmp_path: Path, content: bytes, mode: int) -> None:
+    (tmp_path / "key").write_bytes(content)
+    (tmp_path / "key").chmod(mode)
+    with pytest.raises(EncodingError, match="is not a key file of hyperfs"):
+        read_key_file(tmp_path / "key")
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InvalidKey, match="not a regular file"):
