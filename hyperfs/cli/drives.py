@@ -31,12 +31,13 @@ async def open_drive(client: DaemonClient, common: "Common", address: "DriveAddr
         NotADrive, UnknownVersion.
     """
     core = await client.open_core(address.key)
+    time_is_up = False
     if not core.writable and not (address.version is not None and core.length >= address.version):
-        await refresh(client, common, core)
+        time_is_up = await refresh(client, common, core)
     if core.length == 0 and core.writable:
         await client.prepare_to_write(address.key)  # its secret key was brought here, and nothing else yet
     if core.length == 0 and not core.writable:
-        raise BlockNotAvailable(await _why_nothing(client, common, address.key))
+        raise BlockNotAvailable(await _why_nothing(client, common, address.key, time_is_up=time_is_up))
     if address.version is not None and core.length and address.version > core.length:
         raise UnknownVersion(
             f"drive {short(address.key)} has no version {address.version}; the newest is {core.length}"
@@ -80,23 +81,25 @@ async def refuse_other_drive(snapshot: "Snapshot", path: str) -> None:
         raise UsageError(f"{path}: that is in drive {other.hex()}, which is mounted there: name that one")
 
 
-async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> None:
-    """Ask the peers for a newer head of ``core``, within the time limit."""
+async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> bool:
+    """Ask the peers for a newer head of ``core``, within the time limit; tell whether all of that time has passed."""
     limit = common.timeout_seconds if core.length == 0 else min(common.timeout_seconds, KNOWN_DRIVE_SECONDS)
+    begun = trio.current_time()
     with trio.move_on_after(limit):
         await core.update()
+    return trio.current_time() - begun >= limit
 
 
-async def _why_nothing(client: DaemonClient, common: "Common", key: bytes) -> str:
+async def _why_nothing(client: DaemonClient, common: "Common", key: bytes, *, time_is_up: bool) -> str:
     peers = await client.peers()
     start = f"nothing of drive {short(key)} is here, and"
-    limit = f"within {common.timeout_seconds:g} s"
+    limit = f" within {common.timeout_seconds:g} s" if time_is_up else ""
     if peers.connected:
-        return f"{start} no connected peer has offered it {limit}"
+        return f"{start} no connected peer has offered it{limit}"
     if peers.dialled:
         unreached = {peer: why for peer, why in peers.unreached.items() if peer in (common.peers or peers.unreached)}
         reasons = ", ".join(f"{peer}: {why}" for peer, why in unreached.items())
-        return f"{start} no peer could be reached {limit} ({reasons or 'none has answered yet'})"
+        return f"{start} no peer could be reached{limit} ({reasons or 'none has answered yet'})"
     return f"{start} no peer is known; name one with --peer HOST:PORT"
 
 
