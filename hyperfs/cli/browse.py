@@ -282,11 +282,13 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
 def check(common: Common, address: "DriveAddress") -> int:
     """Read all of a drive that is on this disk, and compare it with the drive's hashes.
 
-    Blocks that the disk has damaged are forgotten, so that they are fetched again from peers when they are read.
+    Blocks that the disk has damaged are forgotten, so that they are fetched again from peers when they are read. What
+    was written to a mount and is not in the drive yet is told, too.
     """
 
     async def run(client: "DaemonClient") -> int:
         from hyperfs.cli.drives import open_drive
+        from hyperfs.cli.staged import staged_fields, staged_lines
 
         metadata = await client.audit(address.key)
         drive = await open_drive(client, common, address)
@@ -294,11 +296,14 @@ def check(common: Common, address: "DriveAddress") -> int:
         cores = {"metadata": metadata, "content": content}
         if common.json:
             counts = {name: {"blocks_here": core.here, "damaged": core.bad} for name, core in cores.items()}
-            print_json({"key": drive.key.hex(), "version": drive.version, **counts})
+            staged = staged_fields(client.places, drive.key)
+            print_json({"key": drive.key.hex(), "version": drive.version, **counts, **staged})
         else:
             for name, core in cores.items():
                 found = f"{count_text(len(core.bad), 'block')} damaged and forgotten" if core.bad else "all is well"
                 click.echo(f"{name:9}  {count_text(core.here, 'block')} read: {found}")
+            for line in staged_lines(client.places, drive.key):
+                click.echo(line)
         return 1 if metadata.bad or content.bad else 0
 
     return run_with_daemon(common, run)

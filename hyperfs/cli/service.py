@@ -12,6 +12,8 @@ from hyperfs.cli.output import count_text, drive_text, duration_text, print_json
 if TYPE_CHECKING:
     from hyperfs.daemon.answers import MountTold, Status
     from hyperfs.daemon.client import DaemonClient
+    from hyperfs.daemon.places import Places
+    from hyperfs.daemon.state import MountRecord
 
 
 @command(epilog=examples("hyperfs status", "hyperfs status --json | jq .mounts"))
@@ -22,18 +24,26 @@ def status(common: Common) -> None:
     async def run(client: "DaemonClient") -> "Status":
         return await client.status()
 
+    from hyperfs.cli.staged import staged_fields, staged_lines
     from hyperfs.daemon.codec import to_plain
+    from hyperfs.daemon.places import Places
 
     found = run_with_running_daemon(common, run)
+    places = Places(common.store.expanduser().resolve())
     if common.json:
-        print_json(
-            {"running": found is not None, **({"store": str(common.store)} if found is None else to_plain(found))}
-        )
-    elif found is None:
+        told = {"store": str(common.store)} if found is None else to_plain(found)
+        print_json({"running": found is not None, **told, **staged_fields(places)})
+        return
+    if found is not None:
+        _print_status(found, staged_lines(places))
+        return
+    if places.own.is_dir():
         click.echo(f"no daemon runs for the store {common.store}")
-        _print_remembered(common)
     else:
-        _print_status(found)
+        click.echo(f"there is no store at {common.store}")
+    for line in staged_lines(places):
+        click.echo(line)
+    _print_remembered(places)
 
 
 @command(epilog=examples("hyperfs stop"))
@@ -68,6 +78,9 @@ def stop(common: Common) -> None:
         left = ()
     if left is None or announcement is None:
         click.echo(f"no daemon runs for the store {common.store}", err=True)
+        for record in _living(Places(common.store.expanduser().resolve())):
+            place = record.mountpoint
+            click.echo(f"{place} is mounted still, waiting for one: `hyperfs umount {place}` takes it away", err=True)
         return
 
     async def wait() -> bool:
@@ -97,26 +110,37 @@ def daemon(common: Common, idle: float | None) -> int:
     return run(str(common.store), None, idle, verbose=common.verbosity > 0)
 
 
-def _print_remembered(common: Common) -> None:
-    from hyperfs.daemon.places import Places
+def _living(places: "Places") -> "list[MountRecord]":
+    """Return the mounts whose processes have lived through their daemon."""
+    from hyperfs.daemon.process import store_of_mount
     from hyperfs.daemon.state import read_state
 
-    state = read_state(Places(common.store.expanduser().resolve()).state)
+    return [one for one in read_state(places.state).mounts if store_of_mount(one.mountpoint) == places.store]
+
+
+def _print_remembered(places: "Places") -> None:
+    from hyperfs.daemon.state import read_state
+
+    state = read_state(places.state)
+    living = _living(places)
     for record in state.mounts:
-        click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
+        if record in living:
+            click.echo(f"without a daemon:  {record.label} mounted at {record.mountpoint}: what is here can be read")
+        else:
+            click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
     for served in state.served:
         click.echo(f"at the next start: {served.key} served at {', '.join(state.listen)}")
 
 
-def _print_status(found: "Status") -> None:
+def _print_status(found: "Status", staged: list[str]) -> None:
     from hyperfs.cli.secrets import standing_lines
 
     click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
     click.echo(f"listening  {', '.join(found.listening) or 'no'}")
     for line in standing_lines(found.standing):
         click.echo(line)
-    for path in found.set_aside:
-        click.echo(f"set aside  {path}: what a mount could not take up again; why.txt in it says why")
+    for line in staged:
+        click.echo(line)
     if found.serving:
         _section("serving")
         drives = [

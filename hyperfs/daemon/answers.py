@@ -194,7 +194,7 @@ class FetchingCore:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that `hyperfs status` shows."""
+    """What `hyperfs status` shows of a daemon."""
 
     store: str
     pid: int
@@ -206,6 +206,4 @@ class Status:
     remembered_peers: tuple[str, ...]
     peers: tuple[PeerTold, ...]
     standing: tuple[WriterState, ...]
-    set_aside: tuple[str, ...]
-    """Folders of what a mount could not take up again after a crash, each with the reason in it."""
     fetching: tuple[FetchingCore, ...]

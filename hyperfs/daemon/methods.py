@@ -287,7 +287,7 @@ async def mount_uses(daemon: Daemon, session: Session, call: ask.MountUses) -> N
 
 async def get_status(daemon: Daemon, session: Session, call: ask.GetStatus) -> told.Status:
     """Return everything that there is to know."""
-    return status_of(daemon, await trio.to_thread.run_sync(daemon.places.set_aside))
+    return status_of(daemon)
 
 
 async def stop(daemon: Daemon, session: Session, call: ask.Stop, asked: Asked) -> None:

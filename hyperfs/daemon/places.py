@@ -12,7 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperfs.daemon.locks import LockFile
 from hyperfs.errors import DaemonError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class StagedDrive:
+    """A drive, its key in hex, to which was written through a mount what is not in it yet.
+
+    ``bytes`` is what the files' contents take, without names and attributes; ``process`` that of the mount that will
+    commit it, None when none is there.
+    """
+
+    key: str
+    bytes: int
+    process: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +87,18 @@ class Places:
         """Tell whether something is staged that no mount of the drive has committed."""
         return any(self.staging(key).glob("*.journal"))
 
-    def set_aside(self) -> tuple[str, ...]:
+    def staged(self, key: bytes | None = None) -> tuple[StagedDrive, ...]:
+        """Return of which drives, of all or of ``key`` alone, something is staged. Reads folders: may block."""
+        found = []
+        for folder in sorted(self.own.glob(f"staging/{'*' if key is None else key.hex()}")):
+            if any(folder.glob("*.journal")):
+                size = sum(_size_of(segment) for segment in folder.glob("*.data"))
+                found.append(StagedDrive(folder.name, size, LockFile(folder / "lock").holding_process()))
+        return tuple(found)
+
+    def set_aside(self, key: bytes | None = None) -> tuple[str, ...]:
         """Return the folders of what mounts could not take up again, and keep for the user to look at."""
-        return tuple(sorted(map(str, self.own.glob("staging/*/set-aside/*"))))
+        return tuple(sorted(map(str, self.own.glob(f"staging/{'*' if key is None else key.hex()}/set-aside/*"))))
 
     def unmounted_note(self, id: str) -> Path:
         """What the process of mount ``id`` leaves when its folder was unmounted and no daemon was there to hear it."""
@@ -154,6 +177,13 @@ def refuse_overlap(mountpoint: Path, store: Path) -> None:
     """
     if mountpoint == store or mountpoint in store.parents or store in mountpoint.parents:
         raise UsageError(f"{mountpoint}: a mount point cannot be above or inside the store {store}; choose another")
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # committed meanwhile
+        return 0
 
 
 def _runtime_directory() -> Path | None:

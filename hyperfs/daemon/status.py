@@ -25,8 +25,8 @@ def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
     return tuple(told)
 
 
-def status_of(daemon: Daemon, set_aside: tuple[str, ...]) -> Status:
-    """Return everything that `hyperfs status` shows; ``set_aside`` is that of the store's `Places`."""
+def status_of(daemon: Daemon) -> Status:
+    """Return what `hyperfs status` shows of a daemon."""
     replication = daemon.replicator.status()
     shared = {core.key: core for core in replication.cores}
     served = []
@@ -59,7 +59,6 @@ def status_of(daemon: Daemon, set_aside: tuple[str, ...]) -> Status:
             for peer in replication.peers
         ),
         standing=writer_states(daemon.store.opened()),
-        set_aside=set_aside,
         fetching=tuple(
             FetchingCore(core.key.hex(), core.demands, core.in_flight, core.peers)
             for core in replication.cores

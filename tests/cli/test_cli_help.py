@@ -78,7 +78,7 @@ def test_where_no_file_is_none_is_read(without_settings: Path) -> None:
         f"try: main(['status', '--store', {str(without_settings / 'store')!r}])\n"
         "except SystemExit: pass\nprint('|' + ' '.join(sys.modules))"
     )
-    assert "no daemon runs" in loaded
+    assert "there is no store" in loaded
     assert "tomllib" not in loaded.rpartition("|")[2].split()
 
 

@@ -212,4 +212,4 @@ def test_no_two_options_have_the_same_variable_and_no_table_is_called_like_an_op
 
 def test_a_store_can_be_named_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERFS_STORE", str(tmp_path / "drives"))
-    assert run("status", by=cli) == f"no daemon runs for the store {tmp_path}/drives"
+    assert run("status", by=cli) == f"there is no store at {tmp_path}/drives"

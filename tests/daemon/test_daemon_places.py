@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hyperfs.daemon.locks import LockFile
-from hyperfs.daemon.places import default_store, places_of, refuse_overlap, socket_address
+from hyperfs.daemon.places import StagedDrive, default_store, places_of, refuse_overlap, socket_address
 from hyperfs.errors import DaemonError, UsageError
 
 
@@ -17,6 +17,26 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
     return directory
+
+
+def test_what_is_staged_is_found_with_who_commits_it(tmp_path: Path) -> None:
+    places = places_of(tmp_path / "store")
+    keys = [bytes([number]) * 32 for number in range(3)]
+    for key in keys:
+        places.staging(key).mkdir(parents=True)
+        (places.staging(key) / "1.data").write_bytes(b"12345")
+    for key in keys[:2]:
+        (places.staging(key) / "1.journal").touch()
+    (places.staging(keys[2]) / "set-aside/1").mkdir(parents=True)
+    with LockFile(places.staging(keys[1]) / "lock") as lock:
+        assert lock.try_take()
+        assert places.staged() == (
+            StagedDrive(keys[0].hex(), 5, None),
+            StagedDrive(keys[1].hex(), 5, os.getpid()),
+        )
+        assert places.staged(keys[1]) == places.staged()[1:]
+    assert places.set_aside() == places.set_aside(keys[2]) == (str(places.staging(keys[2]) / "set-aside/1"),)
+    assert places.set_aside(keys[0]) == ()
 
 
 def test_the_socket_lies_in_a_private_directory_of_the_runtime_directory(runtime: Path, tmp_path: Path) -> None:

@@ -82,8 +82,38 @@ def test_what_was_written_before_both_were_killed_is_committed_when_it_is_unmoun
     kill(mount["pid"])
     with pytest.raises(OSError, match="not connected"):
         os.close(descriptor)
+    staged = [{"key": key, "bytes": 7, "process": None}]
+    assert hyperfs.json("status")["staged"] == staged
+    assert f"hyperfs mount {key} DIR" in hyperfs("status")
     hyperfs("umount", mountpoint)
+    assert hyperfs.json("status")["staged"] == []
     assert (mounted_below(mountpoint.parent), hyperfs("cat", key, "file")) == ([], "content")
+
+
+def test_what_is_not_in_the_drive_is_told_with_what_becomes_of_it(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    key = hyperfs("create").strip()
+    hyperfs("mount", key, mountpoint, "--flush-interval", "3600")
+    with (mountpoint / "file").open("wb", buffering=0) as file:
+        file.write(b"content")
+        os.fsync(file.fileno())
+        (mount,) = hyperfs.mounts()
+        aside = hyperfs.store / ".hyperfs/staging" / key / "set-aside/1"
+        aside.mkdir(parents=True)
+        for words in (hyperfs("status"), hyperfs("check", key)):
+            assert f"not in the drive yet: its mount, process {mount['pid']}, brings it" in words
+            assert f"set aside  {aside}: " in words
+        told = hyperfs.json("check", key)
+    assert (told["staged"], told["set_aside"]) == ([{"key": key, "bytes": 7, "process": mount["pid"]}], [str(aside)])
+    hyperfs("umount", mountpoint)
+
+
+def test_stop_says_what_lives_on_without_a_daemon(hyperfs: Hyperfs, mountpoint: Path) -> None:
+    hyperfs("mount", hyperfs("create").strip(), mountpoint)
+    hyperfs.kill_daemon()
+    assert f"`hyperfs umount {mountpoint}`" in hyperfs.run("stop").stderr.decode()
+    assert "without a daemon: " in hyperfs("status")
+    hyperfs("umount", mountpoint)
+    assert hyperfs("status").count("mounted") == 0
 
 
 def test_a_dead_folder_that_no_daemon_knows_is_unmounted(hyperfs: Hyperfs, mountpoint: Path) -> None:
