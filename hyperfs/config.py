@@ -105,7 +105,7 @@ def _refuse_others(path: Path, info: os.stat_result) -> None:
     if info.st_uid not in (0, os.geteuid()):
         raise ConfigError(
             f"{path}: belongs to user {info.st_uid}, and options are taken only from files that nobody but you and "
-            "root may write to"
+            f"root may write to{'; `sudo -H` takes those of root' if os.geteuid() == 0 else ''}"
         )
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
