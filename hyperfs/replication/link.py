@@ -98,10 +98,18 @@ class Link:
     """One connection, from the first byte to the last. Made for one call of `run`."""
 
     def __init__(
-        self, host: LinkHost, stream: trio.abc.Stream, *, initiator: bool, name: str, static_key: NoiseKeyPair
+        self,
+        host: LinkHost,
+        stream: trio.abc.Stream,
+        *,
+        initiator: bool,
+        name: str,
+        static_key: NoiseKeyPair,
+        is_tcp: bool = True,
     ) -> None:
         self.name = name
         self.initiator = initiator
+        self.is_tcp = is_tcp
         self.remote_key: bytes | None = None
         self.ready = trio.Event()
         """Set once the handshake is done and the first channels are asked for, or everything is over."""

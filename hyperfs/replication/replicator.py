@@ -154,15 +154,16 @@ class Replicator:
 
     # connections
 
-    async def run(self, stream: trio.abc.Stream, *, initiator: bool, name: str) -> Ending:
+    async def run(self, stream: trio.abc.Stream, *, initiator: bool, name: str, is_tcp: bool = True) -> Ending:
         """Run one connection over ``stream`` to its end, close the stream, and say why it ended.
 
-        ``initiator`` is the side that dialled. ``name`` is how logs and `status` call the peer (``host:port``). Never
-        raises for anything the peer or the network does.
+        ``initiator`` is the side that dialled; ``is_tcp`` is false for uTP, which yields to TCP to the same peer.
+        ``name`` is how logs and `status` call the peer (``host:port``). Never raises for anything the peer or the
+        network does.
 
         Cancelled, the stream is closed, what was verified and written stays, and others are asked for the rest.
         """
-        link = Link(self, stream, initiator=initiator, name=name, static_key=self._key)
+        link = Link(self, stream, initiator=initiator, name=name, static_key=self._key, is_tcp=is_tcp)
         self._links[link] = None
         try:
             ending = await link.run()
@@ -185,8 +186,9 @@ class Replicator:
     def handshaken(self, link: Link) -> Ending | None:
         """Take note of who ``link`` leads to; return why it has to end, if so.
 
-        Of two connections to one peer the one stays that the side with the smaller static key dialled (of two dialled
-        by the same side the older), and the dialler closes the other. See docs/formats.md, "Finding peers".
+        Of two connections to one peer the one stays that goes by TCP, or else the one that the side with the smaller
+        static key dialled (of two dialled by the same side the older), and the dialler closes the other. See
+        docs/formats.md, "Finding peers".
         """
         remote_key = link.remote_key
         assert remote_key is not None
@@ -197,7 +199,9 @@ class Replicator:
         for other in list(self._links):
             if other is link or other.remote_key != remote_key:
                 continue
-            if other.initiator == link.initiator or link.initiator != (self.public_key < remote_key):
+            if other.is_tcp != link.is_tcp:
+                loser = other if link.is_tcp else link
+            elif other.initiator == link.initiator or link.initiator != (self.public_key < remote_key):
                 loser = link
             else:
                 loser = other

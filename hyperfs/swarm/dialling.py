@@ -17,6 +17,7 @@ import trio
 from hyperfs.replication.replicator import Replicator
 from hyperfs.replication.status import Ending, EndReason
 from hyperfs.swarm.routes import Route
+from hyperfs.swarm.utp.stream import UtpStream
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,8 @@ class Dialling:
         self.problem = None
         self.tried.set()
         try:
-            return await self._replicator.run(stream, initiator=True, name=self.name)
+            is_tcp = not isinstance(stream, UtpStream)
+            return await self._replicator.run(stream, initiator=True, name=self.name, is_tcp=is_tcp)
         finally:
             self.connected = False
 

@@ -22,6 +22,8 @@ from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.reach import may_dial
 from hyperfs.swarm.routes import Route, TcpRoute, address_name
 from hyperfs.swarm.topics import Topic, TopicStatus
+from hyperfs.swarm.utp.endpoint import UtpLink
+from hyperfs.swarm.utp.stream import UtpStream
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,19 @@ class Swarm:
         except OSError:
             await stream.aclose()
             return
+        await self._admit(stream, host, port, is_tcp=True)
+
+    def accept(self, link: UtpLink) -> None:
+        """Take a connection that a peer began by uTP; where nothing is listened for, none is wanted."""
+        if self._listening:
+            self._nursery.start_soon(self._serve_utp, link)
+        else:
+            link.abort()
+
+    async def _serve_utp(self, link: UtpLink) -> None:
+        await self._admit(UtpStream(link), *link.address, is_tcp=False)
+
+    async def _admit(self, stream: trio.abc.Stream, host: str, port: int, *, is_tcp: bool) -> None:
         name = address_name(host.removeprefix("::ffff:"), port)
         refusal = self._admission.refusal(host)
         if refusal is not None:
@@ -111,7 +126,7 @@ class Swarm:
             await stream.aclose()
             return
         with self._admission.admitted(host):
-            ending = await self._replicator.run(stream, initiator=False, name=name)
+            ending = await self._replicator.run(stream, initiator=False, name=name, is_tcp=is_tcp)
         if ending.reason is EndReason.MISBEHAVED:
             self._admission.note_offence(host)
 

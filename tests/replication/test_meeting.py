@@ -39,6 +39,25 @@ async def test_of_two_connections_the_one_that_the_smaller_key_dialled_stays(
     assert not joined[smaller].over.is_set()
 
 
+@pytest.mark.parametrize("tcp_first", [True, False])
+@pytest.mark.parametrize("smaller_dials_tcp", [True, False])
+async def test_of_tcp_and_utp_tcp_stays_whoever_dialled_it(
+    nursery: trio.Nursery, smaller_dials_tcp: bool, tcp_first: bool
+) -> None:
+    smaller, larger = sorted((Replicator(), Replicator()), key=lambda replicator: replicator.public_key)
+    by_tcp, by_utp = (smaller, larger) if smaller_dials_tcp else (larger, smaller)
+    dialled = [(by_tcp, by_utp, True), (by_utp, by_tcp, False)]
+    joined = {}
+    for dialler, listener, is_tcp in dialled if tcp_first else reversed(dialled):
+        joined[is_tcp] = join(nursery, dialler, listener, is_tcp=is_tcp)
+        await settled()
+    await joined[False].over.wait()
+    ending = joined[False].dialler_ending
+    assert ending is not None
+    assert ending.reason is EndReason.DOUBLE
+    assert not joined[True].over.is_set()
+
+
 async def test_of_two_connections_dialled_by_one_side_the_older_stays(nursery: trio.Nursery) -> None:
     dialler, listener = Replicator(), Replicator()
     first = join(nursery, dialler, listener)

@@ -80,16 +80,17 @@ def join(
     *,
     dialled: str = "listener:1",
     accepted: str = "dialler:1",
+    is_tcp: bool = True,
 ) -> Joined:
     """Connect two replicators over memory streams until either ends it, or ``nursery`` does."""
     joined = Joined()
     left, right = trio.testing.memory_stream_pair()
 
     async def run_dialler() -> None:
-        joined.dialler_ending = await dialler.run(left, initiator=True, name=dialled)
+        joined.dialler_ending = await dialler.run(left, initiator=True, name=dialled, is_tcp=is_tcp)
 
     async def run_listener() -> None:
-        joined.listener_ending = await listener.run(right, initiator=False, name=accepted)
+        joined.listener_ending = await listener.run(right, initiator=False, name=accepted, is_tcp=is_tcp)
 
     async def run() -> None:
         with joined._scope:

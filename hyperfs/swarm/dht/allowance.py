@@ -12,7 +12,8 @@ from typing import Final
 
 from hyperfs.swarm.token_bucket import TokenBucket
 
-PROVEN_SECONDS: Final = 600.0
+PROVEN_SECONDS: Final = 960.0
+"""As long as what somebody announces is kept."""
 MAX_HOSTS: Final = 8192
 
 
@@ -53,9 +54,13 @@ class Allowance:
         while len(self._proven) > MAX_HOSTS or next(iter(self._proven.values())) <= now:
             self._proven.popitem(last=False)
 
+    def is_proven(self, host: str, now: float) -> bool:
+        """Tell whether ``host`` received something from us not long ago."""
+        return self._proven.get(host, 0.0) > now
+
     def may_answer(self, host: str, now: float) -> bool:
         """Tell whether ``host`` may be answered now, and count that."""
-        proven = self._proven.get(host, 0.0) > now
+        proven = self.is_proven(host, now)
         rate = self._rates.proven_host if proven else self._rates.unproven_host
         of_host = self._bucket(self._proven_hosts if proven else self._hosts, host, rate, now)
         allowed = of_host.take(now) and (proven or self._all.take(now))

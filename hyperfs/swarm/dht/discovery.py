@@ -7,7 +7,7 @@ from typing import Final
 from hyperfs.swarm.dht.service import DhtService, FoundPeer
 from hyperfs.swarm.dht.walk import WalkReport
 from hyperfs.swarm.discovery import Found, Interest
-from hyperfs.swarm.routes import TcpRoute
+from hyperfs.swarm.punching import PunchedRoute
 
 LEAST_SECONDS: Final = 2.0
 """How long after a walk the next one begins at the soonest, however long somebody has waited."""
@@ -27,7 +27,7 @@ class DhtDiscovery:
         def found(peer: FoundPeer) -> None:
             if interest.looks:
                 teller = None if peer.referrer is None else peer.referrer.host
-                interest.found(Found(TcpRoute(*peer.address), peer.address, teller))
+                interest.found(Found(PunchedRoute(peer.address, peer.referrer, self._service), peer.address, teller))
 
         def walked(report: WalkReport) -> None:
             answered = f"{report.answers} of {report.asked}" if report.answers else f"none of {report.asked}"

@@ -33,6 +33,7 @@ from hyperfs.swarm.dht.table import Contact, RoutingTable, node_addresses
 from hyperfs.swarm.dht.timers import Timer, Timers
 from hyperfs.swarm.dht.tokens import ROTATION_SECONDS, Tokens
 from hyperfs.swarm.dht.walk import Walk, WalkReport
+from hyperfs.swarm.reach import may_dial
 
 logger = logging.getLogger(__name__)
 
@@ -176,10 +177,23 @@ class DhtNode:
         """Ask a node whether it is there, and is who it was."""
         self.request(Kind.QUERY, PING, asked, done, value=asked.id, urgent=urgent)
 
-    def holepunch(self, to: Address, referrer: Address, done: Callable[[bool], None]) -> None:
-        """Open the way between us and ``to`` with the help of ``referrer``; ``done`` is told whether he answered."""
+    def holepunch(self, to: Address, referrer: Address, done: Callable[[Address | None], None]) -> Asked:
+        """Open the way between us and ``to`` with the help of ``referrer``; return what `give_up` takes.
+
+        ``done`` is told from where he answered, None when he did not. That may be another port than ``to``'s: a NAT
+        may have one for each place that is sent to.
+        """
         asked = Asked(to, referrer=referrer)
-        self.request(Kind.QUERY, HOLEPUNCH, asked, lambda answer: done(answer is not None), urgent=True)
+
+        def answered(answer: Datagram | None) -> None:
+            done(None if answer is None else asked.answered_from)
+
+        self.request(Kind.QUERY, HOLEPUNCH, asked, answered, urgent=True)
+        return asked
+
+    def give_up(self, asked: Asked) -> None:
+        """Ask no more for an answer."""
+        self._requests.give_up(asked)
 
     @property
     def in_flight(self) -> int:
@@ -277,14 +291,28 @@ class DhtNode:
         if value is None:
             return
         if value.to is not None:
-            if value.to != source:
+            if value.to != source and self._is_known(value.to) and self._may_trouble(value.to, source):
                 relayed = Holepunch(sender=source).encode()
                 self._send(
                     Datagram(Kind.QUERY, asked.rid, id=self._told_id, command=HOLEPUNCH, value=relayed, to=value.to),
                     value.to,
                 )
-            return
-        self._answer(asked, value.sender or source, None, closer=False)
+        elif value.sender is None:
+            self._answer(asked, source, None, closer=False)
+        elif self._may_trouble(value.sender, source):
+            self._answer(asked, value.sender, None, closer=False)
+
+    def _is_known(self, address: Address) -> bool:
+        """Tell whether somebody at ``address`` lately showed that he is there."""
+        return self._allowance.is_proven(address.host, self._timers.now()) or any(
+            contact.address == address for contact in self.table
+        )
+
+    def _may_trouble(self, third: Address, source: Address) -> bool:
+        """Tell whether ``third`` may be sent something because ``source`` says so, and count that."""
+        return may_dial(third, told_by=source.host, own=()) and self._allowance.may_answer(
+            third.host, self._timers.now()
+        )
 
     def _serve_peers(self, asked: Datagram, topic: bytes, source: Address) -> None:
         value = None if asked.value is None else PeersInput.decode(asked.value)

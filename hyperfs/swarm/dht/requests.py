@@ -1,9 +1,9 @@
 """Requests of one node: sent, sent again, answered or given up.
 
-The rules: an answer counts only when it comes from the address that was asked. What stays unanswered is sent three
-times in 7 s; a node that another one told of (its referrer) is also asked through that one to open the way to us. While
-16 are in flight and 50 were sent within a second, further ones wait. Whoever was silent to the first of three counts as
-in flight no more: the dead of a network hold nobody up for longer.
+The rules: an answer counts only when it comes from the address that was asked, or, to a `_holepunch`, from that host.
+What stays unanswered is sent three times in 7 s; a node that another one told of (its referrer) is also asked through
+that one to open the way to us. While 16 are in flight and 50 were sent within a second, further ones wait. Whoever was
+silent to the first of three counts as in flight no more: the dead of a network hold nobody up for longer.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Asked:
     token: bytes | None = None
     punched: bool = False
     """Whether the way was opened, or tried to be, through the referrer."""
+    answered_from: Address | None = None
+    """Where an answer came from: the same address, or, of a `_holepunch`, another port of that host."""
 
 
 @dataclass(slots=True)
@@ -100,10 +102,17 @@ class Requests:
     def answered(self, answer: Datagram, source: Address) -> Asked | None:
         """Take an answer; return whom it was asked of, or None when ``source`` was not asked that."""
         request = self._in_flight.get(answer.rid)
-        if request is None or request.asked.address != source:
+        if request is None or not _may_answer(request, source):
             return None
+        request.asked.answered_from = source
         self._finish(request, answer)
         return request.asked
+
+    def give_up(self, asked: Asked) -> None:
+        """Wait no more for an answer to what was asked of ``asked``."""
+        for request in list(self._in_flight.values()):
+            if request.asked is asked:
+                self._finish(request, None)
 
     def close(self) -> None:
         """Give all requests up, and all turns."""
@@ -195,3 +204,9 @@ class Requests:
         request.done(answer)
         self._go_on()
         self._take_turns()
+
+
+def _may_answer(request: _Request, source: Address) -> bool:
+    """Tell whether what comes from ``source`` answers a request; of a hole punch, a NAT may have moved the port."""
+    asked = request.asked.address
+    return source == asked or (request.datagram.command == HOLEPUNCH and source.host == asked.host)

@@ -159,19 +159,25 @@ class DhtService:
         found += [record for answer in answers if (record := _verified(answer, public_key, seq, salt)) is not None]
         return max(found, key=lambda record: record.seq, default=None)
 
-    async def holepunch(self, to: Address, referrer: Address) -> bool:
-        """Open the way to ``to`` with the help of who told of him; return whether he answered."""
-        done = trio.Event()
-        answered = False
+    async def holepunch(self, to: Address, referrer: Address) -> Address | None:
+        """Open the way to ``to`` with the help of who told of him; return from where he answered, None if he did not.
 
-        def over(success: bool) -> None:
+        Cancelled, nothing more is asked.
+        """
+        done = trio.Event()
+        answered: Address | None = None
+
+        def over(source: Address | None) -> None:
             nonlocal answered
-            answered = success
+            answered = source
             done.set()
 
-        self.node.holepunch(to, referrer, over)
+        asked = self.node.holepunch(to, referrer, over)
         self._wake()
-        await done.wait()
+        try:
+            await done.wait()
+        finally:
+            self.node.give_up(asked)
         return answered
 
     async def join(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.allowance import PROVEN_SECONDS, Allowance, Rates
-from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind, Mutable, PeersInput, decode, encode
+from hyperfs.swarm.dht.datagrams import Datagram, Kind, Mutable, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode
 from hyperfs.swarm.dht.requests import Asked
 from hyperfs.swarm.dht.timers import Timers
@@ -166,24 +166,6 @@ def test_a_record_that_stands_in_the_way_comes_with_the_error() -> None:
     answer = lone.update("mutable-store", bad.encode())
     assert answer is not None
     assert answer.error == "ERR_INVALID_INPUT"
-
-
-def test_a_holepunch_is_relayed_to_whom_it_is_for_and_to_nobody_else() -> None:
-    lone = Lone()
-    lone.node.receive(encode(query("_holepunch", Holepunch(to=OTHER).encode(), target=None)), ASKER)
-    (relayed, to), *more = lone.sent
-    assert (to, more, relayed.rid, relayed.id) == (OTHER, [], 9, ID)
-    assert Holepunch.decode(relayed.value) == Holepunch(sender=ASKER)
-    lone.node.receive(encode(query("_holepunch", Holepunch(to=ASKER).encode(), target=None)), ASKER)
-    lone.node.receive(encode(query("_holepunch", target=None)), ASKER)
-    assert len(lone.sent) == 1
-
-
-def test_a_relayed_holepunch_is_answered_to_who_asked_for_it() -> None:
-    lone = Lone()
-    lone.node.receive(encode(query("_holepunch", Holepunch(sender=OTHER).encode(), target=None)), ASKER)
-    (answer, to), *more = lone.sent
-    assert (to, more, answer.kind, answer.to) == (OTHER, [], Kind.RESPONSE, OTHER)
 
 
 def test_an_answer_that_nobody_asked_for_brings_nobody_into_the_table() -> None:
