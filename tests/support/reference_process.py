@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from .reference import REFERENCE, TIMEOUT_SECONDS, ReferenceFailed
 class ReferenceProcess:
     """A running reference peer that answers one call at a time; made by `reference_process`."""
 
-    def __init__(self, storage: Path | None) -> None:
+    def __init__(self, storage: Path | None, wrapper: Sequence[str]) -> None:
         node = shutil.which("node")
         if node is None or not (REFERENCE / "node_modules").is_dir():
             raise ReferenceFailed("the reference peer is not installed: run scripts/setup")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by `close`
         self._process = subprocess.Popen(
-            [node, str(REFERENCE / "peer.js")],
+            [*wrapper, node, str(REFERENCE / "peer.js")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -83,9 +83,9 @@ class ReferenceProcess:
 
 
 @contextmanager
-def reference_process(storage: Path | None = None) -> Iterator[ReferenceProcess]:
-    """Run a reference peer with its store in the directory ``storage``, or in memory."""
-    peer = ReferenceProcess(storage)
+def reference_process(storage: Path | None = None, *, wrapper: Sequence[str] = ()) -> Iterator[ReferenceProcess]:
+    """Run a reference peer, with the command ``wrapper``, with its store in the directory ``storage``, or in memory."""
+    peer = ReferenceProcess(storage, wrapper)
     try:
         yield peer
     finally:

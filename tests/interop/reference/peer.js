@@ -14,6 +14,7 @@ const { Discovery } = require('./lib/discovery')
 const { Drives } = require('./lib/drives')
 const { Tries } = require('./lib/tries')
 const { openStore } = require('./lib/store')
+const { Swarm } = require('./lib/swarm')
 const { Utp } = require('./lib/utp')
 const { Wire } = require('./lib/wire')
 
@@ -32,6 +33,7 @@ async function open ({ storage = null, masterKey = null }) {
     wire: new Wire(),
     dht: new Dht(),
     discovery: new Discovery(),
+    swarm: new Swarm(store),
     utp: new Utp()
   }
   return {}
@@ -41,6 +43,7 @@ async function close () {
   if (!store) return {}
   groups.dht.close()
   groups.discovery.close()
+  await groups.swarm.close()
   groups.utp.close()
   await groups.net.close()
   await store.shut()
