@@ -119,7 +119,10 @@ class HyperfsStore:
     def __init__(self, directory: Path, *, wrapper: tuple[str, ...] = ()) -> None:
         self.directory = directory
         self.wrapper = wrapper
-        self._environment = os.environ | {"HYPERFS_STORE": str(directory)}
+        self._environment = os.environ | {
+            "HYPERFS_STORE": str(directory),
+            "HYPERFS_NETWORK": '{"dht": false, "mdns": false}',
+        }
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command without waiting for it."""

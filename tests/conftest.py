@@ -4,6 +4,7 @@ What a test leaves behind (see `tests.support.leaks`) fails it. Where fixtures o
 module's last test that fails.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from tests.support.leaks import Held
 
 settings.register_profile("hyperfs", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("hyperfs")
+
+# No test speaks with the public network, or with neighbours: those that find peers say by which.
+os.environ["HYPERFS_NETWORK"] = '{"dht": false, "mdns": false}'
 
 _not_run: list[str] = []
 _before_test = pytest.StashKey[Held]()

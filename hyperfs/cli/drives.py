@@ -91,16 +91,17 @@ async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> b
 
 
 async def _why_nothing(client: DaemonClient, common: "Common", key: bytes, *, time_is_up: bool) -> str:
-    peers = await client.peers()
+    peers = await client.peers(key)
+    looked = f" ({peers.looked})" if peers.looked else ""
     start = f"nothing of drive {short(key)} is here, and"
     limit = f" within {common.timeout_seconds:g} s" if time_is_up else ""
     if peers.connected:
-        return f"{start} no connected peer has offered it{limit}"
+        return f"{start} no connected peer has offered it{limit}{looked}"
     if peers.dialled:
         unreached = {peer: why for peer, why in peers.unreached.items() if peer in (common.peers or peers.unreached)}
         reasons = ", ".join(f"{peer}: {why}" for peer, why in unreached.items())
-        return f"{start} no peer could be reached{limit} ({reasons or 'none has answered yet'})"
-    return f"{start} no peer is known; name one with --peer HOST:PORT"
+        return f"{start} no peer could be reached{limit} ({reasons or 'none has answered yet'}){looked}"
+    return f"{start} no peer is known{looked}; name one with --peer HOST:PORT"
 
 
 async def tags_of(drive: Drive) -> dict[str, int]:

@@ -10,7 +10,7 @@ from hyperfs.cli.common import Common, common_options, examples, run_with_runnin
 from hyperfs.cli.output import count_text, drive_text, duration_text, print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from hyperfs.daemon.answers import MountTold, Status
+    from hyperfs.daemon.answers import MountTold, NetworkTold, Status
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.daemon.places import Places
     from hyperfs.daemon.state import MountRecord
@@ -119,6 +119,7 @@ def _living(places: "Places") -> "list[MountRecord]":
 
 
 def _print_remembered(places: "Places") -> None:
+    from hyperfs.daemon.ports import DEFAULT_PORT
     from hyperfs.daemon.state import read_state
 
     state = read_state(places.state)
@@ -129,7 +130,8 @@ def _print_remembered(places: "Places") -> None:
         else:
             click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
     for served in state.served:
-        click.echo(f"at the next start: {served.key} served at {', '.join(state.listen)}")
+        where = ", ".join(state.listen) or f"port {state.port or DEFAULT_PORT}"
+        click.echo(f"at the next start: {served.key} served at {where}")
 
 
 def _print_status(found: "Status", staged: list[str]) -> None:
@@ -137,6 +139,8 @@ def _print_status(found: "Status", staged: list[str]) -> None:
 
     click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
     click.echo(f"listening  {', '.join(found.listening) or 'no'}")
+    for line in _network_lines(found.network):
+        click.echo(line)
     for line in standing_lines(found.standing):
         click.echo(line)
     for line in staged:
@@ -147,6 +151,18 @@ def _print_status(found: "Status", staged: list[str]) -> None:
             (drive_text(drive.key), str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving
         ]
         print_table(("drive", "version", "with"), drives, right=[1])
+    if found.network.topics:
+        _section("finding")
+        topics = [
+            (
+                topic.key,
+                "no" if topic.port is None else f"port {topic.port}",
+                str(topic.found),
+                "; ".join(f"{name}: {how}" for name, how in topic.looked.items()),
+            )
+            for topic in found.network.topics
+        ]
+        print_table(("drive", "announced", "found", "asked"), topics, right=[2])
     if found.mounts:
         _section("mounted")
         mounts = [
@@ -176,6 +192,30 @@ def _print_status(found: "Status", staged: list[str]) -> None:
             click.echo(f"trying     {address}")
     for core in found.fetching:
         click.echo(f"fetching   core {core.core[:8]}: {core.in_flight} blocks under way from {core.peers} peers")
+
+
+def _network_lines(network: "NetworkTold") -> list[str]:
+    """Say by what peers are found, and how we are."""
+    if not network.settings.dht:
+        dht = "off"
+    elif "DHT" in network.problems:
+        dht = network.problems["DHT"]
+    elif network.node is None:
+        dht = "not needed yet"
+    else:
+        node = network.node
+        known = (
+            f"{count_text(node.nodes, 'node')} known"
+            if node.nodes
+            else f"none of {', '.join(network.bootstrap)} answers"
+        )
+        seen = f"seen at {node.seen_as}" if node.seen_as is not None else "seen at no one address"
+        dht = f"{known}; UDP port {node.port}, {seen}; {'persistent' if node.persistent else 'ephemeral'}"
+    near = ", ".join(network.interfaces) or "no network"
+    return [
+        f"DHT        {dht}",
+        f"neighbours {network.problems.get('local network', f'asked from {near}') if network.settings.mdns else 'off'}",
+    ]
 
 
 def _mount_text(mount: "MountTold") -> str:

@@ -51,7 +51,7 @@ def create(common: Common) -> None:
     multiple=True,
     type=PEER,
     help=f"Accept peers here; port 0 is any free one. Can be given several times.  "
-    f"[default: 0.0.0.0:{DEFAULT_PORT}, unless the daemon listens already]",
+    f"[default: anywhere, at port {DEFAULT_PORT} or one that is free and kept]",
 )
 @common_options()
 @click.argument("address", metavar="KEY", type=DRIVE)
@@ -65,10 +65,7 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
         from hyperfs.cli.drives import open_drive
 
         await open_drive(client, common, address)
-        wanted = listen
-        if not wanted and not (await client.status()).listening:
-            wanted = (f"0.0.0.0:{DEFAULT_PORT}",)
-        return await client.serve(address.key, listen=wanted, peers=common.peers)
+        return await client.serve(address.key, listen=listen, peers=common.peers)
 
     listening = run_with_daemon(common, run)
     if common.json:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hyperfs.daemon.network_settings import NetworkSettings
     from hyperfs.daemon.places import Places
 
 
@@ -24,23 +25,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--idle-seconds", type=float)
+    parser.add_argument("--network", type=_settings)
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args(arguments)
     if options.detach:
         if os.fork():
             os._exit(0)
         os.setsid()
-    return run(options.store, options.ready_fd, options.idle_seconds, verbose=options.verbose)
+    return run(options.store, options.ready_fd, options.idle_seconds, verbose=options.verbose, network=options.network)
 
 
-def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *, verbose: bool) -> int:
-    """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given."""
+def run(
+    store: str,
+    ready_descriptor: int | None,
+    idle_seconds: float | None,
+    *,
+    verbose: bool,
+    network: "NetworkSettings | None" = None,
+) -> int:
+    """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given.
+
+    ``network`` None: what the environment says, or the usual.
+    """
     import trio
 
     from hyperfs.daemon.codec import to_plain
     from hyperfs.daemon.failures import describe
     from hyperfs.daemon.files import raise_file_limit
     from hyperfs.daemon.places import places_of
+    from hyperfs.daemon.process import network_settings
     from hyperfs.errors import HyperfsError
 
     logging.basicConfig(
@@ -51,14 +64,22 @@ def run(store: str, ready_descriptor: int | None, idle_seconds: float | None, *,
     raise_file_limit()
     waiting = _Waiting(ready_descriptor)
     try:
-        return trio.run(partial(_serve, places_of(store), waiting, idle_seconds))
+        settings = network_settings() if network is None else network
+        return trio.run(partial(_serve, places_of(store), settings, waiting, idle_seconds))
     except (HyperfsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         waiting.tell(json.dumps(to_plain(describe(error))))
         return 1
 
 
-async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | None) -> int:
+def _settings(text: str) -> "NetworkSettings":
+    from hyperfs.daemon.codec import from_plain
+    from hyperfs.daemon.network_settings import NetworkSettings
+
+    return from_plain(NetworkSettings, json.loads(text))
+
+
+async def _serve(places: "Places", network: "NetworkSettings", waiting: "_Waiting", idle_seconds: float | None) -> int:
     """Run until told to end; return the exit status, 1 when something that was written to mounts stays staged."""
     import signal
 
@@ -69,7 +90,7 @@ async def _serve(places: "Places", waiting: "_Waiting", idle_seconds: float | No
 
     detached = waiting.somebody
     with collecting_little(), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with open_daemon(places) as daemon, trio.open_nursery() as nursery:
+        async with open_daemon(places, network) as daemon, trio.open_nursery() as nursery:
 
             async def stop_at_signal() -> None:
                 async for number in signals:

@@ -6,6 +6,7 @@ The rule: one definition for both ends. Keys are bytes where a client goes on wi
 from dataclasses import dataclass
 
 from hyperfs.daemon.codec import Key
+from hyperfs.daemon.network_settings import NetworkSettings
 from hyperfs.daemon.state import MountChoices
 
 
@@ -111,11 +112,15 @@ class DriveTold:
 
 @dataclass(frozen=True, slots=True)
 class PeerCount:
-    """How many peers are connected, how many are dialled, and which of these could not be reached, and why."""
+    """How many peers are connected, how many are dialled, and which of these could not be reached, and why.
+
+    ``looked``: where peers of a core were looked for, and how that went, in words; empty when nowhere.
+    """
 
     connected: int
     dialled: int
     unreached: dict[str, str]
+    looked: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,50 @@ class FetchingCore:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicTold:
+    """A drive, its key in hex, whose peers are looked for (``looks``), or that is announced (at ``port``).
+
+    ``found`` of its peers are dialled, or connected, because they were found; ``looked`` says of each way to find them
+    how that went the last time.
+    """
+
+    key: str
+    looks: bool
+    port: int | None
+    found: int
+    looked: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTold:
+    """This daemon's node of the DHT: its UDP port, and how many ``nodes`` it knows.
+
+    ``persistent``: others know it, and ask it. ``seen_as`` is where they see it, if they agree on that (then they can
+    reach it there, once it has spoken first).
+    """
+
+    port: int
+    nodes: int
+    persistent: bool
+    seen_as: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTold:
+    """How peers are found. ``node`` is None while nobody needs it; ``problems`` are of what cannot be used, and why.
+
+    ``interfaces`` are this machine's addresses in the networks in which neighbours are asked.
+    """
+
+    settings: NetworkSettings
+    bootstrap: tuple[str, ...]
+    node: NodeTold | None
+    interfaces: tuple[str, ...]
+    problems: dict[str, str]
+    topics: tuple[TopicTold, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What `hyperfs status` shows of a daemon."""
 
@@ -200,6 +249,7 @@ class Status:
     pid: int
     hyperfs: str
     listening: tuple[str, ...]
+    network: NetworkTold
     serving: tuple[ServedDrive, ...]
     mounts: tuple[MountTold, ...]
     dialling: tuple[str, ...]

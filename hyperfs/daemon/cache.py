@@ -160,6 +160,9 @@ class Cache:
         core.add_listener(self)
         self._wake.set()
 
+    def changed(self, core: Core) -> None:
+        """Nothing: whose it is is looked at when something is stored."""
+
     def went(self, core: Core) -> None:
         """Hear no more of a core that nobody uses."""
         core.remove_listener(self)

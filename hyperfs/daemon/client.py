@@ -19,8 +19,9 @@ from hyperfs.core.reader import CoreReader, Hint, Priority
 from hyperfs.core.view import CoreView
 from hyperfs.daemon import answers as told
 from hyperfs.daemon import requests as ask
-from hyperfs.daemon.connection import HELLO_SECONDS
+from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.link import Link, Pending
+from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
 from hyperfs.daemon.requests import Answer, Call
@@ -155,9 +156,16 @@ class DaemonClient:
         """Connect to these peers (``HOST:PORT``) for as long as this client is there."""
         await self.request(ask.UsePeers(tuple(addresses)))
 
-    async def peers(self) -> told.PeerCount:
-        """Return how many peers are ``connected``, how many ``dialled``, and which ``unreached``, with the reason."""
-        return await self.request(ask.CountPeers())
+    async def peers(self, key: bytes) -> told.PeerCount:
+        """Return how many peers are ``connected``, how many ``dialled``, and which ``unreached``, with the reason.
+
+        ``looked`` says where those of core ``key`` were looked for.
+        """
+        return await self.request(ask.CountPeers(key))
+
+    async def change_network(self, change: NetworkChange) -> NetworkSettings:
+        """Have the daemon be in the network another way, until it ends; return all settings that are in force then."""
+        return await self.request(ask.ChangeNetwork(change))
 
     async def remember_peers(self, addresses: Iterable[str]) -> None:
         """Connect to these peers from now on, also after the next start."""
@@ -323,8 +331,12 @@ async def connect(
     restored: Callable[[DaemonClient], Awaitable[None]] | None = None,
     timeout_seconds: float | None = None,
     peers: Sequence[str] = (),
+    network: NetworkSettings | None = None,
+    change: NetworkChange | None = None,
 ) -> AsyncIterator[DaemonClient]:
     """Connect to the daemon of ``store``.
+
+    ``network`` is for a daemon that has to be started, ``change`` for one that runs.
 
     With ``reconnect`` the client lives on when the daemon dies, and takes up with the next one (it never starts one
     itself then), calling ``restored`` each time; otherwise everything asked after that raises `DaemonError`.
@@ -335,8 +347,10 @@ async def connect(
     """
     places = places_of(store)
     answer_seconds = min(HELLO_SECONDS, max(LEAST_ANSWER_SECONDS, timeout_seconds or math.inf))
-    find = connect_or_start if start is Start.IF_NEEDED else connect_running
-    connection = await find(places, answer_seconds=answer_seconds)
+    if start is Start.IF_NEEDED:
+        connection: Connection | None = await connect_or_start(places, answer_seconds=answer_seconds, network=network)
+    else:
+        connection = await connect_running(places, answer_seconds=answer_seconds)
     if connection is None:
         raise NoDaemon(f"no daemon runs for the store {places.store}")
     client = DaemonClient(places, timeout_seconds=timeout_seconds)
@@ -360,6 +374,8 @@ async def connect(
 
         await nursery.start(run)
         try:
+            if change is not None and change != NetworkChange():
+                await client.change_network(change)
             if peers:
                 await client.use_peers(peers)
             yield client

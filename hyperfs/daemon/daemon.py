@@ -4,7 +4,7 @@ The rule: what it does follows its state (see `state`), which changes in one ste
 """
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -14,6 +14,9 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.daemon.cache import Cache
+from hyperfs.daemon.finding import Finding
+from hyperfs.daemon.network import Network
+from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.peers import PeerBook
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.readers import Readers
@@ -23,15 +26,19 @@ from hyperfs.daemon.state import State, StateKeeper
 from hyperfs.daemon.supervisor import Supervisor
 from hyperfs.daemon.writers import Writers
 from hyperfs.drive.create import create_drive
+from hyperfs.drive.nursery import open_work
 from hyperfs.errors import BlockNotAvailable, NotADrive, short
 from hyperfs.replication import Replicator
-from hyperfs.swarm import Swarm
 
 _log = logging.getLogger(__name__)
 
 FIRST_WORD_SECONDS: Final = 5.0
 """How long the first append to a drive waits to reach its peers, and then for what they have of it."""
 
+
+MORE_PEERS_SECONDS: Final = 0.3
+"""When one peer was found, so long others may come, too, who may have something newer."""
+SILENT_SECONDS: Final = 2.0
 
 LISTEN_SECONDS: Final = 5.0
 """How long a start waits until peers are accepted, where names have to be looked up; then that goes on beside."""
@@ -41,19 +48,27 @@ class Daemon:
     """Everything that a running daemon consists of, but the control socket. Made by `open_daemon`."""
 
     def __init__(
-        self, places: Places, store: Store, replicator: Replicator, state: State, nursery: trio.Nursery
+        self,
+        places: Places,
+        store: Store,
+        replicator: Replicator,
+        state: State,
+        settings: NetworkSettings,
+        nursery: trio.Nursery,
     ) -> None:
         self.places = places
         self.store = store
         self.replicator = replicator
         self.nursery = nursery
         self.state = StateKeeper(places.state, state, self._follow)
-        self.swarm = Swarm(replicator, nursery)
+        self.network = Network(replicator, self.state, settings, nursery)
+        self.swarm = self.network.swarm
         self.peers = PeerBook(self.swarm, replicator, nursery)
         self.registry = CoreRegistry(store, replicator, nursery)
         self.cache = Cache(store, self.registry)
         self.writers = Writers(store, self.registry, self._ask_peers)
-        self.serving = Serving(self.state, self.registry, self.swarm, nursery)
+        self.finding = Finding(self.network, self.registry)
+        self.serving = Serving(self.state, self.registry, self.network, nursery)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)
         self._clients = 0
@@ -85,7 +100,7 @@ class Daemon:
         content_key = await self.registry.find_content_key(metadata)
         if content_key is None:
             raise NotADrive(f"{short(key)} is not a drive")
-        return metadata, await self.registry.open(content_key, user)
+        return metadata, await self.registry.open(content_key, user, is_content=True)
 
     async def _ask_peers(self, *cores: Core) -> None:
         """Ask peers for what they have of cores of ours, and wait a little for them to bring it."""
@@ -96,11 +111,54 @@ class Daemon:
 
         if self.has_peers():
             with trio.move_on_after(FIRST_WORD_SECONDS):
-                await self.swarm.wait_tried()
+                await self.wait_peers(cores[0])
             with trio.move_on_after(FIRST_WORD_SECONDS):
                 async with trio.open_nursery() as nursery:
                     for core in cores:
                         nursery.start_soon(ask, core)
+
+    async def update(self, core: Core) -> None:
+        """Learn the newest head of ``core`` that peers have, as far as there are any.
+
+        Who says nothing is waited for no longer than `SILENT_SECONDS` once another one has the core, and some head of
+        it is known: whoever knows a topic can have us dial those that are silent. Cancelled, what comes still counts.
+        """
+        if not self.has_peers():
+            return
+        await self.wait_peers(core)
+        exchange = self.replicator.exchange_of(core.discovery_key)
+        async with open_work() as nursery:
+
+            async def long_enough() -> None:
+                if exchange is not None:
+                    await exchange.wait_peer()
+                    await core.wait_longer(0)
+                    await trio.sleep(SILENT_SECONDS)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(long_enough)
+            await core.update()
+            nursery.cancel_scope.cancel()
+
+    async def wait_peers(self, core: Core) -> None:
+        """Return once it is known whom a drive's ``core`` can be asked of: each peer that was named was tried.
+
+        Of those that are found the first one is enough, with `MORE_PEERS_SECONDS` for others; if there is none, the
+        first look has to be over.
+        """
+        await self.swarm.wait_tried()
+        exchange = self.replicator.exchange_of(core.discovery_key)
+        async with open_work() as nursery:
+
+            async def wait_for_one() -> None:
+                if exchange is not None:
+                    await exchange.wait_peer()
+                    await trio.sleep(MORE_PEERS_SECONDS)
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait_for_one)
+            await self.swarm.wait_found(core.discovery_key)
+            nursery.cancel_scope.cancel()
 
     async def create_drive(self) -> bytes:
         """Make a new, empty drive and return its key. Cancelled, it may have been made, and nobody is told its key."""
@@ -114,14 +172,49 @@ class Daemon:
 
     def has_peers(self) -> bool:
         """Tell whether anybody is connected, or may be soon."""
-        return bool(self.swarm.peers or self.swarm.listening or self.replicator.status().peers)
+        return self._reaches_anybody() or bool(self.swarm.listening)
 
-    def refuse_without_peers(self, core: Core) -> None:
-        """Raise `BlockNotAvailable` when there is nobody whom a fetch could wait for."""
-        if not self.has_peers():
+    def _reaches_anybody(self) -> bool:
+        return bool(self.swarm.peers or self.swarm.is_looking or self.replicator.status().peers)
+
+    async def with_peers(self, core: Core, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work``, which waits for blocks of ``core``; not when there is nobody to wait for, once that is known.
+
+        Raises `BlockNotAvailable` in that case. Cancelled, ``work`` is.
+        """
+        if not self.swarm.is_looking:
+            self._refuse_without_peers(core)
+            await work()
+            return
+        async with open_work() as nursery:
+
+            async def refuse() -> None:
+                await self.swarm.wait_looked()
+                self._refuse_without_peers(core)
+
+            nursery.start_soon(refuse)
+            await work()
+            nursery.cancel_scope.cancel()
+
+    def _refuse_without_peers(self, core: Core) -> None:
+        if not self._reaches_anybody() and not (self.swarm.listening and self.finding.is_offered(core)):
+            looked = self.finding.words(core)
             raise BlockNotAvailable(
-                f"core {short(core.key)}: this is not here, and no peer is known; name one with --peer HOST:PORT"
+                f"core {short(core.key)}: this is not here, and no peer is known{looked and f' ({looked})'}; name one "
+                "with --peer HOST:PORT"
             )
+
+    def change_network(self, change: NetworkChange) -> NetworkSettings:
+        """Be in the network another way, until the daemon ends; return all settings. Raises `UsageError`."""
+        settings = change.of(self.network.settings)
+        settings.check()
+        self.network.change(settings)
+        self.finding.look_again()
+        return self.network.settings
+
+    async def leave_network(self) -> None:
+        """Take back what is announced; takes a few seconds at most."""
+        await self.swarm.leave_all()
 
     def client_came(self) -> None:
         """A client is there, so the daemon is not idle."""
@@ -178,6 +271,7 @@ class Daemon:
             listen=set(new.listen) - set(old.listen),
             unlisten=set(old.listen) - set(new.listen),
         )
+        self.finding.follow(new)
         if new.cache_limit != old.cache_limit:
             self.cache.set_limit(new.cache_limit)
         self.has_changed()

@@ -90,7 +90,8 @@ async def adopt_drive(daemon: Daemon, session: Session, call: ask.AdoptDrive) ->
     for secret, length in ((secrets.content, secrets.lengths[1]), (secrets.drive, secrets.lengths[0])):
         core = await daemon.store.adopt(secret)
         await core.fork_guard.note_signed(length)
-        daemon.registry.adopted(await daemon.registry.open(core.key, session.user))
+        is_content = secret == secrets.content
+        daemon.registry.adopted(await daemon.registry.open(core.key, session.user, is_content=is_content))
 
 
 async def get_cache(daemon: Daemon, session: Session, call: ask.GetCache) -> told.CacheUse:

@@ -18,6 +18,7 @@ from hyperfs.daemon import requests as ask
 from hyperfs.daemon.addresses import parse_address
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.leases import Lease, has_ended
+from hyperfs.daemon.network_settings import NetworkSettings
 from hyperfs.daemon.places import mount_id_at, refuse_overlap
 from hyperfs.daemon.session import Asked, Handlers, Session, head_of
 from hyperfs.daemon.slots import Slots
@@ -55,8 +56,7 @@ async def fetch(daemon: Daemon, session: Session, call: ask.Fetch) -> None:
     if all(core.has(blocks.start, blocks.stop) for blocks in call.ranges):
         return
     keeping.refuse_pruned(daemon, core, call.ranges)
-    daemon.refuse_without_peers(core)
-    await core.fetch(call.ranges, priority=call.priority, hint=call.hint)
+    await daemon.with_peers(core, lambda: core.fetch(call.ranges, priority=call.priority, hint=call.hint))
 
 
 async def prefetch(daemon: Daemon, session: Session, call: ask.Prefetch) -> None:
@@ -68,16 +68,13 @@ async def prefetch(daemon: Daemon, session: Session, call: ask.Prefetch) -> None
 async def seek(daemon: Daemon, session: Session, call: ask.Seek) -> None:
     """Bring the block that holds a byte offset."""
     core = await daemon.registry.open(call.key, session.user)
-    daemon.refuse_without_peers(core)
-    await daemon.replicator.seek(core, call.byte_offset, call.blocks, call.priority)
+    await daemon.with_peers(core, lambda: daemon.replicator.seek(core, call.byte_offset, call.blocks, call.priority))
 
 
 async def update(daemon: Daemon, session: Session, call: ask.Update) -> told.Head:
     """Ask the peers for a newer head; returns it once they have answered."""
     core = await daemon.registry.open(call.key, session.user)
-    if daemon.has_peers():
-        await daemon.swarm.wait_tried()
-        await core.update()
+    await daemon.update(core)
     return head_of(core)
 
 
@@ -168,8 +165,15 @@ async def use_peers(daemon: Daemon, session: Session, call: ask.UsePeers) -> Non
 
 
 async def count_peers(daemon: Daemon, session: Session, call: ask.CountPeers) -> told.PeerCount:
-    """Return how many peers are connected, how many are dialled, and which of these could not be reached, and why."""
-    return told.PeerCount(len(daemon.replicator.status().peers), len(daemon.swarm.peers), daemon.swarm.unreached)
+    """Return how many peers are connected and dialled, which of these could not be reached, and how finding them went.
+
+    Of a core that is not open nobody was looked for.
+    """
+    core = daemon.registry.opened(call.key)
+    looked = daemon.finding.words(core) if core is not None else ""
+    return told.PeerCount(
+        len(daemon.replicator.status().peers), len(daemon.swarm.peers), daemon.swarm.unreached, looked
+    )
 
 
 async def add_peers(daemon: Daemon, session: Session, call: ask.AddPeers) -> None:
@@ -285,6 +289,11 @@ async def mount_uses(daemon: Daemon, session: Session, call: ask.MountUses) -> N
         daemon.readers.answered(call.question, session.mount_id, call.ranges)
 
 
+async def change_network(daemon: Daemon, session: Session, call: ask.ChangeNetwork) -> NetworkSettings:
+    """Be in the network another way, until the daemon ends; returns all settings."""
+    return daemon.change_network(call.change)
+
+
 async def get_status(daemon: Daemon, session: Session, call: ask.GetStatus) -> told.Status:
     """Return everything that there is to know."""
     return status_of(daemon)
@@ -341,6 +350,7 @@ _ANSWERING: dict[type[ask.Call[Any]], Answering] = {
     ask.MountLives: mount_lives,
     ask.MountEnds: mount_ends,
     ask.MountUses: mount_uses,
+    ask.ChangeNetwork: change_network,
     ask.GetStatus: get_status,
 }
 

@@ -4,6 +4,10 @@ The rule: values alone. Where they come from (options, the environment, files) i
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Final
+
+from hyperfs.daemon.addresses import parse_address
+from hyperfs.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +23,16 @@ class NetworkSettings:
     port: int | None = None
     """Where to listen by TCP, and by UDP for the DHT; None: at the store's own port, which is kept between starts."""
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a port that is none."""
+    def check(self) -> None:
+        """Raise `UsageError` for a port, or an address, that is none."""
         if self.port is not None and not 0 < self.port < 1 << 16:
-            raise ValueError(f"{self.port} is not a port between 1 and 65535")
+            raise UsageError(f"{self.port} is not a port between 1 and 65535")
+        for node in self.bootstrap:
+            parse_address(node)
+
+
+OFFLINE: Final = NetworkSettings(dht=False, mdns=False)
+"""Peers are not looked for, and nothing is announced: one connects to those that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,6 @@ class NetworkChange:
     port: int | None = None
 
     def of(self, settings: NetworkSettings) -> NetworkSettings:
-        """Return ``settings`` with the change made. Raises ValueError as `NetworkSettings`."""
+        """Return ``settings`` with the change made."""
         changed = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(settings, **{name: value for name, value in changed.items() if value is not None})

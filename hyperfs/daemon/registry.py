@@ -17,7 +17,7 @@ from hyperfs.core.pool import CoreLease
 from hyperfs.core.store import Store
 from hyperfs.daemon.files import affordable_cores
 from hyperfs.drive.volume import content_key_in
-from hyperfs.errors import DaemonError
+from hyperfs.errors import DaemonError, HyperfsError
 from hyperfs.replication import Follow, Replicator
 
 LINGER_SECONDS: Final = 30.0
@@ -45,6 +45,9 @@ class Watcher(Protocol):
     def came(self, core: Core) -> None:
         """It was opened."""
 
+    def changed(self, core: Core) -> None:
+        """It was somebody else's, and is ours now; or only now it is known to be a drive's content."""
+
     def went(self, core: Core) -> None:
         """Nobody uses it any more; the next one who does may get another object."""
 
@@ -64,6 +67,8 @@ class _Open:
     content_key: bytes | None = None
     left_at: float | None = None
     """When its last user left."""
+    is_content: bool = False
+    """Whether a drive names it as its content."""
 
     @property
     def core(self) -> Core:
@@ -88,8 +93,10 @@ class CoreRegistry:
         self._sharings = 0
         self.max_cores = affordable_cores() if max_cores is None else max_cores
 
-    async def open(self, key: bytes, user: User) -> Core:
+    async def open(self, key: bytes, user: User, *, is_content: bool = False) -> Core:
         """Return the core of ``key``, which stays in use until ``user`` is released. Cancelled, it is not in use.
+
+        ``is_content``: it is known to be a drive's content. Where the drive was read here before, that is found out.
 
         Raises:
             DaemonError: as many are open as may be.
@@ -102,15 +109,20 @@ class CoreRegistry:
                     f"{len(self._open)} cores are open, as many as there may be files for: unmount or unserve drives, "
                     "or allow the daemon more open files (ulimit -n) and start it again"
                 )
+        await self._learn_contents()
         lease = await self._store.lease(key)
         opened = self._open.get(key)
         if opened is None:
             opened = self._open[key] = _Open(lease)
+            opened.is_content = is_content or self.drive_of(opened.core) is not None
             opened.core.add_listener(self)
             for watcher in self._watchers:
                 watcher.came(opened.core)
         else:
             lease.release()  # another call was quicker
+            if is_content and not opened.is_content:
+                opened.is_content = True
+                self._tell_changed(opened.core)
         opened.users.add(user)
         opened.left_at = None
         self._share_or_not(opened)
@@ -137,6 +149,11 @@ class CoreRegistry:
                 opened.uploading = None
                 self._replicator.remove_core(core)
             self._share_or_not(opened)
+            self._tell_changed(core)
+
+    def _tell_changed(self, core: Core) -> None:
+        for watcher in self._watchers:
+            watcher.changed(core)
 
     def watch(self, watcher: Watcher) -> None:
         """Have ``watcher`` told of cores that are opened from now on."""
@@ -150,6 +167,11 @@ class CoreRegistry:
     def open_cores(self) -> list[Core]:
         """Return every core that is open."""
         return [opened.core for opened in self._open.values()]
+
+    def opened(self, key: bytes) -> Core | None:
+        """Return the core of ``key`` if it is open."""
+        opened = self._open.get(key)
+        return None if opened is None else opened.core
 
     def content_key(self, metadata: Core) -> bytes | None:
         """Return the content core's key that a drive's first block names; None when it is not here, or no drive's."""
@@ -172,6 +194,29 @@ class CoreRegistry:
         """
         known = self.content_key(metadata)
         return content_key_in(await metadata.get(0)) if known is None and metadata.length else known
+
+    def drive_of(self, content: Core) -> Core | None:
+        """Return the metadata of an open drive that names ``content`` as its content; None when no drive does."""
+        for opened in list(self._open.values()):
+            if self.content_key(opened.core) == content.key:
+                return opened.core
+        return None
+
+    def is_content(self, core: Core) -> bool:
+        """Tell whether ``core``, which is in use, is a drive's content, as whoever opens it knows from the drive."""
+        return self._open[core.key].is_content
+
+    async def _learn_contents(self) -> None:
+        """Look at the first blocks that came since cores were opened: whoever opens a content core has read one."""
+        for opened in list(self._open.values()):
+            core = opened.core
+            if opened.is_known or not core.has(0, 1) or opened.is_content:
+                continue
+            try:
+                opened.content_key = content_key_in(await core.get(0))
+            except (HyperfsError, OSError):
+                continue  # who reads it is told
+            opened.is_known = True
 
     def sharing(self, core: Core) -> int:
         """Return a number that stays the same for as long as peers hear of ``core``, which is in use."""
@@ -213,9 +258,7 @@ class CoreRegistry:
 
     def _follow(self, core: Core) -> Follow:
         """Choose what is fetched unasked: a trie's newest block is read at once, a drive's newest content is not."""
-        if any(self.content_key(other.core) == core.key for other in list(self._open.values())):
-            return Follow.NOTHING
-        return Follow.NEWEST
+        return Follow.NOTHING if self.is_content(core) else Follow.NEWEST
 
     async def _let_go_in_time(self) -> None:
         while left := [opened.left_at for opened in self._open.values() if opened.left_at is not None]:

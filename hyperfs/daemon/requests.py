@@ -25,6 +25,7 @@ from hyperfs.daemon.answers import (
 )
 from hyperfs.daemon.codec import Key, Via, from_plain, to_plain
 from hyperfs.daemon.failures import Described
+from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.state import MountChoices
 from hyperfs.drive.commits import Operation, decode_operation, encode_operation
 from hyperfs.errors import DaemonError, EncodingError
@@ -319,10 +320,11 @@ class LimitCache(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class CountPeers(Call[PeerCount]):
-    """Return how many peers there are."""
+    """Return how many peers there are, and how those of core ``key`` were looked for."""
 
     method: ClassVar = "peers.count"
     repeatable: ClassVar = True
+    key: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +465,15 @@ class MountUses(Call[None]):
 
 
 # The daemon
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNetwork(Call[NetworkSettings]):
+    """Be in the network another way, until the daemon ends; answered with all settings that are in force then."""
+
+    method: ClassVar = "network.change"
+    repeatable: ClassVar = True
+    change: NetworkChange
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from hyperfs.core.store import Store
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.methods import handlers_of
+from hyperfs.daemon.network_settings import OFFLINE, NetworkSettings
 from hyperfs.daemon.places import Places, socket_address
 from hyperfs.daemon.process import Announcement, write_announcement
 from hyperfs.daemon.session import Handlers, Session
@@ -62,13 +63,17 @@ async def _converse(daemon: Daemon, connection: Connection, handlers: Handlers) 
 
 
 @asynccontextmanager
-async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
+async def open_daemon(places: Places, network: NetworkSettings = OFFLINE) -> AsyncIterator[Daemon]:
     """Open the store and answer at its control socket until the body ends; then unmount, and close everything.
 
+    ``network`` says how peers are found, and found by; if nothing does, they are not.
+
     Raises:
+        UsageError: ``network`` names something that is no address.
         StoreLocked: another process has the store.
         DamagedStore, DaemonError, OSError.
     """
+    network.check()
     replicator = Replicator(extensions=[HypertrieExtension()])
     places.maps.mkdir(mode=0o700, exist_ok=True)
     store = await Store.open(places.store, maps=places.maps, source=replicator)
@@ -80,7 +85,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
         with _bound_socket(path) as listener:
             announcement = Announcement(os.getpid(), str(path), __version__, ending=False)
             async with trio.open_nursery() as nursery:
-                daemon = Daemon(places, store, replicator, state, nursery)
+                daemon = Daemon(places, store, replicator, state, network, nursery)
                 try:
                     nursery.start_soon(store.flush_forever)
                     nursery.start_soon(daemon.state.run)
@@ -97,6 +102,7 @@ async def open_daemon(places: Places) -> AsyncIterator[Daemon]:
                 except OSError as error:  # a full disk is no reason to leave mounts behind
                     _log.warning("cannot announce that the daemon ends: %s", error)
                 await daemon.supervisor.end_all()
+                await daemon.leave_network()
                 await daemon.state.save()
                 nursery.cancel_scope.cancel()
         if failure is not None:

@@ -15,11 +15,12 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.daemon.addresses import format_address, parse_address
+from hyperfs.daemon.network import Network
 from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.daemon.state import Served, State, StateKeeper, united, with_served
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import HyperfsError, UsageError, short
-from hyperfs.swarm import Listening, Swarm
+from hyperfs.swarm import Listening
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +43,19 @@ class _Offer:
 class Serving:
     """Owns what is offered, and at which addresses. Its tasks run in ``nursery``."""
 
-    def __init__(self, state: StateKeeper, registry: CoreRegistry, swarm: Swarm, nursery: trio.Nursery) -> None:
+    def __init__(self, state: StateKeeper, registry: CoreRegistry, network: Network, nursery: trio.Nursery) -> None:
         self._state = state
         self._registry = registry
-        self._swarm = swarm
+        self._network = network
+        self._swarm = network.swarm
         self._nursery = nursery
         self._offers: dict[bytes, _Offer] = {}
         self._changing = trio.Lock()
 
     async def serve(self, key: bytes, *, listen: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
         """Offer a drive, now and after each start; return the addresses that are listened at.
+
+        Where nothing is to be listened at, and never was, that is the store's own port.
 
         Cancelled while the state is being saved, it is offered; before that, nothing has changed.
 
@@ -67,6 +71,8 @@ class Serving:
             before = set(self._swarm.listening)
             try:
                 opened = [await self._swarm.listen(*address) for address in wanted]
+                if not opened and not self._state.state.listen:
+                    await self._network.open_own_port()
                 await self._check(key)
                 addresses = tuple(format_address(address.host, address.port) for address in opened)
                 await self._state.change(lambda state: _serve(state, key.hex(), addresses, peers))
@@ -123,8 +129,9 @@ class Serving:
 
     def _unlisten_all_but(self, before: set[Listening]) -> None:
         """Stop to listen where a request began to that came to nothing."""
+        self._network.close_unwanted()
         kept = self._state.state.listen
-        for address in set(self._swarm.listening) - before:
+        for address in set(self._swarm.listening) - before - {self._network.own}:
             if format_address(address.host, address.port) not in kept:
                 self._swarm.unlisten(address.host, address.port)
 

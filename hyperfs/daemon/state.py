@@ -31,6 +31,8 @@ class MountChoices(MountOptions):
 
     read_only: bool = False
     flush_seconds: float = DEFAULT_FLUSH_SECONDS
+    announces: bool = True
+    """Whether others learn that they can have what is here of the drive; one of ours is announced only if served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class State:
     mounts: tuple[MountRecord, ...] = ()
     peers: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
+    """Where peers are accepted, if not at the store's own port (``HOST:PORT``)."""
+    port: int | None = None
+    """The store's own port, if that is not the default one."""
     cache_limit: int | None = None
     """How many bytes of others' content are kept; None: any amount."""
     names: dict[str, str] = field(default_factory=dict)

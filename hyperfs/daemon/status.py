@@ -8,8 +8,19 @@ from collections.abc import Iterable
 
 from hyperfs import __version__
 from hyperfs.core.core import Core
-from hyperfs.daemon.answers import FetchingCore, ForkTold, PeerTold, ServedDrive, Status, WriterState
+from hyperfs.daemon.answers import (
+    FetchingCore,
+    ForkTold,
+    NetworkTold,
+    NodeTold,
+    PeerTold,
+    ServedDrive,
+    Status,
+    TopicTold,
+    WriterState,
+)
 from hyperfs.daemon.daemon import Daemon
+from hyperfs.swarm.interfaces import interfaces
 
 
 def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
@@ -38,6 +49,7 @@ def status_of(daemon: Daemon) -> Status:
         pid=os.getpid(),
         hyperfs=__version__,
         listening=daemon.serving.listening(),
+        network=_network_told(daemon),
         serving=tuple(served),
         mounts=tuple(mount.describe() for mount in daemon.supervisor.all()),
         dialling=tuple(daemon.peers.addresses()),
@@ -63,5 +75,30 @@ def status_of(daemon: Daemon) -> Status:
             FetchingCore(core.key.hex(), core.demands, core.in_flight, core.peers)
             for core in replication.cores
             if core.demands or core.in_flight
+        ),
+    )
+
+
+def _network_told(daemon: Daemon) -> NetworkTold:
+    network = daemon.network
+    node = None
+    if network.node is not None:
+        seen_as = network.node.node.public_address()
+        node = NodeTold(
+            port=network.node.address.port,
+            nodes=len(network.node.node.table),
+            persistent=not network.node.node.ephemeral,
+            seen_as=None if seen_as is None else str(seen_as),
+        )
+    near = interfaces() if network.settings.mdns else ()
+    return NetworkTold(
+        settings=network.settings,
+        bootstrap=network.bootstrap,
+        node=node,
+        interfaces=tuple(one.host for one in near if one.host is not None and not one.is_loopback),
+        problems={one.name: one.problem for one in (network.dht, network.mdns) if one.problem is not None},
+        topics=tuple(
+            TopicTold(key.hex(), status.looks, status.port, status.found, status.looked)
+            for key, status in daemon.finding.drives()
         ),
     )

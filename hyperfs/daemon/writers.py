@@ -70,7 +70,7 @@ class Writers:
         content_key = await registry.find_content_key(metadata)
         if content_key is None:
             raise NotADrive(f"{short(key)} is not a drive of this store")
-        content = await registry.open(content_key, user)
+        content = await registry.open(content_key, user, is_content=True)
         committer = LocalCommitter(metadata, content, reserve=self._store.reserve)
         await self._store.reserve.make()
         await content.fork_guard.note_signed(await named_content(metadata))

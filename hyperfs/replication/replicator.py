@@ -243,7 +243,7 @@ class Replicator:
                     peers=len(exchange.open_peers),
                     length=exchange.core.length,
                     claimed_length=exchange.claimed_length,
-                    in_flight=len(exchange.under_way),
+                    in_flight=exchange.in_flight,
                     demands=exchange.demands,
                 )
                 for exchange in self._exchanges.values()

@@ -209,7 +209,8 @@ class DhtService:
         finally:
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
                 try:
-                    await self.unannounce(topic, port=port)
+                    if len(self.node.table):  # else nobody took what was announced
+                        await self.unannounce(topic, port=port)
                 except DhtFailed as error:
                     logger.debug("cannot unannounce %s: %s", topic.hex()[:8], error)
 

@@ -1,0 +1,211 @@
+"""Where this process is in the network: its port, its node of the DHT, and its multicast DNS.
+
+The rule: the DHT's socket and the listener for peers have one number, which a store keeps from start to start: peers
+that only saw the one reach the other.
+"""
+
+import dataclasses
+import logging
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from hyperfs.daemon.addresses import parse_address
+from hyperfs.daemon.discoveries import Switched
+from hyperfs.daemon.network_settings import NetworkSettings
+from hyperfs.daemon.ports import DEFAULT_PORT, free_port, is_free
+from hyperfs.daemon.state import StateKeeper
+from hyperfs.replication import Replicator
+from hyperfs.swarm import Listening, Swarm
+from hyperfs.swarm.dht.discovery import DhtDiscovery
+from hyperfs.swarm.dht.service import DEFAULT_BOOTSTRAP, DhtService, open_dht, resolve
+from hyperfs.swarm.discovery import Discovery, Interest
+from hyperfs.swarm.mdns.discovery import MdnsDiscovery
+from hyperfs.swarm.mdns.service import open_mdns
+
+_log = logging.getLogger(__name__)
+
+ANY_HOST: Final = "0.0.0.0"
+_RESOLVE_SECONDS: Final = (5.0, 15.0)
+"""Names of bootstrap nodes that could not be looked up are tried again after between so much and so much."""
+_LISTEN_AGAIN_SECONDS: Final = 30.0
+
+
+class Network:
+    """Owns the swarm, and what peers are found by. Its tasks run in ``nursery``.
+
+    ``settings`` are those in force; `change` changes them.
+    """
+
+    def __init__(
+        self, replicator: Replicator, state: StateKeeper, settings: NetworkSettings, nursery: trio.Nursery
+    ) -> None:
+        self.settings = settings
+        self.dht = Switched(DhtDiscovery.name, self._open_dht, nursery, on=settings.dht)
+        self.mdns = Switched(MdnsDiscovery.name, _open_mdns, nursery, on=settings.mdns)
+        self.node: DhtService | None = None
+        """The node of the DHT, while there is one."""
+        self.swarm = Swarm(replicator, nursery, discoveries=[self.dht, self.mdns])
+        self.swarm.on_port_changed = self._port_changed
+        self._state = state
+        self._nursery = nursery
+        self._own: Listening | None = None
+        self._wants_own = False
+        self._is_trying = False
+        self._opening = trio.Lock()
+        self._dht_port: int | None = None
+
+    @property
+    def finds(self) -> bool:
+        """Whether peers are looked for, and drives announced, in any way."""
+        return self.settings.dht or self.settings.mdns
+
+    @property
+    def bootstrap(self) -> tuple[str, ...]:
+        """The nodes that the DHT is begun with, ``HOST:PORT``."""
+        return self.settings.bootstrap or tuple(f"{host}:{port}" for host, port in DEFAULT_BOOTSTRAP)
+
+    def change(self, settings: NetworkSettings) -> None:
+        """Be in the network as ``settings`` say from now on."""
+        old, self.settings = self.settings, settings
+        self.dht.switch(on=settings.dht)
+        self.mdns.switch(on=settings.mdns)
+        if settings.bootstrap != old.bootstrap or settings.port != old.port:
+            self.dht.reopen()
+        if settings.port != old.port and self._own is not None:
+            self._close_own()
+            self.close_unwanted()
+
+    # The port
+
+    @property
+    def port(self) -> int:
+        """The number at which peers are accepted, or would be."""
+        listening = next(iter(self.swarm.listening), None)
+        if listening is not None:
+            return listening.port
+        return self.settings.port or self._state.state.port or DEFAULT_PORT
+
+    @property
+    def own(self) -> Listening | None:
+        """The listener at the store's own port, while there is one."""
+        return self._own
+
+    async def open_own_port(self) -> None:
+        """Accept peers at the store's own port until `want_own_port` says otherwise.
+
+        Raises OSError when it was chosen by the user and cannot be had. Cancelled, it is open or not.
+        """
+        async with self._opening:
+            if self._own is None:
+                self._own = await self.swarm.listen(ANY_HOST, self._free_number(tcp=True))
+
+    def want_own_port(self, *, wanted: bool) -> None:
+        """Accept peers at the store's own port, or no more. Where that cannot be is logged, and tried again."""
+        self._wants_own = wanted
+        if not wanted:
+            self._close_own()
+        elif self._own is None and not self._is_trying:
+            self._is_trying = True
+            self._nursery.start_soon(self._keep_trying)
+
+    def close_unwanted(self) -> None:
+        """Take back `open_own_port`, unless it is wanted as well."""
+        self.want_own_port(wanted=self._wants_own)
+
+    async def _keep_trying(self) -> None:
+        try:
+            while self._wants_own and self._own is None:
+                try:
+                    await self.open_own_port()
+                except OSError as error:
+                    _log.error("%s", error)
+                    await trio.sleep(_LISTEN_AGAIN_SECONDS)
+        finally:
+            self._is_trying = False
+        self.close_unwanted()
+
+    def _close_own(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            self.swarm.unlisten(own.host, own.port)
+
+    def _free_number(self, *, tcp: bool) -> int:
+        """Return the number to open at: the usual one, or if it is taken another one, which is the usual from then on.
+
+        What the user chose stays what it is.
+        """
+        port = self.port
+        if self.settings.port is not None or is_free(port, tcp=tcp, udp=port != self._dht_port):
+            return port
+        other = free_port()
+        _log.warning("port %d is taken: port %d is this store's from now on", port, other)
+        self._state.change_soon(lambda state: dataclasses.replace(state, port=other))
+        return other
+
+    def _port_changed(self) -> None:
+        if self.swarm.listening and self._dht_port not in (None, self.port):
+            self.dht.reopen()
+
+    # The DHT
+
+    @asynccontextmanager
+    async def _open_dht(self) -> AsyncIterator[Discovery]:
+        port = self.port if self.swarm.listening else self._free_number(tcp=True)
+        self._dht_port = port
+        actual = port if is_free(port, tcp=False) else 0  # peers are told the number of the listener all the same
+        async with open_dht(ANY_HOST, actual, bootstrap=()) as service, trio.open_nursery() as nursery:
+            found = _Bootstrapped(service, self.bootstrap)
+            nursery.start_soon(found.run)
+            self.node = service
+            service.utp.on_accept = self.swarm.accept
+            try:
+                yield found
+            finally:
+                service.utp.on_accept = None
+                self.node = self._dht_port = None
+                nursery.cancel_scope.cancel()
+
+
+class _Bootstrapped:
+    """The DHT, once there is somebody to begin with: a `Discovery`. Names are looked up until they are known."""
+
+    name: Final = DhtDiscovery.name
+
+    def __init__(self, service: DhtService, bootstrap: Iterable[str]) -> None:
+        self._service = service
+        self._bootstrap = [parse_address(node) for node in bootstrap]
+        self._problem: str | None = None
+        self._changed = trio.Event()
+
+    async def run(self) -> None:
+        """Find the first nodes, and join."""
+        while not (known := await resolve(self._bootstrap)):
+            self._problem = "the names of its first nodes cannot be looked up"
+            self._has_changed()
+            await trio.sleep(random.uniform(*_RESOLVE_SECONDS))
+        self._service.node.bootstrap = tuple(known)
+        self._problem = None
+        self._has_changed()
+        await self._service.join()
+
+    async def follow(self, interest: Interest) -> None:
+        """See `Discovery.follow`."""
+        while not self._service.node.bootstrap:
+            if self._problem is not None:
+                interest.looked(self._problem)
+            await self._changed.wait()
+        await DhtDiscovery(self._service).follow(interest)
+
+    def _has_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+@asynccontextmanager
+async def _open_mdns() -> AsyncIterator[Discovery]:
+    async with open_mdns() as service:
+        yield MdnsDiscovery(service)
