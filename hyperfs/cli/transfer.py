@@ -1,5 +1,7 @@
 """``import`` and ``export``: between folders and drives."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from hyperfs.cli.output import complain, count_text, print_json, shown, size_tex
 from hyperfs.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
+    from hyperfs.cli.begun import Begun
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.drive.scan import Skipped
     from hyperfs.keys import DriveAddress
@@ -48,15 +51,24 @@ def import_command(
 ) -> int:
     """Make a new drive of the folder SRC and print its key, or bring drive KEY of yours up to date with SRC.
 
+    When it is interrupted, the same command with the KEY goes on with it.
+
     A file counts as changed when its size or time differ. When nothing changed, nothing is written. Stores of drives,
     secret keys, and key files that are not sealed are left out and named.
     """
+    from hyperfs.cli.begun import Begun
     from hyperfs.daemon.places import places_of
 
+    if address is None and dry_run:
+        raise click.UsageError("a dry run needs the KEY of a drive to compare with")
     directory = _directory_of_drive(address, into)
-    store = places_of(common.store).store
+    places = places_of(common.store)
     folder = source.resolve()
-    _refuse_store(folder, store, with_secrets=with_secrets)
+    _refuse_store(folder, places.store, with_secrets=with_secrets)
+    begun = Begun(places, folder)
+    if address is None:
+        address = _perhaps_begun(begun, source)
+    under_way: bytes | None = None
 
     async def run(client: "DaemonClient") -> int:
         import trio
@@ -66,10 +78,12 @@ def import_command(
         from hyperfs.drive.drive import Drive
         from hyperfs.drive.importer import Compare, plan_import, run_import
 
-        if address is None and dry_run:
-            raise click.UsageError("a dry run needs the KEY of a drive to compare with")
+        nonlocal under_way
         if address is None:
             key = await client.create_drive()
+            under_way = key
+            begun.note(key)
+            click.echo(f"a new drive: {key.hex()}", err=True)
             drive = await Drive.open(client, key)
         else:
             drive = await open_to_write(client, common, address)
@@ -80,7 +94,7 @@ def import_command(
             into=directory,
             delete=delete,
             compare=compare,
-            excluded=[store],
+            excluded=[places.store],
             with_secrets=with_secrets,
         )
         if dry_run:
@@ -105,8 +119,11 @@ def import_command(
         if dry_run:
             _tell_skipped(plan.skipped)
             return 0
+        under_way = drive.key
         with transfer_progress("importing", wanted=not common.json) as on_progress:
             result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
+        under_way = None
+        begun.has_ended(drive.key)
         _tell_skipped(result.skipped)
         if common.json:
             print_json(
@@ -128,7 +145,15 @@ def import_command(
             click.echo(f"version {result.version}: {written}, {others}", err=True)
         return 1 if result.skipped else 0
 
-    return run_with_daemon(common, run)
+    try:
+        return run_with_daemon(common, run)
+    finally:
+        if under_way is not None:
+            whole = f" --into {shlex.quote(directory)}" if directory else ""
+            again = f"hyperfs import {shlex.quote(str(source))} {under_way.hex()}{whole}"
+            click.echo(
+                f"\nnot all of it is in the drive; what is stays there, and this goes on with it:\n  {again}", err=True
+            )
 
 
 @command(
@@ -176,6 +201,22 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
         return 1 if result.skipped else 0
 
     return run_with_daemon(common, run)
+
+
+def _perhaps_begun(begun: "Begun", source: Path) -> "DriveAddress | None":
+    """Return the drive that an import of the same folder began and did not end, if it is meant; None for a new one."""
+    from hyperfs.keys import DriveAddress
+
+    key = begun.key()
+    if key is None:
+        return None
+    told = f"drive {key.hex()} was begun of this folder, by an import that has not ended"
+    if not sys.stdin.isatty():
+        again = f"hyperfs import {shlex.quote(str(source))} {key.hex()}"
+        complain(f"{told}; this makes another one, `{again}` goes on with that")
+    elif click.confirm(f"{told}. Go on with it?", default=True, err=True):
+        return DriveAddress(key)
+    return None
 
 
 def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:

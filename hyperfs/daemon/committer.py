@@ -157,7 +157,7 @@ class DaemonLease:
         self._send()
         return Run(range(start, self._length), byte_offset, size)
 
-    async def give_back(self) -> None:
+    async def give_back(self, start: int = 0) -> None:
         """Forget what was appended. See `ContentLease.give_back`; raises `DaemonError`."""
         self._send()
         while self._under_way:
@@ -165,7 +165,7 @@ class DaemonLease:
             with suppress(HyperfsError, OSError):  # it was raised before, or what was to be appended is not there
                 await pending.wait()
             self._free.append(slot)
-        await self._client.request(GiveBackContent(self._id))
+        await self._client.request(GiveBackContent(self._id, start))
 
     async def flush(self) -> None:
         """Return once everything appended stands in the content core. Raises what an append failed of."""

@@ -63,11 +63,14 @@ class Lease:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             append.fail(has_ended())
 
-    async def give_back(self) -> None:
-        """Forget what was appended, of which the client has heard. Raises OSError. Cancelled, all of it or nothing."""
+    async def give_back(self, start: int) -> None:
+        """Forget what was appended from block ``start`` on, and the client has heard of.
+
+        Raises OSError. Cancelled, all of it or nothing.
+        """
         if self._content is None or self._ended.is_set():
             raise has_ended()
-        await self._content.give_back()
+        await self._content.give_back(start)
 
     async def release(self) -> None:
         """Take nothing more, and return once everything that was put has been appended."""

@@ -149,7 +149,7 @@ async def give_back_content(daemon: Daemon, session: Session, call: ask.GiveBack
     lease = session.leases.get(call.lease)
     if lease is None:
         raise has_ended()
-    await lease.give_back()
+    await lease.give_back(call.start)
 
 
 async def release_content(daemon: Daemon, session: Session, call: ask.ReleaseContent) -> None:

@@ -272,10 +272,11 @@ class ReleaseContent(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class GiveBackContent(Call[None]):
-    """Forget what was appended under a lease, for a commit that is known not to stand."""
+    """Forget what was appended under a lease, of it the blocks from ``start`` on, which no commit names."""
 
     method: ClassVar = "content.give_back"
     lease: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class ContentLease(Protocol):
         """Append what ``read_into`` has, at most `PIECE_BYTES`, in blocks of `CHUNK_BYTES`; return where it is."""
         ...
 
-    async def give_back(self) -> None:
-        """Forget what was appended under this lease, for a commit that is known not to stand.
+    async def give_back(self, start: int = 0) -> None:
+        """Forget what was appended under this lease, of it the blocks from ``start`` on, which no commit names.
 
         Nobody else appends under a lease, so no version names it. Raises OSError. Cancelled, all of it is forgotten or
         nothing.
@@ -190,9 +190,11 @@ class LocalLease:
         size = await trio.to_thread.run_sync(read_into, self._buffer)
         return await self.append(chunks_of(self._buffer[:size]))
 
-    async def give_back(self) -> None:
+    async def give_back(self, start: int = 0) -> None:
         """Forget what was appended. See `ContentLease.give_back`."""
-        await self._core.clear_all([range(self._start, self._core.length)])
+        start = max(self._start, start)
+        if start < self._core.length:
+            await self._core.clear_all([range(start, self._core.length)])
         if self._reserve is not None:
             await self._reserve.make()
 

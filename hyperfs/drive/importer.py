@@ -7,6 +7,7 @@ the drive are left alone.
 
 import errno
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from hyperfs.drive.nursery import open_work
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
-from hyperfs.errors import BlockNotAvailable, InvalidRun, PathError
+from hyperfs.errors import BlockNotAvailable, HyperfsError, InvalidRun, PathError
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
@@ -38,6 +39,9 @@ LOAD_FILES = 256
 _LOADS_UNDER_WAY = 2
 _SCANNED_AT_ONCE = 1000
 _LARGE_ATTEMPTS = 3
+WIND_UP_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Compare(Enum):
@@ -277,22 +281,30 @@ async def run_import(
 ) -> ImportResult:
     """Do what ``plan`` says, in commits of `OPERATIONS_IN_A_COMMIT` nodes or of whole files of `BYTES_IN_A_COMMIT`.
 
-    Cancelled, or interrupted by an error, what was committed stays, whole files each, and the next import goes on after
-    it; bytes appended since the last commit stay in the content core, named by nothing. Raises `ConflictingLength` when
-    somebody else wrote to the drive since the plan was made; what was committed stays. Like its commits it does not
-    wait for the disk: `Committer.sync` does.
+    Cancelled, or interrupted by an error, what was appended is committed, whole files each, for which it takes
+    `WIND_UP_SECONDS` at most, and the next import goes on after it; the rest is given back. Only if that fails, as when
+    the daemon is gone, bytes appended since the last commit stay in the content core, named by nothing.
+
+    Raises `ConflictingLength` when somebody else wrote to the drive since the plan was made; what was committed stays.
+    Like its commits it does not wait for the disk: `Committer.sync` does.
     """
     run = _Importing(plan, committer, on_progress, clock)
     if plan.is_empty:
         return run.result()
     async with committer.content() as lease:
-        for path, stat in plan.nodes:
-            await run.put(path, replace(stat, ctime=run.now))
-        if plan.files:
-            await run.append_files(lease)
-        for key in plan.deletions:
-            await run.add(Delete(key))
-        await run.commit()
+        try:
+            for path, stat in plan.nodes:
+                await run.put(path, replace(stat, ctime=run.now))
+            if plan.files:
+                await run.append_files(lease)
+            for key in plan.deletions:
+                await run.add(Delete(key))
+            await run.commit()
+        except BaseException:  # whatever ends it, the next import need not do again what is done
+            with trio.move_on_after(WIND_UP_SECONDS) as scope:
+                scope.shield = True
+                await run.wind_up(lease)
+            raise
     return run.result()
 
 
@@ -322,6 +334,19 @@ class _Importing:
         self._files = 0
         self._bytes = 0
         self._total_bytes = plan.total_bytes
+        self._named_end = 0
+        """Behind which block of the content nothing was put, or will be by what waits for a commit."""
+
+    async def wind_up(self, lease: ContentLease) -> None:
+        """Commit the files that are whole, and give back what is left over of others. Raises nothing of either."""
+        try:
+            await self.commit()  # again, if it was interrupted in one: at most one of both finds the version it expects
+        except (HyperfsError, OSError) as error:
+            _log.debug("what was not committed is imported again: %s", error)
+        try:
+            await lease.give_back(self._named_end)
+        except (HyperfsError, OSError) as error:
+            _log.debug("what was appended of unfinished files stays, named by nothing: %s", error)
 
     async def append_files(self, lease: ContentLease) -> None:
         """Append all files: a task reads small ones ahead in worker threads while this one appends."""
@@ -384,6 +409,7 @@ class _Importing:
         stat = replace(
             found.stat, size=size, blocks=len(blocks), offset=blocks.start, byte_offset=byte_offset, ctime=self.now
         )
+        self._named_end = max(self._named_end, blocks.stop)
         self._files += 1
         self._bytes += size
         self._uncommitted_bytes += size

@@ -130,9 +130,9 @@ class _SlowLease:
         await self._way()
         return run
 
-    async def give_back(self) -> None:
+    async def give_back(self, start: int = 0) -> None:
         await self._way()
-        await self._lease.give_back()
+        await self._lease.give_back(start)
         await self._way()
 
 
