@@ -6,13 +6,14 @@ path is gone or no longer a file, it stays with the last version that there was.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.mount.readahead import Readahead
+from hyperfs.mount.siblings import SMALL_BYTES, Siblings
 from hyperfs.mount.staging.extents import Readable
 from hyperfs.mount.waiting import TimedOut, Waits
 
@@ -25,6 +26,9 @@ MAX_READAHEADS = 64
 AGAIN_SECONDS = 1.0
 """How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
 
+
+FetchSiblings = Callable[["Handle", int], Awaitable[None]]
+"""Has so many small files fetched that come after a handle's in its folder."""
 
 STAGED_CONTENT = 1
 """Which content a handle reads that is being written to: the kernel's pages of the file stay those of what it reads."""
@@ -82,6 +86,9 @@ class OpenFiles:
         self._by_number: dict[int, list[Handle]] = {}
         self._next = 1
         self._readaheads = 0
+        self._siblings = Siblings()
+        self.fetch_siblings: FetchSiblings | None = None
+        """What fetches small files ahead; None: nothing does."""
 
     def __getitem__(self, handle: int) -> Handle:
         """Raises KeyError for a handle that is not open."""
@@ -133,11 +140,14 @@ class OpenFiles:
         size = min(size, file.size - position)
         data = file.read_now(position, size)
         if data is not None:
+            if not position:
+                self.note_small(handle, here=True)
             return data
         if not handle.complete:
             blocks = file.run.blocks
             handle.blocks_here = file.core.count(blocks.start, blocks.stop)
             handle.complete = handle.blocks_here == len(blocks)
+            self.note_small(handle, here=handle.complete)
             self._read_ahead(handle, file, position, size)
         blocks_here = -1
         seconds = handle.patience(position, self._timeout_seconds)
@@ -158,6 +168,23 @@ class OpenFiles:
                     "%s: reading %d bytes at %d failed: %s; missing: %s", handle.name, size, position, error, missing
                 )
                 raise
+
+    def note_small(self, handle: Handle, *, here: bool) -> None:
+        """Note that a file is read, whose bytes are ``here`` or not; fetch others ahead if it is small and time to."""
+        if (here and not self._siblings) or handle.file is None or handle.file.size > SMALL_BYTES:
+            return
+        count = self._siblings.read(handle.name.rpartition("/")[0], here=here)
+        if count and self.fetch_siblings is not None and self._readaheads < MAX_READAHEADS:
+            self._readaheads += 1
+            self._nursery.start_soon(self._fetch_siblings, self.fetch_siblings, handle, count)
+
+    async def _fetch_siblings(self, fetch: FetchSiblings, handle: Handle, count: int) -> None:
+        try:
+            await fetch(handle, count)
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and whoever reads them hears of it himself
+            logger.debug("%s: no other files fetched ahead: %s", handle.name, error)
+        finally:
+            self._readaheads -= 1
 
     def _read_ahead(self, handle: Handle, file: OpenFile, position: int, size: int) -> None:
         if handle.readahead is None:

@@ -43,6 +43,7 @@ class Operations(pyfuse3.Operations):
         self.view = view
         self.waits = Waits()
         self.files = OpenFiles(nursery, self.waits, options.timeout_seconds)
+        self.files.fetch_siblings = view.fetch_siblings
         self._presenter = Presenter(options)
         self._directories: dict[int, OpenDirectory] = {}
         self._next_directory = 1
@@ -346,7 +347,10 @@ class Operations(pyfuse3.Operations):
         """Give the kernel the bytes of a small file that it has none of and nobody has open; tell if it did."""
         if handle.file is None or handle.content == STAGED_CONTENT or self.files.is_open(handle.number):
             return False
-        return pages.give(handle.number, handle.file)
+        given = pages.give(handle.number, handle.file)
+        if given:
+            self.files.note_small(handle, here=True)
+        return given
 
     async def _set_user_attribute(self, inode: int, name: bytes, value: bytes | None) -> None:
         text = name.decode(errors="surrogateescape")

@@ -4,11 +4,14 @@ The rule: an answer is of one snapshot from start to end, the head's when it was
 """
 
 import errno
+import stat as st
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 
+from hyperfs.core.reader import CoreReader
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.fetching import is_here
 from hyperfs.drive.links import confined_target
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.usage import content_end
@@ -17,11 +20,13 @@ from hyperfs.mount.attributes import LIVE_SECONDS, content_of, lasting_seconds, 
 from hyperfs.mount.files import Handle, Readable
 from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.rows import row_of, unlasting
+from hyperfs.mount.siblings import SMALL_BYTES, STEP_BYTES
 from hyperfs.mount.staging.nodes import attributes_of, stat_of
 from hyperfs.mount.view import Answer, Space, View, absent
 
 _BLOCK_BYTES = 4096
 _MOST_BLOCKS = (1 << 63) // _BLOCK_BYTES
+_MOST_LISTED = 16384
 _MAX_RECENT = 64
 _LARGEST_RECENT_BYTES = 4096
 
@@ -129,6 +134,22 @@ class SnapshotView(View):
     def source_now(self, handle: Handle) -> Readable | None:
         return handle.file
 
+    async def fetch_siblings(self, handle: Handle, count: int) -> None:
+        snapshot = self.snapshot
+        ranges: dict[CoreReader, list[range]] = {}
+        room = STEP_BYTES
+        for entry in await _files_after(snapshot, handle.name):
+            file = snapshot.open_now(entry, stat_of(entry))
+            if file is None or not 0 < file.size <= SMALL_BYTES or is_here(file):
+                continue
+            ranges.setdefault(file.core, []).append(file.run.blocks)
+            room -= file.size
+            count -= 1
+            if count <= 0 or room <= 0:
+                break
+        for core, blocks in ranges.items():
+            core.prefetch(blocks)
+
     async def released(self, handle: Handle) -> None:
         """A handle holds nothing."""
 
@@ -182,6 +203,22 @@ class SnapshotView(View):
         if "\\" in text:
             return None
         return f"{above}/{text}" if above else text
+
+
+async def _files_after(snapshot: Snapshot, path: str) -> list[Entry]:
+    """Return the files in the folder of ``path``, those after it in the listing first; of a long folder some."""
+    found: list[Entry] = []
+    place = 0
+    async with aclosing(snapshot.list_batches(path.rpartition("/")[0])) as batches:
+        async for entries in batches:
+            for entry in entries:
+                if entry.path == path:
+                    place = len(found)
+                elif entry.mode is not None and st.S_ISREG(entry.mode):
+                    found.append(entry)
+            if len(found) >= _MOST_LISTED:
+                break
+    return found[place:] + found[:place]
 
 
 def entry_row(entry: Entry) -> bytes:

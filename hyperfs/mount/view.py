@@ -129,6 +129,13 @@ class View(ABC):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     @abstractmethod
+    async def fetch_siblings(self, handle: Handle, count: int) -> None:
+        """Have ``count`` small files fetched that come after a handle's in its folder, without waiting for them.
+
+        Nothing of it matters to anybody who does not read them; what raises is logged.
+        """
+
+    @abstractmethod
     async def released(self, handle: Handle) -> None:
         """Take back `open`."""
 

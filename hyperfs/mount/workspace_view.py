@@ -229,6 +229,9 @@ class WorkspaceView(View):
     async def flushed(self, handle: Handle) -> None:
         await self._workspace.flush(handle.number)
 
+    async def fetch_siblings(self, handle: Handle, count: int) -> None:
+        """What one's own drive holds is here."""
+
     async def released(self, handle: Handle) -> None:
         """What was written through a mapping comes between a descriptor's closing and this."""
         assert isinstance(handle, _Handle)
