@@ -42,6 +42,8 @@ class Common:
     timeout_seconds: float
     verbosity: int
     json: bool
+    names_store: bool = False
+    """Whether the store was named with the command, and so is meant to be there."""
     dns_over_https: str | None = None
 
 
@@ -152,6 +154,7 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
         timeout_seconds=values["timeout"],
         verbosity=values["verbose"],
         json=values["as_json"],
+        names_store="store" in given,
         dns_over_https=values["dns_over_https"],
     )
 
@@ -197,19 +200,37 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def run_with_daemon(common: Common, function: Callable[["DaemonClient"], Awaitable[Result]]) -> Result:
-    """Run ``function`` with a client of the store's daemon, which is started when needed."""
+def run_with_daemon(
+    common: Common, function: Callable[["DaemonClient"], Awaitable[Result]], *, begins_store: bool = False
+) -> Result:
+    """Run ``function`` with a client of the store's daemon, which is started when needed.
+
+    Raises `UsageError` when the user names a store that is not there, unless this is how one ``begins_store``.
+    """
     import trio
 
     from hyperfs.daemon.client import connect
 
     set_up_logging(common)
+    if not begins_store:
+        refuse_missing_store(common)
 
     async def run() -> Result:
         async with connect(common.store, timeout_seconds=common.timeout_seconds, peers=common.peers) as client:
             return await function(client)
 
     return trio.run(run)
+
+
+def refuse_missing_store(common: Common) -> None:
+    """Raise `UsageError` when the user names a store that is not there."""
+    from hyperfs.daemon.places import Places
+
+    if common.names_store and not Places(common.store.expanduser().resolve()).is_there():
+        raise UsageError(
+            f"there is no store at {common.store}: look at what --store names; `hyperfs create`, `import`, `serve` and "
+            "`mount` begin one there"
+        )
 
 
 def run_with_running_daemon(common: Common, function: Callable[["DaemonClient"], Awaitable[Result]]) -> Result | None:

@@ -158,7 +158,7 @@ def cache(common: Common, limit: str | None) -> None:
             await client.limit_cache(size)
         return await client.cache()
 
-    found = run_with_daemon(common, run)
+    found = run_with_daemon(common, run, begins_store=limit is not None)
     used = sum(drive.bytes for drive in found.drives)
     if common.json:
         drives = [{"key": drive.key, "bytes": drive.bytes} for drive in found.drives]

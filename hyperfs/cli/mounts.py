@@ -188,7 +188,7 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
 
     def refuse_unknown() -> None:
         if not take_away_dead(path):
-            store = f"no drive of the store {places.store}" if places.own.is_dir() else "no drive"
+            store = f"no drive of the store {places.store}" if places.is_there() else "no drive"
             raise UsageError(f"{path}: {store} is mounted there; `hyperfs status` shows what is")
 
     async def run(client: "DaemonClient") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hyperfs.cli.command import command, group
-from hyperfs.cli.common import Common, before_commands, common_options, examples, run_with_daemon
+from hyperfs.cli.common import Common, before_commands, common_options, examples, refuse_missing_store, run_with_daemon
 from hyperfs.cli.kinds import DRIVE
 from hyperfs.cli.output import print_json
 
@@ -84,7 +84,7 @@ def key_import(common: Common, file: Path) -> None:
     async def run(client: "DaemonClient") -> None:
         await client.adopt_drive(keys.drive_secret, keys.content_secret, (keys.drive_length, keys.content_length))
 
-    run_with_daemon(common, run)
+    run_with_daemon(common, run, begins_store=True)
     if common.json:
         print_json({"key": keys.key.hex(), "writable": True})
     else:
@@ -121,6 +121,7 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
     if keep_mine and keep_theirs:
         raise click.UsageError("one of the two has to go: --keep-mine, or --keep-theirs")
     if keep_theirs:
+        refuse_missing_store(common)
         aside = _set_aside(common, address.key)
         if common.json:
             print_json({"key": address.key.hex(), "aside": aside})

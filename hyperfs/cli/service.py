@@ -37,7 +37,7 @@ def status(common: Common) -> None:
     if found is not None:
         _print_status(found, staged_lines(places))
         return
-    if places.own.is_dir():
+    if places.is_there():
         click.echo(f"no daemon runs for the store {common.store}")
     else:
         click.echo(f"there is no store at {common.store}")

@@ -31,7 +31,7 @@ def create(common: Common) -> None:
     async def run(client: "DaemonClient") -> bytes:
         return await client.create_drive()
 
-    key = run_with_daemon(common, run)
+    key = run_with_daemon(common, run, begins_store=True)
     if common.json:
         print_json({"key": key.hex(), "version": 1})
     else:
@@ -67,7 +67,7 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
         await open_drive(client, common, address)
         return await client.serve(address.key, listen=listen, peers=common.peers)
 
-    listening = run_with_daemon(common, run)
+    listening = run_with_daemon(common, run, begins_store=True)
     if common.json:
         print_json({"key": address.key.hex(), "listening": listening})
     else:
@@ -104,7 +104,7 @@ def peer_add(common: Common, addresses: tuple[str, ...]) -> None:
     async def run(client: "DaemonClient") -> None:
         await client.remember_peers(addresses)
 
-    run_with_daemon(common, run)
+    run_with_daemon(common, run, begins_store=True)
 
 
 @peer.command("remove", epilog=examples("hyperfs peer remove host:3282"))
@@ -129,10 +129,10 @@ def peer_list(common: Common) -> None:
 
     peers = run_with_running_daemon(common, run)
     if peers is None:
-        from hyperfs.daemon.places import places_of
+        from hyperfs.daemon.places import Places
         from hyperfs.daemon.state import read_state
 
-        peers = list(read_state(places_of(common.store).state).peers)
+        peers = list(read_state(Places(common.store.expanduser().resolve()).state).peers)
     if common.json:
         print_json({"peers": peers})
     else:

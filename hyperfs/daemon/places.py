@@ -35,6 +35,10 @@ class Places:
 
     store: Path
 
+    def is_there(self) -> bool:
+        """Tell whether there is a store, of hyperfs or of the reference."""
+        return self.own.is_dir() or (self.store / "master_key").exists()
+
     @property
     def own(self) -> Path:
         """hyperfs's own directory in the store; the reference never looks there."""

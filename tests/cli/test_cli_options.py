@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from hyperfs.cli.common import Common, before_commands, common_options
 from hyperfs.cli.main import cli
+from hyperfs.errors import UsageError
 
 
 @click.group()
@@ -128,3 +129,40 @@ def test_what_is_no_path_of_a_drive_is_not_imported_into(tmp_path: Path, into: s
 def test_a_path_where_a_whole_drive_is_meant_is_wrong_usage(words: list[str]) -> None:
     command = words[:2] if words[0] == "key" else words[:1]
     assert "leave out /photos" in refused(*command, f"{KEY}/photos", *words[len(command) :]).output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cache"],
+        ["cat", KEY, "file"],
+        ["check", KEY],
+        ["clear", KEY],
+        ["diff", KEY, "1"],
+        ["export", KEY, "copy"],
+        ["fork", KEY],
+        ["fork", KEY, "--keep-theirs"],
+        ["info", KEY],
+        ["key", "export", KEY],
+        ["log", KEY],
+        ["ls", KEY, "--peer", "127.0.0.1:1"],
+        ["peer", "remove", "127.0.0.1:1"],
+        ["prune", KEY, "--keep", "1"],
+        ["stat", KEY],
+        ["tag", KEY],
+        ["umount", "nowhere"],
+        ["unserve", KEY],
+    ],
+    ids=lambda words: " ".join(words).replace(KEY, "KEY"),
+)
+def test_what_only_looks_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["--store", str(tmp_path / "mistyped"), *words])
+    assert isinstance(done.exception, UsageError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["status"], ["stop"], ["peer", "list"]], ids=" ".join)
+def test_what_asks_a_daemon_that_runs_makes_no_store_either(tmp_path: Path, words: list[str]) -> None:
+    assert CliRunner().invoke(cli, ["--store", str(tmp_path / "mistyped"), *words]).exit_code == 0
+    assert list(tmp_path.iterdir()) == []
