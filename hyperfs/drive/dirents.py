@@ -4,7 +4,7 @@ The rule: what is kept is bounded by its bytes, since an author may give a node 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hyperfs.drive import names
@@ -12,8 +12,8 @@ from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, stat_or_none
 from hyperfs.trie import Node
 
 MAX_CACHED_BYTES = 16 << 20
-_DIRENT_BYTES = 240
-"""Bytes of a dirent beyond its name and value: the tuple and the objects' headers."""
+_DIRENT_BYTES = 340
+"""Bytes of a dirent beyond its name and value: the tuple, the objects' headers, its place in a dict."""
 _LONG_DIRECTORY = 512
 _MOUNT_FIELD = b"\x5a"
 """The tag byte of ``Stat.mount``: a value without it has no mount, so that most need no decoding."""
@@ -67,11 +67,11 @@ class DirectoryCache:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[bytes, str, int], tuple[tuple[Dirent, ...], int]] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, str, int], tuple[dict[str, Dirent], int]] = OrderedDict()
         self._byte_size = 0
 
-    def get(self, key: bytes, path: str, newest_seq: int) -> tuple[Dirent, ...] | None:
-        """Return the dirents of a directory, or None."""
+    def get(self, key: bytes, path: str, newest_seq: int) -> Mapping[str, Dirent] | None:
+        """Return all dirents of a directory, by name and in the trie's order, or None."""
         kept = self._kept.get((key, path, newest_seq))
         if kept is None:
             return None
@@ -83,7 +83,7 @@ class DirectoryCache:
         if gathered.is_too_large or (key, path, newest_seq) in self._kept:
             return
         byte_size = gathered.byte_size + _DIRENT_BYTES + 2 * len(path)
-        self._kept[key, path, newest_seq] = (tuple(gathered.dirents), byte_size)
+        self._kept[key, path, newest_seq] = ({dirent.name: dirent for dirent in gathered.dirents}, byte_size)
         self._byte_size += byte_size
         while self._byte_size > MAX_CACHED_BYTES:
             self._byte_size -= self._kept.popitem(last=False)[1][1]

@@ -170,16 +170,23 @@ class Snapshot:
         ):
             return False, None
         try:
-            newest = newest_now(self.trie, path, above_seq)
-            if newest is None:
-                return True, None
-            node = own_now(self.trie, newest, _part_count(path))
+            dirent = self._dirent_now(directory, name, above_seq)
         except HyperfsError:
             return False, None
-        dirent = dirent_of(name, newest, node)
+        if dirent is None:
+            return True, None
         if dirent.mode is None or dirent.may_be_core:
             return False, None
         return True, self._entry(dirent, path, path, table, None)
+
+    def _dirent_now(self, directory: str, name: str, above_seq: int) -> Dirent | None:
+        """Return what has a name in a directory, None for nothing. Raises `MissingNodes`, or as reading a trie does."""
+        listed = self.volume.pool.directories.get(self.key, directory, above_seq)
+        if listed is not None:
+            return listed.get(name)
+        path = names.join(directory, name)
+        newest = newest_now(self.trie, path, above_seq)
+        return None if newest is None else dirent_of(name, newest, own_now(self.trie, newest, _part_count(path)))
 
     async def list(self, path: str = "", *, raw: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the entries of a directory, each name once, in the trie's order.
@@ -437,10 +444,11 @@ class Snapshot:
         cache = self.volume.pool.directories
         dirents = cache.get(self.key, inner_path, newest.seq)
         if dirents is not None:
-            for start in range(0, len(dirents), LISTED_AT_ONCE):
+            kept = list(dirents.values())
+            for start in range(0, len(kept), LISTED_AT_ONCE):
                 if start:
                     await trio.lowlevel.checkpoint()
-                yield dirents[start : start + LISTED_AT_ONCE]
+                yield kept[start : start + LISTED_AT_ONCE]
             return
         gathered = Gathered()
         async with aclosing(children(self.trie, inner_path, newest.seq)) as batches:

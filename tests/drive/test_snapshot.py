@@ -367,6 +367,25 @@ async def test_a_far_listing_does_not_ask_for_each_child() -> None:
     assert own.metadata.questions < 30
 
 
+async def test_a_name_in_a_listed_directory_is_found_without_walking_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = await drive_of("d/a", "d/b", "e")
+    snapshot = own.drive.snapshot()
+    assert await names_in(snapshot, "d") == ["a", "b"]
+    before = await snapshot.stat("d/a")
+    monkeypatch.delattr("hyperfs.drive.snapshot.newest_now")
+    assert snapshot.look_now("d/a") == (True, before)
+    assert snapshot.look_now("d/c") == (True, None)
+
+
+async def test_a_name_that_came_after_the_listing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = await drive_of("d/a")
+    assert await names_in(own.drive.snapshot(), "d") == ["a"]
+    await own.commit(Put("d/b", FILE))
+    snapshot = own.drive.snapshot()
+    await snapshot.stat("d/a")
+    assert snapshot.look_now("d/b")[1] is not None
+
+
 async def test_a_huge_directory_is_listed_without_being_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hyperfs.drive.dirents.MAX_CACHED_BYTES", 2000)
     own = await drive_of(*[f"d/{n}" for n in range(9)])
