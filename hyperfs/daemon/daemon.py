@@ -175,7 +175,7 @@ class Daemon:
         return self._reaches_anybody() or bool(self.swarm.listening)
 
     def _reaches_anybody(self) -> bool:
-        return bool(self.swarm.peers or self.swarm.is_looking or self.replicator.status().peers)
+        return bool(self.swarm.peers or self.swarm.is_looking or self.replicator.peer_count)
 
     async def with_peers(self, core: Core, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work``, which waits for blocks of ``core``; not when there is nobody to wait for, once that is known.

@@ -66,7 +66,7 @@ async def get_writer_states(
     daemon: Daemon, session: Session, call: ask.GetWriterStates
 ) -> tuple[told.WriterState, ...]:
     """Return what is known of a drive's cores from elsewhere."""
-    return writer_states(await daemon.drive_cores(call.key, session.user))
+    return await writer_states(await daemon.drive_cores(call.key, session.user))
 
 
 async def accept_fork(daemon: Daemon, session: Session, call: ask.AcceptFork) -> None:

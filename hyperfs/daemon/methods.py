@@ -171,9 +171,7 @@ async def count_peers(daemon: Daemon, session: Session, call: ask.CountPeers) ->
     """
     core = daemon.registry.opened(call.key)
     looked = daemon.finding.words(core) if core is not None else ""
-    return told.PeerCount(
-        len(daemon.replicator.status().peers), len(daemon.swarm.peers), daemon.swarm.unreached, looked
-    )
+    return told.PeerCount(daemon.replicator.peer_count, len(daemon.swarm.peers), daemon.swarm.unreached, looked)
 
 
 async def add_peers(daemon: Daemon, session: Session, call: ask.AddPeers) -> None:
@@ -296,7 +294,7 @@ async def change_network(daemon: Daemon, session: Session, call: ask.ChangeNetwo
 
 async def get_status(daemon: Daemon, session: Session, call: ask.GetStatus) -> told.Status:
     """Return everything that there is to know."""
-    return status_of(daemon)
+    return await status_of(daemon)
 
 
 async def stop(daemon: Daemon, session: Session, call: ask.Stop, asked: Asked) -> None:

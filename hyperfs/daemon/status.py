@@ -1,6 +1,6 @@
 """What the daemon tells about itself: snapshots, as the values that are sent.
 
-The rule: nothing here waits, and nothing is secret.
+The rule: nothing here waits for anybody, or holds others up, however many cores there are; and nothing is secret.
 """
 
 import os
@@ -20,13 +20,14 @@ from hyperfs.daemon.answers import (
     WriterState,
 )
 from hyperfs.daemon.daemon import Daemon
+from hyperfs.slices import in_slices
 from hyperfs.swarm.interfaces import interfaces
 
 
-def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
+async def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
     """Return which of ``cores`` are ours and behind their peers, or forked."""
     told = []
-    for core in cores:
+    async for core in in_slices(cores):
         if not core.writable:
             continue
         behind, fork = core.fork_guard.behind, core.fork_guard.fork
@@ -36,10 +37,11 @@ def writer_states(cores: Iterable[Core]) -> tuple[WriterState, ...]:
     return tuple(told)
 
 
-def status_of(daemon: Daemon) -> Status:
-    """Return what `hyperfs status` shows of a daemon."""
-    replication = daemon.replicator.status()
-    shared = {core.key: core for core in replication.cores}
+async def status_of(daemon: Daemon) -> Status:
+    """Return what `hyperfs status` shows of a daemon; of what changes meanwhile, some as it was and some as it is."""
+    peers = [peer async for peer in in_slices(daemon.replicator.peer_statuses())]
+    shared = {core.key: core async for core in in_slices(daemon.replicator.core_statuses())}
+    standing = await writer_states(daemon.store.opened())
     served = []
     for one in daemon.state.state.served:
         core = shared.get(bytes.fromhex(one.key))
@@ -68,12 +70,12 @@ def status_of(daemon: Daemon) -> Status:
                 in_flight=peer.in_flight,
                 round_trip_seconds=peer.round_trip_seconds,
             )
-            for peer in replication.peers
+            for peer in peers
         ),
-        standing=writer_states(daemon.store.opened()),
+        standing=standing,
         fetching=tuple(
             FetchingCore(core.key.hex(), core.demands, core.in_flight, core.peers)
-            for core in replication.cores
+            for core in shared.values()
             if core.demands or core.in_flight
         ),
     )

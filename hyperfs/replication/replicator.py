@@ -7,7 +7,7 @@ link (`hyperfs.replication.link`) that carries it; this module only joins the tw
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +20,7 @@ from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.extensions import Extension
 from hyperfs.replication.link import Link
 from hyperfs.replication.pace import Pace
-from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, ReplicationStatus
+from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -233,19 +233,29 @@ class Replicator:
             if link.initiator and link.name == name:
                 link.end(EndReason.CLOSED, "closed by us")
 
-    def status(self) -> ReplicationStatus:
-        """Return what is connected, shared and under way right now."""
-        return ReplicationStatus(
-            peers=tuple(link.status() for link in self._links if link.remote_key is not None),
-            cores=tuple(
-                CoreStatus(
-                    key=exchange.core.key,
-                    peers=len(exchange.open_peers),
-                    length=exchange.core.length,
-                    claimed_length=exchange.claimed_length,
-                    in_flight=exchange.in_flight,
-                    demands=exchange.demands,
-                )
-                for exchange in self._exchanges.values()
-            ),
+    @property
+    def peer_count(self) -> int:
+        """How many peers are connected."""
+        return sum(link.remote_key is not None for link in self._links)
+
+    def peer_statuses(self) -> Iterator[PeerStatus]:
+        """Yield what is known of each peer that is connected now, as it is when it is yielded."""
+        return (link.status() for link in list(self._links) if link.remote_key is not None)
+
+    def core_statuses(self) -> Iterator[CoreStatus]:
+        """Yield what is known of each core that is shared now, as it is when it is yielded."""
+        return (
+            CoreStatus(
+                key=exchange.core.key,
+                peers=len(exchange.open_peers),
+                length=exchange.core.length,
+                claimed_length=exchange.claimed_length,
+                in_flight=exchange.in_flight,
+                demands=exchange.demands,
+            )
+            for exchange in list(self._exchanges.values())
         )
+
+    def status(self) -> ReplicationStatus:
+        """Return what is connected, shared and under way right now. Of a thousand cores that takes long."""
+        return ReplicationStatus(tuple(self.peer_statuses()), tuple(self.core_statuses()))

@@ -22,6 +22,7 @@ from hyperfs.daemon.requests import AppendContent, LeaseContent
 from hyperfs.daemon.server import open_daemon
 from hyperfs.daemon.serving import Serving
 from hyperfs.daemon.slots import SLOT_BYTES, SLOTS, Slots
+from hyperfs.daemon.status import status_of
 from hyperfs.daemon.wire import Failure, Hello, Reply, Request
 from hyperfs.drive.committer import PIECE_BYTES
 from hyperfs.drive.drive import Drive
@@ -36,6 +37,7 @@ from hyperfs.errors import (
     StoreLocked,
     UsageError,
 )
+from hyperfs.replication import Replicator
 from hyperfs.trie import Put
 
 from ..support.clocks import settled
@@ -549,3 +551,39 @@ async def test_an_idle_daemon_ends_and_a_busy_one_does_not(places: Places) -> No
             assert scope.cancelled_caught
         with trio.fail_after(PATIENCE_SECONDS):
             await daemon.wait_stop()
+
+
+async def test_a_status_of_many_cores_lets_others_have_their_turn(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperfs.slices.SLICE_SECONDS", 0)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with open_daemon(places) as daemon, trio.open_nursery() as nursery:
+        user = User()
+        for number in range(20):
+            await daemon.registry.open(bytes([number]) * 32, user)
+        nursery.start_soon(take_turns)
+        await trio.lowlevel.checkpoint()
+        before = turns
+        await status_of(daemon)
+        assert turns - before >= 20
+        nursery.cancel_scope.cancel()
+        daemon.registry.release(user)
+
+
+async def test_who_asks_for_blocks_has_not_all_cores_looked_at(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(replicator: Replicator) -> object:
+        raise AssertionError("every core was looked at")
+
+    monkeypatch.setattr(Replicator, "core_statuses", look)
+    async with daemon_and_client(places) as (daemon, client):
+        assert not daemon.has_peers()
+        await client.update(await client.open_core(bytes(32)))
+        assert (await client.peers(bytes(32))).connected == 0
