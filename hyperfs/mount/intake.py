@@ -4,7 +4,11 @@ Programs that unpack or remove thousands of files send a request as soon as the 
 through trio's loop twice for each of them, which costs more than answering most of them does. So who takes requests
 here looks for the next one himself, for a moment, before he waits for it in trio.
 
-The rule: every other task of the process has its turn after `TURN_SECONDS` of requests at the latest.
+Where the next one is not there yet, the program that sends it may be about to, on the other processor: it is looked for
+without sleeping for `SPIN_SECONDS`, since to be woken by another processor takes longer than to answer. Each look lets
+the program go first if it shares this one.
+
+The rule: every other task of the process has its turn after two times `TURN_SECONDS` of requests at the latest.
 """
 
 import os
@@ -18,10 +22,10 @@ import pyfuse3
 import trio
 
 TURN_SECONDS = 0.001
+SPIN_SECONDS = 0.000_05
+"""How long to look for the next request without sleeping: a program on another processor has it sent by then."""
 NEXT_SECONDS = 0.000_1
-"""How long a program may take from an answer to its next request, for that to be taken in the same turn."""
-_LOOKS = 12
-"""How often to look before sleeping for it: being woken costs more than this, and the program goes first each time."""
+"""How long to sleep for it behind that, to take it in the same turn."""
 WAIT = "_wait_fuse_readable"
 """What pyfuse3 awaits before it reads a request: a function of its module."""
 _FUSE_DEVICE = "/dev/fuse"
@@ -45,20 +49,29 @@ class Turns:
 
     async def wait(self) -> bool:
         """Return True when a request is there, which the caller has to read without waiting for anything."""
-        if self._clock() < self._turn_ends:
-            for _ in range(_LOOKS):
+        now = self._clock()
+        if now >= self._turn_ends:
+            await trio.lowlevel.checkpoint()
+            if self._is_there():
+                return True
+        else:
+            while self._clock() - now < SPIN_SECONDS:
                 if self._poll.poll(0):
                     return True
                 os.sched_yield()
             if select.select(self._descriptors, (), (), NEXT_SECONDS)[0]:
                 return True
-        else:
-            await trio.lowlevel.checkpoint()
         while await self._wait():
-            if self._poll.poll(0):
-                self._turn_ends = self._clock() + TURN_SECONDS
+            if self._is_there():
                 return True
         return False
+
+    def _is_there(self) -> bool:
+        """Tell whether a request is there; with it a turn begins."""
+        if not self._poll.poll(0):
+            return False
+        self._turn_ends = self._clock() + TURN_SECONDS
+        return True
 
 
 @contextmanager
