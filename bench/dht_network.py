@@ -13,7 +13,7 @@ from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.allowance import Rates
 from hyperfs.swarm.dht.datagrams import Datagram, PeersInput, PeersOutput
 from hyperfs.swarm.dht.node import PEERS, DhtNode
-from hyperfs.swarm.dht.service import REPEAT_SECONDS
+from hyperfs.swarm.dht.service import ANNOUNCE_SECONDS
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
 
@@ -120,7 +120,7 @@ class SimulatedNetwork:
 
         def again() -> None:
             node.walk(PEERS, topic, PeersInput(port).encode(), update=True)
-            self.timers.after(self.rng.uniform(*REPEAT_SECONDS), again)
+            self.timers.after(self.rng.uniform(*ANNOUNCE_SECONDS), again)
 
         again()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from hyperfs.crypto import HASH_BYTES, verify
@@ -28,8 +29,68 @@ INVALID_SEQ: Final = "ERR_INVALID_SEQ"
 SEQ_MUST_EXCEED: Final = "ERR_SEQ_MUST_EXCEED_CURRENT"
 _LOCAL_PREFIX_BYTES: Final = 2
 
-_Records = dict[bytes, dict[bytes, None]]
-"""Records by name: a topic, or a topic with what a local address has in common with others."""
+
+class _Members:
+    """Records of one name, of which any can be picked, added and taken away at once, however many there are."""
+
+    __slots__ = ("_places", "all")
+
+    def __init__(self) -> None:
+        self.all: list[bytes] = []
+        self._places: dict[bytes, int] = {}
+
+    def __contains__(self, record: bytes) -> bool:
+        return record in self._places
+
+    def add(self, record: bytes) -> None:
+        """Add one that is not there."""
+        self._places[record] = len(self.all)
+        self.all.append(record)
+
+    def remove(self, record: bytes) -> None:
+        """Take one away that is there; the last takes its place."""
+        last = self.all.pop()
+        place = self._places.pop(record)
+        if last != record:
+            self.all[place] = last
+            self._places[last] = place
+
+
+class _Generation:
+    """Records by name: a topic, or a topic with what a local address has in common with others."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._names: dict[bytes, _Members] = {}
+
+    def of(self, name: bytes) -> Sequence[bytes]:
+        """Return the records of a name, in no order."""
+        members = self._names.get(name)
+        return () if members is None else members.all
+
+    def add(self, name: bytes, record: bytes) -> bool:
+        """Add a record; tell whether it is new."""
+        members = self._names.setdefault(name, _Members())
+        if record in members:
+            return False
+        members.add(record)
+        self.count += 1
+        return True
+
+    def has(self, name: bytes, record: bytes) -> bool:
+        """Tell whether a record is there."""
+        return name in self._names and record in self._names[name]
+
+    def remove(self, name: bytes, record: bytes) -> bool:
+        """Take a record away; tell whether it was there."""
+        if not self.has(name, record):
+            return False
+        members = self._names[name]
+        members.remove(record)
+        if not members.all:
+            del self._names[name]
+        self.count -= 1
+        return True
 
 
 class Announcements:
@@ -37,33 +98,29 @@ class Announcements:
 
     def __init__(self, rng: random.Random) -> None:
         self._random = rng
-        self._fresh: _Records = {}
-        self._stale: _Records = {}
-        self._fresh_count = 0
+        self._fresh = _Generation()
+        self._stale = _Generation()
         self._of_host: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
-        return sum(map(len, self._fresh.values())) + sum(map(len, self._stale.values()))
+        return self._fresh.count + self._stale.count
 
     def age(self) -> None:
         """Begin a new generation and forget the one before the last."""
-        self._stale, self._fresh, self._fresh_count = self._fresh, {}, 0
+        self._stale, self._fresh = self._fresh, _Generation()
         self._of_host.clear()
 
     def update(self, topic: bytes, announced: PeersInput, source: Address) -> None:
         """Add, or take away, what ``source`` says of a ``topic``."""
         host = encode_address(source)[: ADDRESS_BYTES - 2]
         for name, record in self._names(topic, announced, source):
-            there = self._fresh.get(name)
             if announced.unannounce:
-                for records in (self._fresh, self._stale):
-                    self._remove(records, name, record)
-            elif (there is None or record not in there) and self._of_host[host] < MAX_RECORDS_OF_HOST:
+                self._of_host[host] -= self._fresh.remove(name, record)
+                self._stale.remove(name, record)
+            elif self._of_host[host] < MAX_RECORDS_OF_HOST and self._fresh.add(name, record):
                 self._of_host[host] += 1
-                self._fresh.setdefault(name, {})[record] = None
-                self._fresh_count += 1
-                self._remove(self._stale, name, record)
-                if self._fresh_count > MAX_RECORDS:
+                self._stale.remove(name, record)
+                if self._fresh.count > MAX_RECORDS:
                     self.age()
 
     def told(self, topic: bytes, asked: PeersInput, source: Address) -> PeersOutput:
@@ -85,18 +142,11 @@ class Announcements:
         return names
 
     def _some(self, name: bytes, but: bytes, most: int) -> list[bytes]:
-        found = [record for records in (self._fresh, self._stale) for record in records.get(name, ()) if record != but]
-        return self._random.sample(found, min(most, len(found)))
-
-    def _remove(self, records: _Records, name: bytes, record: bytes) -> None:
-        there = records.get(name)
-        if there is None or record not in there:
-            return
-        del there[record]
-        if records is self._fresh:
-            self._fresh_count -= 1
-        if not there:
-            del records[name]
+        fresh, stale = self._fresh.of(name), self._stale.of(name)
+        count = len(fresh) + len(stale)
+        places = self._random.sample(range(count), min(most + 1, count))
+        found = [fresh[place] if place < len(fresh) else stale[place - len(fresh)] for place in places]
+        return [record for record in found if record != but][:most]
 
 
 class Values:

@@ -36,7 +36,7 @@ from hyperfs.swarm.dht.datagrams import (
     PeersOutput,
 )
 from hyperfs.swarm.dht.node import IMMUTABLE, MUTABLE, PEERS, DhtNode
-from hyperfs.swarm.dht.records import MAX_TOLD, immutable_target
+from hyperfs.swarm.dht.records import GENERATION_SECONDS, MAX_TOLD, immutable_target
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
 from hyperfs.swarm.utp.endpoint import UtpEndpoint
@@ -49,8 +49,10 @@ DEFAULT_BOOTSTRAP: Final = (
     ("bootstrap2.hyperdht.org", 49737),
     ("bootstrap3.hyperdht.org", 49737),
 )
-REPEAT_SECONDS: Final = (300.0, 600.0)
-"""A topic is announced, or looked up, again after between so much and so much."""
+LOOK_SECONDS: Final = (300.0, 600.0)
+"""A topic is looked up again after between so much and so much."""
+ANNOUNCE_SECONDS: Final = (300.0, 0.9 * GENERATION_SECONDS)
+"""A topic is announced again after between so much and so much: before anybody has forgotten it."""
 LEAVE_SECONDS: Final = 5.0
 """For how long the end of a service waits for what it takes back."""
 MAX_FOUND: Final = 4096
@@ -204,7 +206,7 @@ class DhtService:
         said = PeersInput(port)
         try:
             await self._again_and_again(
-                topic, lambda: self._peers(topic, said, update=True, walked=walked), found, pause
+                topic, lambda: self._peers(topic, said, update=True, walked=walked), found, ANNOUNCE_SECONDS, pause
             )
         finally:
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
@@ -224,13 +226,16 @@ class DhtService:
     ) -> None:
         """Look a topic up again and again, until cancelled; ``found`` and so on as in `keep_announced`."""
         said = PeersInput(0)
-        await self._again_and_again(topic, lambda: self._peers(topic, said, update=False, walked=walked), found, pause)
+        await self._again_and_again(
+            topic, lambda: self._peers(topic, said, update=False, walked=walked), found, LOOK_SECONDS, pause
+        )
 
     async def _again_and_again(
         self,
         topic: bytes,
         walk: Callable[[], AsyncGenerator[FoundPeer, None]],
         found: Callable[[FoundPeer], None],
+        between: tuple[float, float],
         pause: Pause,
     ) -> None:
         while True:
@@ -238,7 +243,7 @@ class DhtService:
                 async with aclosing(walk()) as peers:
                     async for peer in peers:
                         found(peer)
-                seconds = random.uniform(*REPEAT_SECONDS)
+                seconds = random.uniform(*between)
             except DhtFailed as error:
                 logger.debug("topic %s: %s", topic.hex()[:8], error)
                 seconds = random.uniform(*_RETRY_SECONDS)

@@ -8,7 +8,8 @@ from hyperfs.crypto import key_pair, sign
 from hyperfs.swarm.addresses import Address, decode_addresses
 from hyperfs.swarm.dht import records
 from hyperfs.swarm.dht.datagrams import Mutable, PeersInput
-from hyperfs.swarm.dht.records import MAX_TOLD, Announcements, Values, immutable_target
+from hyperfs.swarm.dht.records import GENERATION_SECONDS, MAX_TOLD, Announcements, Values, immutable_target
+from hyperfs.swarm.dht.service import ANNOUNCE_SECONDS
 
 TOPIC = bytes(range(32))
 PAIR = key_pair(bytes(32))
@@ -64,6 +65,45 @@ def test_announcing_again_makes_it_last() -> None:
     announcements.age()
     assert told(announcements) == [announcer(0)]
     assert len(announcements) == 1
+
+
+def test_it_is_announced_again_before_anybody_forgets_it() -> None:
+    assert max(ANNOUNCE_SECONDS) < GENERATION_SECONDS
+
+
+def test_a_host_that_takes_back_what_it_announced_may_announce_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_RECORDS_OF_HOST", 3)
+    announcements = Announcements(random.Random(1))
+    for port in range(1, 6):
+        announcements.update(TOPIC, PeersInput(port), announcer(1))
+    assert [address.port for address in sorted(told(announcements))] == [1, 2, 3]
+    for port in (1, 5):
+        announcements.update(TOPIC, PeersInput(port, unannounce=True), announcer(1))
+    for port in (7, 8):
+        announcements.update(TOPIC, PeersInput(port), announcer(1))
+    assert [address.port for address in sorted(told(announcements))] == [2, 3, 7]
+
+
+def test_any_order_of_announcing_and_taking_back_leaves_who_is_there() -> None:
+    rng = random.Random(1)
+    announcements = Announcements(rng)
+    there: dict[Address, int] = {}
+    generation = 0
+    for _ in range(5000):
+        source = announcer(rng.randrange(60))
+        step = rng.random()
+        if step < 0.01:
+            generation += 1
+            announcements.age()
+        elif step < 0.6:
+            announcements.update(TOPIC, PeersInput(), source)
+            there[source] = generation
+        else:
+            announcements.update(TOPIC, PeersInput(unannounce=True), source)
+            there.pop(source, None)
+        kept = {source for source, last in there.items() if generation - last <= 1}
+        assert set(told(announcements)) == kept
+        assert len(announcements) == len(kept)
 
 
 def test_what_is_taken_back_is_gone_from_both_generations() -> None:

@@ -52,7 +52,7 @@ async def test_what_is_kept_announced_is_taken_back_when_that_ends() -> None:
 
 
 async def test_who_looks_is_told_of_what_is_announced_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "REPEAT_SECONDS", (0.01, 0.02))
+    monkeypatch.setattr(service_module, "LOOK_SECONDS", (0.01, 0.02))
     async with network(2) as (first, second), trio.open_nursery() as nursery:
         seen = trio.Event()
 
