@@ -50,6 +50,8 @@ _PINGED: Final = 5
 _PINGED_WHEN_BUSY: Final = 3
 _PINGED_OF_BUCKET: Final = 3
 _MAX_CHECKED_BUCKETS: Final = 8
+_MAX_NEWCOMERS: Final = 16
+"""Whom nobody else has spoken of, and who are pinged at one time to see whether they are there."""
 _EPHEMERAL_SECONDS: Final = (1200.0, 1800.0)
 _SAMPLES: Final = 10
 _LEAST_AGREEING: Final = 3
@@ -92,6 +94,7 @@ class DhtNode:
         self._allowance = Allowance(rates or Rates(), timers.now())
         self._requests = Requests(timers, self._send, self._random)
         self._checked_buckets: set[bytes] = set()
+        self._newcomers: set[Address] = set()
         self._ticks = 0
         self._walks = 0
         self._repeated: set[Timer] = set()
@@ -216,15 +219,17 @@ class DhtNode:
         asked: Asked,
         done: Callable[[Datagram | None], None],
         *,
+        silent: Callable[[], None] = lambda: None,
         target: bytes | None = None,
         value: bytes | None = None,
         urgent: bool = False,
     ) -> None:
-        """Send one request; ``done`` gets the answer, or None when there is none in 7 s."""
+        """Send one request; ``done`` gets the answer, or None when there is none in 7 s; ``silent`` after 2 s."""
 
         def answered(answer: Datagram | None) -> None:
-            if asked.id is not None and (answer is None or answer.id != asked.id):
-                self.table.remove(asked.id)
+            is_another = answer is not None and answer.id != asked.id
+            if asked.id is not None and (asked.unanswered or is_another):
+                self._forget(asked.id, asked.address)
             done(answer)
 
         datagram = Datagram(
@@ -237,7 +242,7 @@ class DhtNode:
             value=value,
             to=asked.address,
         )
-        self._requests.ask(datagram, asked, answered, urgent=urgent)
+        self._requests.ask(datagram, asked, answered, silent=silent, urgent=urgent)
 
     # What comes
 
@@ -262,9 +267,7 @@ class DhtNode:
             self._allowance.proven(source.host, now)
         if not self._allowance.may_answer(source.host, now):
             return
-        known = self.table.get(datagram.id) if datagram.id is not None else None
-        if known is None or known.address == source:  # nobody takes another's place by using his id
-            self._heard(datagram, source)
+        self._asked_by(datagram, source)
         self._serve(datagram, source)
 
     def _serve(self, asked: Datagram, source: Address) -> None:
@@ -377,9 +380,30 @@ class DhtNode:
 
     # The table
 
+    def _asked_by(self, datagram: Datagram, source: Address) -> None:
+        """Take up who asked us something, once he has shown to be there."""
+        if datagram.id is None or datagram.id == self.id:
+            return
+        is_there = self.table.get(datagram.id) is not None or self._allowance.is_proven(source.host, self._timers.now())
+        if is_there:
+            self._heard(datagram, source)
+        elif (
+            self.table.has_room(datagram.id) and source not in self._newcomers and len(self._newcomers) < _MAX_NEWCOMERS
+        ):
+            self._newcomers.add(source)
+            self.ping(Asked(source, datagram.id), lambda answer: self._newcomers.discard(source))
+
+    def _forget(self, node_id: bytes, address: Address) -> None:
+        known = self.table.get(node_id)
+        if known is not None and known.address == address:
+            self.table.remove(node_id)
+
     def _heard(self, datagram: Datagram, source: Address) -> None:
         if datagram.id is None or datagram.id == self.id:
             return
+        known = self.table.get(datagram.id)
+        if known is not None and known.address != source:
+            return  # nobody takes another's place by using his id
         full = self.table.heard(datagram.id, source, self._timers.now(), datagram.to)
         if full and self.bootstrapped:
             self._make_room(full, datagram, source)
@@ -466,8 +490,18 @@ class _WalkAsker:
     def when_free(self, call: Callable[[], None]) -> None:
         self._node.when_free(call)
 
-    def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
+    def give_up(self, asked: Asked) -> None:
+        self._node.give_up(asked)
+
+    def ask(
+        self,
+        asked: Asked,
+        done: Callable[[Datagram | None], None],
+        *,
+        silent: Callable[[], None],
+        update: bool,
+    ) -> None:
         command = self._update if update else self._query
         value = None if command == FIND_NODE else self._value
         kind = Kind.UPDATE if update else Kind.QUERY
-        self._node.request(kind, command, asked, done, target=self._target, value=value)
+        self._node.request(kind, command, asked, done, silent=silent, target=self._target, value=value)

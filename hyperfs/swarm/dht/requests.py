@@ -27,6 +27,7 @@ _TICK_SECONDS: Final = 0.75
 _AGAIN_SECONDS: Final = 2.25
 _LAST_SECONDS: Final = 3.0
 _SENDS: Final = 3
+_SILENT_SENDS: Final = 2
 _FAST_HOLEPUNCH_SECONDS: Final = 0.5
 _RIDS: Final = 1 << 16
 
@@ -41,6 +42,8 @@ class Asked:
     token: bytes | None = None
     punched: bool = False
     """Whether the way was opened, or tried to be, through the referrer."""
+    unanswered: bool = False
+    """Whether he was silent however often he was asked."""
     answered_from: Address | None = None
     """Where an answer came from: the same address, or, of a `_holepunch`, another port of that host."""
 
@@ -50,6 +53,7 @@ class _Request:
     datagram: Datagram
     asked: Asked
     done: Callable[[Datagram | None], None]
+    silent: Callable[[], None]
     sends: int = 0
     timer: Timer | None = None
     punch: Timer | None = field(default=None)
@@ -62,10 +66,10 @@ class Requests:
         self._timers = timers
         self._send = send
         self._random = rng
-        self._next_rid = rng.randrange(_RIDS)
         self._in_flight: dict[int, _Request] = {}
         self._silent: Counter[Address] = Counter()
         self._waiting: deque[_Request] = deque()
+        self._wake: Timer | None = None
         self._turns: deque[Callable[[], None]] = deque()
         self._sent_at: deque[float] = deque(maxlen=MAX_A_SECOND)
 
@@ -80,18 +84,25 @@ class Requests:
         return self._silent
 
     def ask(
-        self, datagram: Datagram, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False
+        self,
+        datagram: Datagram,
+        asked: Asked,
+        done: Callable[[Datagram | None], None],
+        *,
+        silent: Callable[[], None] = lambda: None,
+        urgent: bool = False,
     ) -> None:
         """Send a request; its ``rid`` is chosen here. ``done`` is called once, with the answer, or None for none.
 
-        It may be called before this returns, when too many wait already. ``urgent`` ones do not wait.
+        It may be called before this returns, when too many wait already. ``silent`` is called when the request has to
+        be sent again. ``urgent`` ones do not wait.
         """
-        request = _Request(datagram, asked, done)
+        request = _Request(datagram, asked, done, silent)
         if urgent or not (self._waiting or self._is_saturated()):
             self._start(request)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append(request)
-            self._timers.after(1.0, self._go_on)
+            self._go_on_later()
         else:
             done(None)
 
@@ -109,9 +120,11 @@ class Requests:
         return request.asked
 
     def give_up(self, asked: Asked) -> None:
-        """Wait no more for an answer to what was asked of ``asked``."""
-        for request in list(self._in_flight.values()):
+        """Send what was asked of ``asked`` no more, and wait for no answer to it."""
+        for request in [*self._in_flight.values(), *self._waiting]:
             if request.asked is asked:
+                if not request.sends:
+                    self._waiting.remove(request)
                 self._finish(request, None)
 
     def close(self) -> None:
@@ -134,7 +147,11 @@ class Requests:
         while self._waiting and not self._is_saturated():
             self._start(self._waiting.popleft())
         if self._waiting:
-            self._timers.after(1.0, self._go_on)
+            self._go_on_later()
+
+    def _go_on_later(self) -> None:
+        if self._wake is None or not self._wake.is_pending:
+            self._wake = self._timers.after(1.0, self._go_on)
 
     def _take_turns(self) -> None:
         for _ in range(len(self._turns)):  # whoever could not ask enough waits for another turn, behind the others
@@ -143,8 +160,9 @@ class Requests:
             self._turns.popleft()()
 
     def _free_rid(self) -> int:
+        """Return a number that nobody can guess who does not see what we send."""
         while True:
-            rid, self._next_rid = self._next_rid, (self._next_rid + 1) % _RIDS
+            rid = self._random.randrange(_RIDS)
             if rid not in self._in_flight:
                 return rid
 
@@ -166,7 +184,7 @@ class Requests:
 
     def _send_once(self, request: _Request) -> None:
         request.sends += 1
-        if request.sends == 2:
+        if request.sends == _SILENT_SENDS:
             self._silent[request.asked.address] += 1
         self._sent_at.append(self._timers.now())
         self._send(request.datagram, request.asked.address)
@@ -178,10 +196,13 @@ class Requests:
 
     def _unanswered(self, request: _Request) -> None:
         if request.sends >= _SENDS:
+            request.asked.unanswered = True
             self._finish(request, None)
             return
         self._send_once(request)
         self._punch(request)
+        if request.sends == _SILENT_SENDS:
+            request.silent()
         self._take_turns()
 
     def _punch(self, request: _Request) -> None:
@@ -193,7 +214,7 @@ class Requests:
 
     def _finish(self, request: _Request, answer: Datagram | None) -> None:
         self._in_flight.pop(request.datagram.rid, None)
-        if request.sends >= 2:
+        if request.sends >= _SILENT_SENDS:
             address = request.asked.address
             self._silent[address] -= 1
             if not self._silent[address]:

@@ -52,6 +52,11 @@ class RoutingTable:
         """Return what is known of a node."""
         return self._heard.get(node_id)
 
+    def has_room(self, node_id: bytes) -> bool:
+        """Tell whether a node that is not known would be taken up."""
+        number = int.from_bytes(node_id, "big")
+        return number != self._own and len(self._bucket(number)) < BUCKET_NODES
+
     def latest(self, most: int) -> list[Contact]:
         """Return the contacts heard of last, newest first."""
         return list(islice(reversed(self._heard.values()), most))

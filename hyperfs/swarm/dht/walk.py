@@ -2,7 +2,8 @@
 
 The rules: the 20 nearest told of are asked, and the 20 nearest that answered with id and token are what is found; an
 announcement then goes to these. Whoever is silent holds nobody up but one of 16 places, for two seconds at most, and
-is asked last by others.
+is asked last by others; once more have answered than are silent nobody waits for these. However many nodes somebody
+makes up, a walk ends, and none goes where its teller could not be himself.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Final, Protocol
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress, decode_nodes
 from hyperfs.swarm.dht.requests import MAX_IN_FLIGHT, Asked
+from hyperfs.swarm.reach import may_dial
 
 NEAREST: Final = 20
+MAX_ASKED: Final = 256
+"""Nodes that one walk asks at most: five times as many as one takes among 10,000."""
 
 
 class Asker(Protocol):
@@ -36,8 +40,22 @@ class Asker(Protocol):
         """Have ``call`` called, once, when something more may be asked."""
         ...
 
-    def ask(self, asked: Asked, done: Callable[[Datagram | None], None], *, update: bool) -> None:
-        """Ask ``asked``; ``update`` for the second part, with his token."""
+    def ask(
+        self,
+        asked: Asked,
+        done: Callable[[Datagram | None], None],
+        *,
+        silent: Callable[[], None],
+        update: bool,
+    ) -> None:
+        """Ask ``asked``; ``update`` for the second part, with his token.
+
+        ``done`` is called once with the answer, ``silent`` before it if that takes longer than two seconds.
+        """
+        ...
+
+    def give_up(self, asked: Asked) -> None:
+        """Ask no more for an answer."""
         ...
 
 
@@ -52,12 +70,13 @@ class WalkReport:
     """How many nodes one after another told of the nearest one that answered."""
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class _Candidate:
     distance: int
     asked: Asked
     hops: int
     queried: bool = False
+    silent: bool = False
 
 
 class Walk:
@@ -83,7 +102,9 @@ class Walk:
         self._told: list[_Candidate] = []
         self._told_ids: set[bytes] = set()
         self._found: list[_Candidate] = []
-        self._pending = 0
+        self._pending: list[_Candidate] = []
+        """Who was asked and has not answered, but for those who are silent."""
+        self._silent: list[_Candidate] = []
         self._updating = False
         self._waits = False
         self._over = False
@@ -97,16 +118,21 @@ class Walk:
         self._go_on()
 
     def cancel(self) -> None:
-        """End it; ``done`` is not called any more."""
-        self._over = True
+        """End it; ``done`` is not called any more, and nothing more is sent."""
+        if not self._over:
+            self._over = True
+            for candidate in [*self._pending, *self._silent]:
+                self._asker.give_up(candidate.asked)
 
     def _tell(self, node: NodeAddress, referrer: Address | None, hops: int) -> None:
         if node.id == self._own_id or node.id in self._told_ids:
             return
         distance = int.from_bytes(node.id, "big") ^ self._target
+        if len(self._told) == NEAREST and distance >= self._told[-1].distance:
+            return
+        if referrer is not None and not may_dial(node.address, told_by=referrer.host, own=()):
+            return
         if len(self._told) == NEAREST:
-            if distance >= self._told[-1].distance:
-                return
             farthest = self._told.pop()
             assert farthest.asked.id is not None  # it was told of by id
             self._told_ids.discard(farthest.asked.id)
@@ -114,13 +140,25 @@ class Walk:
         self._told_ids.add(node.id)
 
     def _ask(self, candidate: _Candidate, *, update: bool) -> None:
-        self._pending += 1
+        self._pending.append(candidate)
         candidate.queried = True
         self.report.asked += 1
-        self._asker.ask(candidate.asked, lambda answer: self._answered(candidate, answer, update=update), update=update)
+        self._asker.ask(
+            candidate.asked,
+            lambda answer: self._answered(candidate, answer, update=update),
+            silent=lambda: self._is_silent(candidate),
+            update=update,
+        )
+
+    def _is_silent(self, candidate: _Candidate) -> None:
+        candidate.silent = True
+        self._pending.remove(candidate)
+        self._silent.append(candidate)
+        if not self._over:
+            self._go_on()
 
     def _answered(self, candidate: _Candidate, answer: Datagram | None, *, update: bool) -> None:
-        self._pending -= 1
+        (self._silent if candidate.silent else self._pending).remove(candidate)
         if self._over:
             return
         if answer is not None:
@@ -140,6 +178,8 @@ class Walk:
     def _verified(self, answer: Datagram, candidate: _Candidate) -> None:
         if answer.id is None or answer.token is None or answer.id == self._own_id:
             return
+        if candidate.asked.id not in (None, answer.id):
+            return
         if any(found.asked.id == answer.id for found in self._found):
             return
         distance = int.from_bytes(answer.id, "big") ^ self._target
@@ -152,7 +192,8 @@ class Walk:
         free = max(0, MAX_IN_FLIGHT - self._asker.in_flight)
         if not free and not self._pending:
             free = 1
-        unasked = [candidate for candidate in candidates if not candidate.queried]
+        may_ask = self._updating or self.report.asked < MAX_ASKED
+        unasked = [candidate for candidate in candidates if not candidate.queried] if may_ask else []
         silent = self._asker.silent
         if silent:
             unasked.sort(key=lambda candidate: candidate.asked.address in silent)
@@ -165,7 +206,8 @@ class Walk:
                 self._waits = True
                 self._asker.when_free(self._take_turn)
             return
-        if self._pending:
+        answered = self.report.updates if self._updating else len(self._found)
+        if self._pending or len(self._silent) > answered:
             return
         if self._updates and not self._updating and self._found:
             self._updating = True

@@ -64,6 +64,9 @@ def test_it_is_relayed_to_somebody_who_announced_here() -> None:
 def test_it_is_relayed_to_a_node_of_the_table() -> None:
     lone = Lone()
     lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=bytes(32), command="_ping")), WANTED)
+    (ping,) = [sent for sent, _, _ in lone.sent if sent.kind is Kind.QUERY]
+    lone.node.receive(encode(Datagram(Kind.RESPONSE, ping.rid, id=bytes(32))), WANTED)
+    lone.pass_time(PROVEN_SECONDS + 1)
     [(_, to, _)] = lone.holepunch(Holepunch(to=WANTED))
     assert to == WANTED
 

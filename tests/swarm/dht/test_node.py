@@ -50,6 +50,13 @@ class Lone:
         assert len(answers) <= 1
         return answers[0] if answers else None
 
+    def meet(self, node_id: bytes, source: Address, *, to: Address | None = None) -> None:
+        """Have a node ask something, and show that it is there."""
+        self.node.receive(encode(Datagram(Kind.QUERY, 1, id=node_id, command="_ping", to=to)), source)
+        pings = [sent.rid for sent, where in self.sent if where == source and sent.kind is Kind.QUERY]
+        if pings:
+            self.node.receive(encode(Datagram(Kind.RESPONSE, pings[-1], id=node_id, to=to)), source)
+
     def token(self, source: Address = ASKER) -> bytes:
         answer = self.ask(Datagram(Kind.QUERY, 1, command="_ping"), source)
         assert answer is not None
@@ -177,15 +184,44 @@ def test_an_answer_that_nobody_asked_for_brings_nobody_into_the_table() -> None:
 def test_nobody_takes_anothers_place_by_his_id() -> None:
     lone = Lone()
     for source in (ASKER, OTHER):
-        lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=bytes(32), command="_ping")), source)
+        lone.meet(bytes(32), source)
     contact = lone.node.table.get(bytes(32))
     assert contact is not None
     assert contact.address == ASKER
 
 
+def test_who_asks_is_known_only_once_he_has_answered() -> None:
+    lone = Lone()
+    asked = encode(Datagram(Kind.QUERY, 1, id=bytes(32), command="_ping"))
+    for number in range(1, 1000):
+        lone.node.receive(asked, Address("192.0.2.7", number))
+    assert len(lone.node.table) == 0
+    assert len([sent for sent, _ in lone.sent if sent.kind is Kind.QUERY]) == 16
+    lone.meet(bytes(32), Address("192.0.2.7", 1))
+    assert len(lone.node.table) == 1
+
+
+def test_nobody_takes_anothers_place_by_answering_as_him() -> None:
+    lone = Lone()
+    lone.meet(bytes(32), ASKER)
+    lone.node.ping(Asked(OTHER, bytes(32)), lambda answer: None)
+    lone.node.receive(encode(Datagram(Kind.RESPONSE, lone.sent[-1][0].rid, id=bytes(32))), OTHER)
+    contact = lone.node.table.get(bytes(32))
+    assert contact is not None
+    assert contact.address == ASKER
+
+
+def test_nobody_is_forgotten_for_what_another_address_does_not_answer() -> None:
+    lone = Lone()
+    lone.meet(bytes(32), ASKER)
+    lone.node.ping(Asked(OTHER, bytes(32)), lambda answer: None)
+    lone.run(20)
+    assert lone.node.table.get(bytes(32)) is not None
+
+
 def test_who_answers_with_another_id_is_forgotten() -> None:
     lone = Lone()
-    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=bytes(32), command="_ping")), ASKER)
+    lone.meet(bytes(32), ASKER)
     lone.node.ping(Asked(ASKER, bytes(32)), lambda answer: None)
     lone.node.receive(encode(Datagram(Kind.RESPONSE, lone.sent[-1][0].rid, id=b"x" * 32)), ASKER)
     assert len(lone.node.table) == 0
@@ -193,7 +229,7 @@ def test_who_answers_with_another_id_is_forgotten() -> None:
 
 def test_who_is_silent_when_pinged_is_forgotten() -> None:
     lone = Lone()
-    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=bytes(32), command="_ping")), ASKER)
+    lone.meet(bytes(32), ASKER)
     lone.run(60)
     assert len(lone.node.table) == 0
 
@@ -204,10 +240,12 @@ def test_a_full_bucket_takes_a_newcomer_only_for_one_who_is_silent(alive: bool) 
     lone.node.join()
     ids = [bytes([128, number]) + bytes(30) for number in range(21)]
     for number, node_id in enumerate(ids[:-1]):
-        lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=node_id, command="_ping")), ASKER._replace(port=number + 1))
+        lone.meet(node_id, ASKER._replace(port=number + 1))
+    assert lone.update("peers", b"") is not None  # whoever knows a token is there
     lone.run(6)
     lone.sent.clear()
-    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=ids[-1], command="_ping")), OTHER)
+    newcomer = ASKER._replace(port=99)
+    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=ids[-1], command="_ping")), newcomer)
     pinged = [(sent.rid, sent.value, to) for sent, to in lone.sent if sent.kind is Kind.QUERY]
     assert [value for _, value, _ in pinged] == ids[:1]
     if alive:
@@ -232,8 +270,7 @@ def test_an_ephemeral_node_tells_its_id_to_nobody() -> None:
 
 def heard_at(lone: Lone, addresses: list[Address]) -> None:
     for number, address in enumerate(addresses):
-        said = Datagram(Kind.QUERY, 1, id=bytes([number + 1]) * 32, command="_ping", to=address)
-        lone.node.receive(encode(said), ASKER._replace(port=number + 1))
+        lone.meet(bytes([number + 1]) * 32, ASKER._replace(port=number + 1), to=address)
 
 
 US = Address("198.51.100.1", 7)

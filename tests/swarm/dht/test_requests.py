@@ -143,6 +143,27 @@ def test_whoever_is_silent_counts_as_in_flight_for_two_seconds_at_most() -> None
     assert line.answers == [None] * (MAX_IN_FLIGHT + 1)
 
 
+def test_what_is_given_up_is_not_sent_again_and_nobody_is_blamed() -> None:
+    line = Line()
+    asked = [Asked(HERE) for _ in range(MAX_A_SECOND + 1)]
+    for one in asked:
+        line.ask(one)
+    line.requests.give_up(asked[0])
+    line.requests.give_up(asked[-1])
+    line.run(60)
+    assert len(line.sent) == 1 + 3 * (MAX_A_SECOND - 1)
+    assert [one.unanswered for one in asked] == [False, *[True] * (MAX_A_SECOND - 1), False]
+    assert line.answers == [None] * (MAX_A_SECOND + 1)
+
+
+def test_who_is_asked_again_is_said_to_be_silent_once() -> None:
+    line = Line()
+    told: list[float] = []
+    line.requests.ask(PING, Asked(HERE), line.answers.append, silent=lambda: told.append(line.now))
+    line.run(60)
+    assert told == [line.sent[1][0]]
+
+
 def test_closing_gives_everything_up() -> None:
     line = Line()
     for _ in range(MAX_A_SECOND + 5):
