@@ -11,6 +11,7 @@ not compared yet with what the peer has. Much work is done a little at a time, b
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 HEDGE_SECONDS: Final = 0.5
 """A peer is slow when an urgent block takes longer than this, and than four of its usual answers."""
+MAX_HEADS_ASKED: Final = 8
+"""How often `Exchange.update` asks one peer, which may say each time that it has more or less than before."""
 MAX_UNATTENDED: Final = 256
 """Demands that nobody waits for; past that the oldest is given up."""
 ASKS_AT_ONCE: Final = 256
@@ -202,21 +205,27 @@ class Exchange:
         return flight
 
     async def update(self) -> None:
-        """Return once no peer that answers knows of more blocks than are verified here. Cancelled, as `seek`."""
+        """Return once no peer that answers knows of more blocks than are verified here. Cancelled, as `seek`.
+
+        Who goes on claiming what he does not prove is asked a few times.
+        """
         for peer in list(self.peers):
             await peer.heard.wait()
         if self.reconciliation is not None:
             await self.reconciliation.update()
             return
+        times: Counter[Peer] = Counter()
         while True:
             claimants = [
                 peer
                 for peer in self.open_peers
                 if peer.remote_uploading and peer.availability.claimed_length > self.core.length
+                if times[peer] < MAX_HEADS_ASKED
             ]
             if not claimants:
                 return
             peer = max(claimants, key=lambda candidate: candidate.availability.claimed_length)
+            times[peer] += 1
             flight = self._ask_head(peer)
             if flight is None or flight.done is None:
                 return

@@ -5,9 +5,10 @@ import trio
 import trio.testing
 
 from hyperfs.core.core import Core
+from hyperfs.protocol.events import RequestReceived
 from hyperfs.replication import Follow, Replicator
 from tests.support.clocks import settled
-from tests.support.peers import join, reader, serving, writer
+from tests.support.peers import join, reader, scripted, serving, writer
 
 
 async def test_update_learns_the_newest_length_and_no_block(
@@ -58,3 +59,23 @@ async def test_content_is_not_followed(nursery: trio.Nursery) -> None:
     await theirs.sync()
     await settled()
     assert core.length == 5
+
+
+async def test_update_returns_whatever_a_peer_claims_and_takes_back(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    peer = scripted(nursery, replicator)
+    channel = await peer.open()
+    await peer.announce(channel, 0)
+    channel.send_have(0, 1 << 32)
+    await peer.send()
+
+    async def refuse() -> None:
+        while True:
+            channel.send_unhave((await peer.next(RequestReceived)).index)
+            await peer.send()
+
+    await settled()
+    nursery.start_soon(refuse)
+    await core.update()
+    assert core.length == 0
