@@ -1,7 +1,7 @@
 """One shared core: who has it, what is wanted of it, and what is asked of whom.
 
-A block is asked of a peer only if that peer announced it, and of a second one only when the first is slow and somebody
-waits. Urgent demands go before readahead, that before the background, and within a class the older first. A demand that
+A block is asked of a peer only if that peer announced it, and of another besides only as `UnderWay` says. Urgent
+demands go before readahead, that before the background, and within a class the older first. A demand that
 nobody can meet waits; it is its caller who has the deadline.
 
 What a peer announces makes work in proportion to itself, and not to what is wanted: each demand remembers where it was
@@ -31,11 +31,12 @@ from hyperfs.errors import (
     short,
 )
 from hyperfs.replication.demand import Demand, Flight
-from hyperfs.replication.peer import Peer
+from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.ranges import Ranges
 from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.requests import Answers
 from hyperfs.replication.status import Follow
+from hyperfs.replication.under_way import SLOW_SECONDS, UnderWay
 from hyperfs.replication.wants import WANT_BLOCKS
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HEDGE_SECONDS: Final = 0.5
-"""A peer is slow when an urgent block takes longer than this, and than four of its usual answers."""
 MAX_HEADS_ASKED: Final = 8
 """How often `Exchange.update` asks one peer, which may say each time that it has more or less than before."""
 MAX_UNATTENDED: Final = 256
@@ -53,8 +52,6 @@ ASKS_AT_ONCE: Final = 256
 """Blocks that are asked for, whomever, before others have their turn."""
 _WANTS_OF_A_DEMAND: Final = 64
 _LOOKS_AT_ONCE: Final = 256
-_HEDGED_AT_ONCE: Final = 256
-"""Old requests that are looked at for blocks to ask of another peer, at one time."""
 
 
 class OutOfStep(Exception):
@@ -74,9 +71,8 @@ class Exchange:
         self.peers: dict[Peer, None] = {}
         self.alone_since = trio.current_time()
         """Since when no peer has been here; only of meaning while none is."""
+        self.under_way = UnderWay(self)
         self._demands: dict[Priority, dict[Demand, None]] = {priority: {} for priority in Priority}
-        self._asked: dict[int, Flight] = {}
-        self._hedged: dict[int, Flight] = {}
         self._announced_length = core.durable_length
         self._changed = trio.Event()
         self._opened = trio.Event()
@@ -94,9 +90,12 @@ class Exchange:
         return [peer for peer in self.peers if peer.is_open]
 
     @property
-    def in_flight(self) -> int:
-        """Blocks under way."""
-        return len(self._asked)
+    def askable_peers(self) -> list[Peer]:
+        """Those of them that may be asked for blocks."""
+        trusts = None if self.reconciliation is None else self.reconciliation.trusts
+        return [
+            peer for peer in self.peers if peer.is_open and peer.remote_uploading and (trusts is None or trusts(peer))
+        ]
 
     @property
     def demands(self) -> int:
@@ -136,23 +135,7 @@ class Exchange:
         demand.withdrawn = True
         self._demands[demand.priority].pop(demand, None)
         if demand.pending and not demand.done.is_set():
-            # the last ones first: they rely on those before
-            for flight in reversed([flight for flight in self._asked.values() if demand in flight.demands]):
-                if not flight.wanted:
-                    self._cancel(flight)
-
-    def _cancel(self, flight: Flight) -> None:
-        second = self._hedged.get(flight.index)
-        if second is not None and second.peer.requests.cancel(second):
-            second.peer.link.wake()
-            del self._hedged[flight.index]
-        if flight.peer.requests.cancel(flight):
-            flight.peer.link.wake()
-            left = self._hedged.pop(flight.index, None)
-            if left is not None:
-                self._asked[flight.index] = left
-            else:
-                del self._asked[flight.index]
+            self.under_way.take_back(demand)
 
     async def fetch(self, ranges: Sequence[range], priority: Priority) -> None:
         """Return once all of ``ranges`` is here. Raises BlockNotAvailable when the core is shared no longer.
@@ -176,7 +159,7 @@ class Exchange:
         tried: set[tuple[Peer, int]] = set()
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
-            for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.requests)):
+            for peer in sorted(self.open_peers, key=_by_use):
                 if peer.remote_uploading and (peer, peer.announcements) not in tried:
                     tried.add((peer, peer.announcements))
                     flight = self._ask_seek(peer, byte_offset, blocks)
@@ -246,8 +229,7 @@ class Exchange:
             return under_way
         flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
         if self.follow is Follow.NEWEST:
-            peer.requests.ask(flight)
-            self._asked.setdefault(index, flight)
+            self.under_way.ask(flight)
         else:
             peer.requests.ask_proof(flight)
         peer.link.wake()
@@ -260,7 +242,7 @@ class Exchange:
         now = trio.current_time()
         for other in self.peers:
             flight = other.requests.under_way(index)
-            if flight is not None and now - flight.asked_at < HEDGE_SECONDS:
+            if flight is not None and now - flight.asked_at < SLOW_SECONDS:
                 return
         self._ask_head(peer)
 
@@ -331,7 +313,7 @@ class Exchange:
     def refill_all(self) -> None:
         """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
         steps = _Steps()
-        for peer in sorted(self.open_peers, key=lambda candidate: len(candidate.requests)):
+        for peer in sorted(self.open_peers, key=_by_use):
             if steps.over:
                 peer.link.attend_soon(peer)
             else:
@@ -364,13 +346,14 @@ class Exchange:
         if self.core.length:
             peer.window.expect(self.core.byte_length / self.core.length)
         size = peer.window.size
-        room = size - len(peer.requests)
+        room = self.under_way.room(peer)
+        beyond = 0 if self.under_way.is_doubtful(peer) else max(8, size // 2)
         asked = 0
         for priority, demands in self._demands.items():
             if not demands:
                 continue
             if priority is Priority.URGENT:
-                spare = room + max(8, size // 2)
+                spare = room + beyond
             elif room - asked >= max(1, size // 8) or not len(peer.requests):
                 spare = room - asked
             else:
@@ -439,14 +422,9 @@ class Exchange:
         asked = 0
         demand.pending += len(blocks)
         for index in blocks:
-            flight = self._asked.get(index)
-            if flight is not None:
-                flight.demands.append(demand)
-                continue
-            flight = Flight(index, peer, now, demands=[demand])
-            self._asked[index] = flight
-            peer.requests.ask(flight)
-            asked += 1
+            if not self.under_way.join(index, demand):
+                self.under_way.ask(Flight(index, peer, now, demands=[demand]))
+                asked += 1
         return asked
 
     def _send_wants(self, peer: Peer) -> None:
@@ -476,25 +454,7 @@ class Exchange:
 
     def lost(self, flights: Iterable[Flight]) -> None:
         """Ask again, others if possible, for what a peer will not answer."""
-        again: dict[Demand, list[int]] = {}
-        for flight in flights:
-            if flight.done is not None:
-                flight.done.set()
-            other = self._hedged.pop(flight.index, None)
-            if other is not None:
-                # whoever is left of the two carries on, with the demands that both share
-                if self._asked.get(flight.index) is flight:
-                    self._asked[flight.index] = other
-                continue
-            if self._asked.get(flight.index) is not flight:
-                continue
-            del self._asked[flight.index]
-            for demand in flight.demands:
-                if not demand.withdrawn:
-                    again.setdefault(demand, []).append(flight.index)
-        for demand, indices in again.items():
-            demand.put_back(indices)
-        if again:
+        if self.under_way.lost(flights):
             for peer in self.open_peers:
                 peer.link.attend_soon(peer)
 
@@ -538,7 +498,6 @@ class Exchange:
 
     def _settle(self, peer: Peer, answers: Answers, *, all_stored: bool) -> None:
         failed: list[Flight] = []
-        asked = self._asked
         for received, flight in answers:
             if flight is None:
                 continue
@@ -553,14 +512,9 @@ class Exchange:
                 peer.link.wake()
             if flight.done is not None:
                 flight.done.set()
-            current = asked.get(index)
-            if current is None or received.value is None or received.index != index:
+            if received.value is None or received.index != index:
                 continue
-            del asked[index]
-            for other in (current, self._hedged.pop(index, flight)):
-                if other is not flight and other.peer.requests.cancel(other):
-                    other.peer.link.wake()
-            for demand in current.demands:
+            for demand in self.under_way.arrived(index, flight):
                 demand.pending -= 1
                 if not demand.pending and demand.check():
                     self._demands[demand.priority].pop(demand, None)
@@ -572,27 +526,6 @@ class Exchange:
             for demand in flight.demands if flight is not None else ():
                 demand.fail(error)
                 self._demands[demand.priority].pop(demand, None)
-
-    def hedge(self, peer: Peer, now: float) -> None:
-        """Ask another peer for urgent blocks that ``peer`` takes long to bring."""
-        slow_seconds = max(HEDGE_SECONDS, 4 * peer.window.latency)
-        for index, flight in list(islice(peer.requests.blocks.items(), _HEDGED_AT_ONCE)):
-            if now - flight.asked_at < slow_seconds:
-                break
-            if index in self._hedged or self._asked.get(index) is not flight or not flight.urgent:
-                continue
-            others = [
-                other
-                for other in self.open_peers
-                if other is not peer and other.remote_uploading and index not in other.requests.blocks
-                if other.availability.has(index)
-            ]
-            if others:
-                other = min(others, key=lambda candidate: len(candidate.requests))
-                second = Flight(index, other, now, demands=flight.demands)
-                self._hedged[index] = second
-                other.requests.ask(second)
-                other.link.wake()
 
     # what happens to the core
 
@@ -632,6 +565,11 @@ class Exchange:
                     peer.haves.changed(start, end)
                     if peer.haves:
                         peer.link.attend_soon(peer)
+
+
+def _by_use(peer: Peer) -> tuple[bool, int]:
+    """Put first whoever is known to answer, and of these who owes least."""
+    return peer.liveness is not Liveness.ANSWERING, len(peer.requests)
 
 
 class _Steps:

@@ -44,9 +44,10 @@ from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Pace
-from hyperfs.replication.peer import Peer
+from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
+from hyperfs.replication.under_way import NEW_SECONDS
 from hyperfs.replication.uploads import QuestionBudget
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class Link:
         self.initiator = initiator
         self.is_tcp = is_tcp
         self.remote_key: bytes | None = None
+        self.handshake_seconds = 0.0
+        """How long it took, once it is done."""
         self.ready = trio.Event()
         """Set once the handshake is done and the first channels are asked for, or everything is over."""
         self.ended = trio.Event()
@@ -332,8 +335,8 @@ class Link:
     def _handle_of(self, peer: Peer, event: ChannelEvent) -> None:
         match event:
             case DataReceived():
-                peer.last_answer_at = self._heard_at
-                peer.requests.answered(event, self._storing.answers_of(peer))
+                if peer.requests.answered(event, self._storing.answers_of(peer)) is not None:
+                    peer.on_answer(self._heard_at, block=event.value is not None)
             case RequestReceived() | WantReceived():
                 peer.uploads.add(event)
                 self._output_waits.set()
@@ -367,6 +370,7 @@ class Link:
 
     def _on_handshake(self, event: HandshakeDone) -> None:
         self.remote_key = event.remote_static_key
+        self.handshake_seconds = trio.current_time() - self._began_at
         ending = self._host.handshaken(self)
         if ending is not None:
             self.end(ending.reason, ending.message)
@@ -436,7 +440,8 @@ class Link:
         due = trio.current_time()
         while True:
             now = trio.current_time()
-            if now - due >= _STANDSTILL_SECONDS:
+            stood_still = now - due >= _STANDSTILL_SECONDS
+            if stood_still:
                 self._excuse(now - due)
             due = self._heard_at + DEAD_SECONDS
             if now >= due or (self.remote_key is None and now >= self._handshake_due):
@@ -457,11 +462,13 @@ class Link:
                 asked_at = peer.requests.oldest()
                 if asked_at is None:
                     continue
-                due = min(due, now + _TICK_SECONDS)
+                is_known = peer.liveness is Liveness.ANSWERING or not len(peer.requests)
+                due = min(due, now + (_TICK_SECONDS if is_known else NEW_SECONDS))
                 waiting_since = max(asked_at, peer.last_answer_at)
                 if peer.deadline.has_passed(waiting_since, now, self._heard_bytes):
                     self.end(EndReason.TIMED_OUT, f"left a request unanswered for {now - waiting_since:.0f} s")
-                peer.exchange.hedge(peer, now)
+                if not stood_still:
+                    peer.exchange.under_way.look_after(peer, now)
             await trio.sleep(max(0.0, due - now)) if due <= now + _TICK_SECONDS else await self._idle(due)
 
     def _excuse(self, seconds: float) -> None:

@@ -5,7 +5,8 @@ Everything kept for a peer is bounded, each part by its owner: `availability`, `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -26,6 +27,18 @@ from hyperfs.replication.window import Window
 if TYPE_CHECKING:
     from hyperfs.replication.exchange import Exchange
     from hyperfs.replication.link import Link
+
+
+MAX_SILENCE_SECONDS: Final = 60.0
+"""For how long a peer that did not answer is not counted on, at most."""
+
+
+class Liveness(enum.Enum):
+    """Whether a peer can be counted on to answer."""
+
+    NEW = "it has not answered yet"
+    ANSWERING = "it answers"
+    SILENT = "it owes an answer for too long"
 
 
 class Peer:
@@ -65,8 +78,32 @@ class Peer:
         self.wants_made_for = (-1, -1)
         """For which demands, and which claimed length, all Wants were sent."""
         self.last_answer_at = 0.0
+        self.liveness = Liveness.NEW
+        self.silences = 0
+        """How often it fell silent, and soon again."""
+        self._silent_until = 0.0
         self.question_credit = 0
         """Blocks that the peer may still name in answers to hints."""
+
+    def on_answer(self, now: float, *, block: bool) -> None:
+        """Note that the peer answered, at trio's time ``now``; only with a ``block`` does it count as answering."""
+        self.last_answer_at = now
+        if block and (self.liveness is Liveness.NEW or now >= self._silent_until):
+            self.liveness = Liveness.ANSWERING
+
+    def fell_silent(self, now: float) -> None:
+        """Note that the peer does not answer; what was measured of its line counts no more."""
+        if now - self._silent_until > MAX_SILENCE_SECONDS:
+            self.silences = 0
+        self.silences += 1
+        self.liveness = Liveness.SILENT
+        self._silent_until = now + min(MAX_SILENCE_SECONDS, 0.5 * 2**self.silences)
+        self.window.restart()
+
+    def look_again(self, now: float) -> None:
+        """Count a peer that was silent for a new one, if it owes nothing any more and its time is over."""
+        if self.liveness is Liveness.SILENT and now >= self._silent_until and not self.requests.pending:
+            self.liveness = Liveness.NEW
 
     def on_have(self, have: HaveReceived) -> range:
         """Take in an announcement without a bitfield; return where it says something new."""

@@ -130,7 +130,7 @@ class Reconciliation:
             for peer in self._exchange.open_peers
             if peer.remote_uploading and peer.availability.claimed_length and peer not in self._excluded
         ]
-        if not peers or self._exchange.in_flight:
+        if not peers or self._exchange.under_way:
             return False
         if not all(peer in self._same and not peer.wants.pending and not peer.requests.pending for peer in peers):
             return False

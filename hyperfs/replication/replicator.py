@@ -250,7 +250,7 @@ class Replicator:
                 peers=len(exchange.open_peers),
                 length=exchange.core.length,
                 claimed_length=exchange.claimed_length,
-                in_flight=exchange.in_flight,
+                in_flight=len(exchange.under_way),
                 demands=exchange.demands,
             )
             for exchange in list(self._exchanges.values())

@@ -139,7 +139,7 @@ class Requests:
     # being answered
 
     def answered(self, data: DataReceived, ready: Answers) -> Flight | None:
-        """Add to ``ready`` what can be stored now, in order; return the flight that was answered.
+        """Add to ``ready`` what can be stored now, in order; return the flight that was answered, None for none.
 
         Raises PeerMisbehaved for a block that was not asked for.
         """

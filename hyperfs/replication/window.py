@@ -49,6 +49,10 @@ class Window:
     def __init__(self) -> None:
         self.delivered = 0
         """Blocks answered so far; noted with each request to measure what came between asking and answer."""
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was measured of the line."""
         self.latency = 0.0
         """Seconds that an answer takes, smoothed, queueing included; 0 before the first."""
         self._initial = INITIAL_REQUESTS

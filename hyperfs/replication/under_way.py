@@ -1,0 +1,187 @@
+"""The blocks of one core that are asked for, and of which peers.
+
+The rule: a block that is under way was asked of a peer, or of several when the first is slow; once none of them is left
+to answer, the demands that wait for it have it back, to be asked for again.
+
+Who owes blocks and answers nothing, for longer than others would take, is *silent*: what he owes is asked of others at
+once, and of him a proof alone, for which nobody waits. As long as others answer he is asked for nothing more for a
+while, which is longer each time, and not before that proof has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from hyperfs.replication.demand import Demand, Flight
+from hyperfs.replication.peer import Liveness, Peer
+
+if TYPE_CHECKING:
+    from hyperfs.replication.exchange import Exchange
+
+SLOW_SECONDS: Final = 0.5
+"""A peer is slow when a block takes longer than this, and than four of its usual answers."""
+NEW_SECONDS: Final = 0.05
+"""The same for a peer that has not answered yet; what counts for it is how fast others answer, or its handshake was."""
+NEW_REQUESTS: Final = 2
+"""What such a peer is asked for at one time."""
+_LOOKS_AT_ONCE: Final = 256
+"""Requests of one peer that are looked at, and given to others, at one time."""
+
+
+class UnderWay:
+    """What is under way of one core; it knows the peers from ``exchange``."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._flights: dict[int, list[Flight]] = {}
+        """By block, in the order of asking; those of one block share their demands."""
+
+    def __len__(self) -> int:
+        """Return how many blocks are under way."""
+        return len(self._flights)
+
+    def join(self, index: int, demand: Demand) -> bool:
+        """Have ``demand`` wait for a block if that is under way; tell whether it is."""
+        flights = self._flights.get(index)
+        if flights is None:
+            return False
+        flights[0].demands.append(demand)
+        return True
+
+    def ask(self, flight: Flight) -> None:
+        """Ask the peer of ``flight`` for its block, beside others if they are asked for it as well."""
+        flights = self._flights.setdefault(flight.index, [])
+        if flights:
+            flight.demands = flights[0].demands
+        flights.append(flight)
+        flight.peer.requests.ask(flight)
+
+    def arrived(self, index: int, by: Flight) -> Sequence[Demand]:
+        """Note that a block came with the answer ``by``: take it back from the others; return who waited for it."""
+        flights = self._flights.pop(index, None)
+        if flights is None:
+            return ()
+        for flight in flights:
+            if flight is not by and flight.peer.requests.cancel(flight):
+                flight.peer.link.wake()
+        return flights[0].demands
+
+    def lost(self, lost: Iterable[Flight]) -> bool:
+        """Note that flights are not answered; tell whether a block has to be asked for again because of it."""
+        again: dict[Demand, list[int]] = {}
+        for flight in lost:
+            if flight.done is not None:
+                flight.done.set()
+            if self._drop(flight):
+                for demand in flight.demands:
+                    if not demand.withdrawn:
+                        again.setdefault(demand, []).append(flight.index)
+        for demand, indices in again.items():
+            demand.put_back(indices)
+        return bool(again)
+
+    def take_back(self, demand: Demand) -> None:
+        """Take back what ``demand`` waits for and nobody else does, unless it makes others' proofs short."""
+        # the last ones first: they rely on those before
+        for flights in reversed([flights for flights in self._flights.values() if demand in flights[0].demands]):
+            if not any(flight.wanted for flight in flights):
+                for flight in reversed(flights.copy()):
+                    self._cancel(flight)
+
+    def _cancel(self, flight: Flight) -> None:
+        if flight.peer.requests.cancel(flight):
+            flight.peer.link.wake()
+            self._drop(flight)
+
+    def _drop(self, flight: Flight) -> bool:
+        """Count a flight out; tell whether its block is not under way any more because of that."""
+        flights = self._flights.get(flight.index, [])
+        if flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._flights[flight.index]
+                return True
+        return False
+
+    # who is slow
+
+    def room(self, peer: Peer) -> int:
+        """Return for how many blocks more ``peer`` may be asked, and not even for one that somebody waits for."""
+        size = peer.window.size
+        if self.is_doubtful(peer):
+            size = 0 if peer.liveness is Liveness.SILENT else NEW_REQUESTS
+        return size - len(peer.requests)
+
+    def is_doubtful(self, peer: Peer) -> bool:
+        """Tell whether ``peer`` has still to show that it answers, where others do, or did not fail to yet."""
+        peer.look_again(trio.current_time())
+        return peer.liveness is not Liveness.ANSWERING and any(
+            other.liveness is not peer.liveness for other in self._others(peer)
+        )
+
+    def patience_seconds(self, peer: Peer) -> float:
+        """Return how long a block that ``peer`` was asked for may take."""
+        if peer.liveness is Liveness.ANSWERING:
+            return max(SLOW_SECONDS * 0.5**peer.silences, NEW_SECONDS, 4 * peer.window.latency)
+        others = [other.window.latency for other in self._others(peer) if other.liveness is Liveness.ANSWERING]
+        usual = max(NEW_SECONDS, 4 * min(others)) if others else max(2 * NEW_SECONDS, 4 * peer.link.handshake_seconds)
+        return min(SLOW_SECONDS, usual)
+
+    def look_after(self, peer: Peer, now: float) -> None:
+        """Ask others for what ``peer`` takes too long to bring, if somebody waits for it or they have nothing to do."""
+        first = next(iter(peer.requests.blocks.values()), None)
+        if first is None:
+            return
+        patience = self.patience_seconds(peer)
+        if now - max(first.asked_at, peer.last_answer_at) >= patience:
+            self._relieve(peer, first, now)
+        for flight in list(islice(peer.requests.blocks.values(), _LOOKS_AT_ONCE)):
+            if now - flight.asked_at < patience:
+                break
+            flights = self._flights.get(flight.index, [])
+            if flights and flights[0] is flight and now - flights[-1].asked_at >= patience:
+                self._ask_others(flights, now)
+
+    def _relieve(self, peer: Peer, first: Flight, now: float) -> None:
+        """Take back what a silent peer owes, as far as others have it that are not silent."""
+        others = [other for other in self._others(peer) if other.liveness is not Liveness.SILENT]
+        if not others:
+            return
+        if peer.liveness is not Liveness.SILENT:
+            peer.fell_silent(now)
+            if first.index not in peer.requests.proofs:
+                peer.requests.ask_proof(Flight(first.index, peer, now, demands=[]))
+        # one stays as long as nobody is known to answer, to be asked of more and more
+        stays = None if any(other.liveness is Liveness.ANSWERING for other in others) else first
+        relieved = [
+            flight
+            for flight in list(islice(reversed(peer.requests.blocks.values()), _LOOKS_AT_ONCE))
+            if flight is not stays
+            if any(other.availability.has(flight.index) for other in others) and peer.requests.cancel(flight)
+        ]
+        peer.link.wake()
+        self._exchange.lost(relieved)
+
+    def _ask_others(self, flights: list[Flight], now: float) -> None:
+        """Ask one more peer for a block; as long as none is known to answer, as many as were asked before."""
+        index, asked = flights[0].index, {flight.peer for flight in flights}
+        others = [
+            other
+            for other in self._exchange.askable_peers
+            if other not in asked and other.liveness is not Liveness.SILENT and other.availability.has(index)
+            if index not in other.requests.blocks
+        ]
+        if not any(flight.urgent for flight in flights):
+            others = [other for other in others if 2 * self.room(other) > other.window.size]
+        others.sort(key=lambda other: (other.liveness is Liveness.NEW, len(other.requests)))
+        count = 1 if others and others[0].liveness is Liveness.ANSWERING else len(flights)
+        for other in others[:count]:
+            self.ask(Flight(index, other, now, demands=flights[0].demands))
+            other.link.wake()
+
+    def _others(self, peer: Peer) -> Iterable[Peer]:
+        return (other for other in self._exchange.askable_peers if other is not peer)
