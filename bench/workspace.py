@@ -121,7 +121,8 @@ class HyperfsStore:
         self.wrapper = wrapper
         self._environment = os.environ | {
             "HYPERFS_STORE": str(directory),
-            "HYPERFS_NETWORK": '{"dht": false, "mdns": false}',
+            "HYPERFS_NO_DHT": "1",
+            "HYPERFS_NO_MDNS": "1",
         }
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

@@ -122,15 +122,7 @@ class Command(click.Command):
 
     def make_parser(self, ctx: click.Context) -> _OptionParser:
         """Return the parser, to which ``--no-X`` is what ``--X`` is by itself, and ``--X`` the same of ``--no-X``."""
-        parser = super().make_parser(ctx)
-        taken = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
-        for key, option in options_of(self).items():
-            opposite = f"--{key[3:]}" if key.startswith("no-") else f"--no-{key}"
-            if opposite not in taken and not option.required:
-                default = default_of(option)
-                const = list(default) if option.multiple else default  # what is given further behind is added to it
-                parser.add_option(option, [opposite], option.name, action="store_const", const=const)
-        return parser
+        return _with_opposites(super().make_parser(ctx), self)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those below headings of their own last."""
@@ -141,6 +133,10 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+    def make_parser(self, ctx: click.Context) -> _OptionParser:
+        """Return the parser, as a `Command` does."""
+        return _with_opposites(super().make_parser(ctx), self)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options as a `Command` does, then the commands."""
@@ -267,6 +263,17 @@ def _or_this(word: str, words: Iterable[str]) -> str:
 
     near = get_close_matches(word, list(words), n=1)
     return f"; is {near[0]!r} meant?" if near else ""
+
+
+def _with_opposites(parser: _OptionParser, command: click.Command) -> _OptionParser:
+    taken = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    for key, option in options_of(command).items():
+        opposite = f"--{key[3:]}" if key.startswith("no-") else f"--no-{key}"
+        if opposite not in taken and not option.required:
+            default = default_of(option)
+            const = list(default) if option.multiple else default  # what is given further behind is added to it
+            parser.add_option(option, [opposite], option.name, action="store_const", const=const)
+    return parser
 
 
 def _format_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:

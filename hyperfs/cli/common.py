@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
-from hyperfs.cli.command import CommonOption, default_of, settings_of, words_of
-from hyperfs.cli.kinds import PEER, NamedDrive, SecondsParameter
+from hyperfs.cli.command import DAEMON, CommonOption, Settings, default_of, options_of, settings_of, words_of
+from hyperfs.cli.kinds import PEER, NamedDrive, PortParameter, SecondsParameter
 from hyperfs.cli.output import complain
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
+    from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
     from hyperfs.keys import DriveAddress
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -42,9 +43,15 @@ class Common:
     timeout_seconds: float
     verbosity: int
     json: bool
-    names_store: bool = False
+    names_store: bool
     """Whether the store was named with the command, and so is meant to be there."""
-    dns_over_https: str | None = None
+    dns_over_https: str | None
+    network: "NetworkSettings"
+    """How a daemon takes part in the network that is started for this command."""
+    idle_seconds: float | None
+    """After how long with nothing to do that one ends; None: the usual."""
+    network_change: "NetworkChange"
+    """What of that was said with this command, and counts for a daemon that runs."""
 
 
 def _option(*names: str, **attributes: Any) -> Callable[[Function], Function]:
@@ -81,18 +88,41 @@ _OPTIONS: Final = {
         heading=FINDING_PEERS,
         help="Ask this server what stands behind dat://NAME, instead of the system's name servers.",
     ),
+    "bootstrap": _option(
+        "--bootstrap",
+        metavar="HOST:PORT",
+        multiple=True,
+        type=PEER,
+        heading=FINDING_PEERS,
+        of_daemon=True,
+        help="Begin with this node of the DHT, instead of the public ones. Can be given several times.",
+    ),
+    "no_dht": _option("--no-dht", is_flag=True, heading=FINDING_PEERS, of_daemon=True, help="Do without the DHT."),
+    "no_mdns": _option(
+        "--no-mdns", is_flag=True, heading=FINDING_PEERS, of_daemon=True, help="Do not look on the local network."
+    ),
+    "port": _option(
+        "--port",
+        metavar="NUMBER",
+        type=PortParameter(),
+        heading=FINDING_PEERS,
+        of_daemon=True,
+        help="Where peers reach us, by TCP and UDP.  [default: 3282, or another that is free and is kept]",
+    ),
 }
-_OF_NETWORK: Final = frozenset({"timeout", "peer", "dns_over_https"})
+_OF_PEERS: Final = frozenset({"timeout", "peer", "dns_over_https"})
 """What only those commands take that ask peers."""
-_ADDED_UP: Final = frozenset({"verbose", "peer"})
+_OF_DAEMON: Final = frozenset({"bootstrap", "no_dht", "no_mdns", "port"})
+"""How the daemon takes part in the network: for those commands, too, and for the one that runs it."""
+_ADDED_UP: Final = frozenset({"verbose", "peer", "bootstrap"})
 """What adds up when it stands before the command and behind it."""
 
 
-def common_options(*, json: bool = True, network: bool = True) -> Callable[[Function], Function]:
+def common_options(*, json: bool = True, network: bool = True, daemon: bool = False) -> Callable[[Function], Function]:
     """Give a command the common options; it gets them as one `Common`, its first argument.
 
     They may stand before the command, too: see `before_commands`. Those that are none of this command's are what
-    environment and files say.
+    environment and files say. ``network``: it asks peers; ``daemon``: it runs the daemon, which does.
     """
 
     def decorate(function: Function) -> Function:
@@ -102,7 +132,9 @@ def common_options(*, json: bool = True, network: bool = True) -> Callable[[Func
             common = _common(click.get_current_context(), given)
             return function(common, **{name: _found(common, value) for name, value in arguments.items()})
 
-        left_out = (frozenset() if json else {"as_json"}) | (frozenset() if network else _OF_NETWORK)
+        left_out = set() if json else {"as_json"}
+        left_out |= set() if network else _OF_PEERS
+        left_out |= set() if network or daemon else _OF_DAEMON
         return _with_options(command, function, [name for name in _OPTIONS if name not in left_out])
 
     return decorate
@@ -140,6 +172,7 @@ def _with_options(wrapper: Callable[..., Any], function: Function, names: Sequen
 
 def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
     """Return the common options: what was given, else what environment and files say, else the defaults."""
+    from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
     from hyperfs.daemon.places import default_store
 
     settings, words = settings_of(ctx), words_of(ctx)
@@ -156,7 +189,31 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
         json=values["as_json"],
         names_store="store" in given,
         dns_over_https=values["dns_over_https"],
+        network=NetworkSettings(
+            dht=not values["no_dht"],
+            mdns=not values["no_mdns"],
+            bootstrap=values["bootstrap"],
+            port=values["port"],
+        ),
+        idle_seconds=_idle_seconds(settings),
+        network_change=NetworkChange(
+            dht=not given["no_dht"] if "no_dht" in given else None,
+            mdns=not given["no_mdns"] if "no_mdns" in given else None,
+            bootstrap=tuple(given["bootstrap"]) if "bootstrap" in given else None,
+            port=given.get("port"),
+        ),
     )
+
+
+def _idle_seconds(settings: Settings) -> float | None:
+    """Return after how long with nothing to do a daemon is to end that a command starts, if anybody says so."""
+    said = settings.find([DAEMON], "idle")
+    if said is None:
+        return None
+    from hyperfs.cli.service import daemon
+
+    seconds: float = settings.convert(said, options_of(daemon)["idle"])
+    return seconds
 
 
 def _found(common: Common, value: Any) -> Any:
@@ -216,7 +273,14 @@ def run_with_daemon(
         refuse_missing_store(common)
 
     async def run() -> Result:
-        async with connect(common.store, timeout_seconds=common.timeout_seconds, peers=common.peers) as client:
+        async with connect(
+            common.store,
+            timeout_seconds=common.timeout_seconds,
+            peers=common.peers,
+            network=common.network,
+            idle_seconds=common.idle_seconds,
+            change=common.network_change,
+        ) as client:
             return await function(client)
 
     return trio.run(run)

@@ -94,6 +94,19 @@ class PeerParameter(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class PortParameter(click.types.IntParamType):
+    """A port to listen at."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse the number; fail as wrong usage with what is wrong."""
+        port = super().convert(value, param, ctx)
+        if not 1 <= port <= 65535:
+            self.fail(f"{value!r} is not a port between 1 and 65535", param, ctx)
+        return port
+
+
 class SecondsParameter(click.types.FloatParamType):
     """A time limit, more than nothing and less than for ever."""
 

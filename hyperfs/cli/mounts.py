@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from hyperfs.cli import completion
-from hyperfs.cli.command import command
-from hyperfs.cli.common import Common, common_options, examples, run_with_daemon, run_with_running_daemon
+from hyperfs.cli.command import CommonOption, command
+from hyperfs.cli.common import (
+    FINDING_PEERS,
+    Common,
+    common_options,
+    examples,
+    run_with_daemon,
+    run_with_running_daemon,
+)
 from hyperfs.cli.kinds import VERSIONED_DRIVE
 from hyperfs.cli.output import print_json
 
@@ -69,6 +76,13 @@ class _Octal(click.ParamType[int]):
     show_default=True,
     help="Keep the symbolic links of others' drives from leading out of the drive, or show them as they are stored.",
 )
+@click.option(
+    "--no-announce",
+    cls=CommonOption,
+    heading=FINDING_PEERS,
+    is_flag=True,
+    help="Do not let others find it here; its peers are looked for all the same.",
+)
 @click.option("--read-only", is_flag=True, help="Refrain from writing, also where the secret key is here.")
 @click.option(
     "--flush-interval",
@@ -91,6 +105,7 @@ def mount(
     umask: int | None,
     allow_other: bool,
     links: str,
+    no_announce: bool,
     read_only: bool,
     flush_interval: float,
 ) -> None:
@@ -123,6 +138,7 @@ def mount(
         timeout_seconds=common.timeout_seconds,
         lookup_timeout_seconds=min(5.0, common.timeout_seconds),
         read_only=read_only,
+        announces=not no_announce,
         flush_seconds=flush_interval,
     )
 

@@ -102,12 +102,12 @@ def stop(common: Common) -> None:
     epilog=examples("hyperfs daemon", "systemctl --user enable --now hyperfs     with the unit file from the docs")
 )
 @click.option("--idle", metavar="SECONDS", type=click.FloatRange(min=0), help="End after so long with nothing to do.")
-@common_options(json=False, network=False)
+@common_options(json=False, network=False, daemon=True)
 def daemon(common: Common, idle: float | None) -> int:
     """Run the daemon in the foreground, for systemd or to watch its log. ^C ends it, and unmounts."""
     from hyperfs.daemon.__main__ import run
 
-    return run(str(common.store), None, idle, verbose=common.verbosity > 0)
+    return run(str(common.store), None, idle, verbose=common.verbosity > 0, network=common.network)
 
 
 def _living(places: "Places") -> "list[MountRecord]":

@@ -13,8 +13,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hyperfs.daemon.network_settings import OFFLINE, NetworkSettings
+
 if TYPE_CHECKING:
-    from hyperfs.daemon.network_settings import NetworkSettings
     from hyperfs.daemon.places import Places
 
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--idle-seconds", type=float)
-    parser.add_argument("--network", type=_settings)
+    parser.add_argument("--network", type=_settings, default=OFFLINE)
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args(arguments)
     if options.detach:
@@ -41,19 +42,15 @@ def run(
     idle_seconds: float | None,
     *,
     verbose: bool,
-    network: "NetworkSettings | None" = None,
+    network: NetworkSettings,
 ) -> int:
-    """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given.
-
-    ``network`` None: what the environment says, or the usual.
-    """
+    """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given."""
     import trio
 
     from hyperfs.daemon.codec import to_plain
     from hyperfs.daemon.failures import describe
     from hyperfs.daemon.files import raise_file_limit
     from hyperfs.daemon.places import places_of
-    from hyperfs.daemon.process import network_settings
     from hyperfs.errors import HyperfsError
 
     logging.basicConfig(
@@ -64,22 +61,20 @@ def run(
     raise_file_limit()
     waiting = _Waiting(ready_descriptor)
     try:
-        settings = network_settings() if network is None else network
-        return trio.run(partial(_serve, places_of(store), settings, waiting, idle_seconds))
+        return trio.run(partial(_serve, places_of(store), network, waiting, idle_seconds))
     except (HyperfsError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         waiting.tell(json.dumps(to_plain(describe(error))))
         return 1
 
 
-def _settings(text: str) -> "NetworkSettings":
+def _settings(text: str) -> NetworkSettings:
     from hyperfs.daemon.codec import from_plain
-    from hyperfs.daemon.network_settings import NetworkSettings
 
     return from_plain(NetworkSettings, json.loads(text))
 
 
-async def _serve(places: "Places", network: "NetworkSettings", waiting: "_Waiting", idle_seconds: float | None) -> int:
+async def _serve(places: "Places", network: NetworkSettings, waiting: "_Waiting", idle_seconds: float | None) -> int:
     """Run until told to end; return the exit status, 1 when something that was written to mounts stays staged."""
     import signal
 

@@ -21,7 +21,7 @@ from hyperfs.daemon import answers as told
 from hyperfs.daemon import requests as ask
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.link import Link, Pending
-from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
+from hyperfs.daemon.network_settings import OFFLINE, NetworkChange, NetworkSettings
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
 from hyperfs.daemon.requests import Answer, Call
@@ -331,12 +331,13 @@ async def connect(
     restored: Callable[[DaemonClient], Awaitable[None]] | None = None,
     timeout_seconds: float | None = None,
     peers: Sequence[str] = (),
-    network: NetworkSettings | None = None,
+    network: NetworkSettings = OFFLINE,
+    idle_seconds: float | None = None,
     change: NetworkChange | None = None,
 ) -> AsyncIterator[DaemonClient]:
     """Connect to the daemon of ``store``.
 
-    ``network`` is for a daemon that has to be started, ``change`` for one that runs.
+    ``network`` and ``idle_seconds`` are for a daemon that has to be started, ``change`` for one that runs.
 
     With ``reconnect`` the client lives on when the daemon dies, and takes up with the next one (it never starts one
     itself then), calling ``restored`` each time; otherwise everything asked after that raises `DaemonError`.
@@ -348,7 +349,9 @@ async def connect(
     places = places_of(store)
     answer_seconds = min(HELLO_SECONDS, max(LEAST_ANSWER_SECONDS, timeout_seconds or math.inf))
     if start is Start.IF_NEEDED:
-        connection: Connection | None = await connect_or_start(places, answer_seconds=answer_seconds, network=network)
+        connection: Connection | None = await connect_or_start(
+            places, answer_seconds=answer_seconds, network=network, idle_seconds=idle_seconds
+        )
     else:
         connection = await connect_running(places, answer_seconds=answer_seconds)
     if connection is None:

@@ -22,17 +22,17 @@ from hyperfs import __version__
 from hyperfs.daemon.codec import from_plain, to_plain
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import Described, exception_of
-from hyperfs.daemon.network_settings import NetworkSettings
+from hyperfs.daemon.network_settings import OFFLINE, NetworkSettings
 from hyperfs.daemon.places import Places, mount_id_at, socket_address
 from hyperfs.daemon.wire import PROTOCOL
-from hyperfs.errors import DaemonError, EncodingError, OtherVersion, UsageError
+from hyperfs.errors import DaemonError, OtherVersion
 from hyperfs.storage.disk import replace_file
 
 START_SECONDS: Final = 60.0
 """How long a daemon may take to open its store (after a crash it has something to repair)."""
 
 IDLE_SECONDS: Final = 10.0
-"""A daemon that a command started ends when it has had nothing to do for this long (``HYPERFS_IDLE_SECONDS``)."""
+"""A daemon that a command started ends when it has had nothing to do for this long, unless it is told another."""
 
 MOUNT_MODULE: Final = "hyperfs.daemon.mount_child"
 """What the process of a mount runs, with the store and the mount's id for arguments."""
@@ -121,11 +121,15 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
 
 
 async def connect_or_start(
-    places: Places, *, answer_seconds: float = HELLO_SECONDS, network: NetworkSettings | None = None
+    places: Places,
+    *,
+    answer_seconds: float = HELLO_SECONDS,
+    network: NetworkSettings = OFFLINE,
+    idle_seconds: float | None = None,
 ) -> Connection:
     """Return a greeted connection to the store's daemon, which is started when none runs.
 
-    ``network`` is what it is started with; None: what the environment says, or the usual.
+    ``network`` and ``idle_seconds`` are what it is started with.
 
     Cancelled, one that was being started goes on, and ends by itself when nobody wants it.
 
@@ -145,7 +149,7 @@ async def connect_or_start(
                 if connection is not None:
                     return connection
                 await _until_ended(places)
-                await _start(places, network)
+                await _start(places, network, idle_seconds)
         raise DaemonError(f"no daemon of {places.store} could be reached in {START_SECONDS:g} s; see {places.log}")
     finally:
         os.close(lock)
@@ -155,15 +159,6 @@ def environment() -> dict[str, str]:
     """Return the environment for a process of ours, in which it finds this very package wherever it is started."""
     paths = [str(Path(hyperfs.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def network_settings() -> NetworkSettings:
-    """Return what the environment says (``HYPERFS_NETWORK``, the fields as JSON). Raises `UsageError`."""
-    text = os.environ.get("HYPERFS_NETWORK", "{}")
-    try:
-        return from_plain(NetworkSettings, json.loads(text))
-    except (ValueError, EncodingError) as error:
-        raise UsageError(f"HYPERFS_NETWORK: {error}") from error
 
 
 def is_alive(pid: int) -> bool:
@@ -232,12 +227,17 @@ async def _until_ended(places: Places) -> None:
         await wait_process(announcement.pid)
 
 
-async def _start(places: Places, network: NetworkSettings | None) -> None:
+async def _start(places: Places, network: NetworkSettings, idle_seconds: float | None) -> None:
     """Start a daemon, detached from this terminal and session, and return once it answers."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     command = [sys.executable, "-m", "hyperfs.daemon", str(places.store), "--detach"]
-    command += ["--ready-fd", str(writing), "--idle-seconds", os.environ.get("HYPERFS_IDLE_SECONDS", str(IDLE_SECONDS))]
-    command += ["--network", json.dumps(to_plain(network_settings() if network is None else network))]
+    command += [
+        "--ready-fd",
+        str(writing),
+        "--idle-seconds",
+        str(IDLE_SECONDS if idle_seconds is None else idle_seconds),
+    ]
+    command += ["--network", json.dumps(to_plain(network))]
     _keep_log_short(places)
     try:
         with open(places.log, "ab", opener=_private) as log:  # noqa: ASYNC230  a local file

@@ -7,12 +7,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from hyperfs.cli.command import command, group
 from hyperfs.cli.common import Common, before_commands, common_options
 from hyperfs.cli.main import cli
+from hyperfs.cli.service import daemon
+from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.errors import UsageError
 
 
-@click.group()
+@group()
 @before_commands
 def program() -> None:
     """Stand for hyperfs."""
@@ -166,3 +169,57 @@ def test_what_only_looks_makes_no_store(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_asks_a_daemon_that_runs_makes_no_store_either(tmp_path: Path, words: list[str]) -> None:
     assert CliRunner().invoke(cli, ["--store", str(tmp_path / "mistyped"), *words]).exit_code == 0
     assert list(tmp_path.iterdir()) == []
+
+
+@command()
+@common_options()
+def network(common: Common) -> None:
+    """Print how a daemon would be started, what one that runs is told, and when the first ends."""
+    click.echo(f"{common.network} {common.network_change} {common.idle_seconds}")
+
+
+program.add_command(network)
+program.add_command(daemon)
+NODES = ("--bootstrap", "a:1", "--bootstrap", "b:2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "change"),
+    [
+        ((), NetworkSettings(), NetworkChange()),
+        (("--no-dht",), NetworkSettings(dht=False), NetworkChange(dht=False)),
+        (("--dht", "--no-mdns"), NetworkSettings(mdns=False), NetworkChange(dht=True, mdns=False)),
+        (NODES, NetworkSettings(bootstrap=("a:1", "b:2")), NetworkChange(bootstrap=("a:1", "b:2"))),
+        (("--no-bootstrap",), NetworkSettings(), NetworkChange(bootstrap=())),
+        (("--port", "4000"), NetworkSettings(port=4000), NetworkChange(port=4000)),
+    ],
+)
+@pytest.mark.parametrize("place", range(2))
+def test_how_peers_are_found_is_said_to_a_daemon(
+    place: int, arguments: tuple[str, ...], settings: NetworkSettings, change: NetworkChange
+) -> None:
+    words = ["network"]
+    words[place:place] = arguments
+    assert run(*words) == f"{settings} {change} None"
+
+
+def test_what_a_file_or_a_variable_says_of_peers_is_no_news_to_a_daemon_that_runs(
+    without_settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = without_settings / "hyperfs/config.toml"
+    path.parent.mkdir()
+    path.write_text('no-mdns = true\nbootstrap = ["a:1"]\n[daemon]\nport = 4000\nidle = 9\n')
+    monkeypatch.setenv("HYPERFS_NO_DHT", "1")
+    settings = NetworkSettings(dht=False, mdns=False, bootstrap=("a:1",), port=4000)
+    assert run("network") == f"{settings} {NetworkChange()} 9.0"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_what_is_no_port_is_wrong_usage(port: str) -> None:
+    assert "port" in refused("ls", "ab" * 32, "--port", port).output
+
+
+def test_only_commands_that_ask_peers_say_in_their_help_how_they_are_found() -> None:
+    for words, is_said in {("ls",): True, ("daemon",): True, ("create",): False, ("status",): False}.items():
+        output = CliRunner().invoke(cli, [*words, "--help"]).output
+        assert ("Finding peers:" in output) == ("--bootstrap" in output) == is_said

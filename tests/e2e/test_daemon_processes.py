@@ -61,14 +61,14 @@ def test_commands_that_come_at_once_start_one_daemon(hyperfs: Hyperfs) -> None:
 
 
 def test_a_daemon_with_nothing_to_do_ends(tmp_path: Path) -> None:
-    with hyperfs_in(tmp_path, HYPERFS_IDLE_SECONDS="0.1") as hyperfs:
+    with hyperfs_in(tmp_path, HYPERFS_DAEMON_IDLE="0.1") as hyperfs:
         hyperfs("create")
         eventually(lambda: hyperfs.daemon_pid is None)
         assert hyperfs.json("status")["running"] is False
 
 
 def test_a_daemon_that_serves_does_not_end(tmp_path: Path, folder: Path) -> None:
-    with hyperfs_in(tmp_path, HYPERFS_IDLE_SECONDS="0.1") as hyperfs:
+    with hyperfs_in(tmp_path, HYPERFS_DAEMON_IDLE="0.1") as hyperfs:
         key = hyperfs.imported(folder)
         hyperfs("serve", key, "--listen", "127.0.0.1:0")
         pid = hyperfs.daemon_pid

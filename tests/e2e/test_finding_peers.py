@@ -1,6 +1,5 @@
 """Drives are found without an address: by real daemons, on hosts of their own, with nobody else in the network."""
 
-import json
 import subprocess
 import sys
 import time
@@ -21,13 +20,13 @@ from ..support.namespaces import two_hosts
 from ..support.patterns import pattern
 
 LIMIT_SECONDS = 60
-LOCAL = json.dumps({"dht": False, "mdns": True})
+LOCAL = {"HYPERFS_NO_MDNS": "0"}
 PORT = 3282
 
 
-def by_dht(first: Address) -> str:
-    """Return the settings of a network that begins at ``first``, without the local network."""
-    return json.dumps({"dht": True, "mdns": False, "bootstrap": [str(first)]})
+def by_dht(first: Address) -> dict[str, str]:
+    """Return what sets a network that begins at ``first``, without the local network."""
+    return {"HYPERFS_NO_DHT": "0", "HYPERFS_BOOTSTRAP": str(first)}
 
 
 @contextmanager
@@ -71,8 +70,8 @@ def folder(tmp_path: Path) -> Path:
 def test_two_hosts_on_a_switch_find_each_other_without_an_address(tmp_path: Path, source: Path, folder: Path) -> None:
     with (
         two_hosts() as (far, near),
-        hyperfs_in(tmp_path, "server", HYPERFS_NETWORK=LOCAL) as server,
-        hyperfs_in(tmp_path, "reader", HYPERFS_NETWORK=LOCAL) as reader,
+        hyperfs_in(tmp_path, "server", **LOCAL) as server,
+        hyperfs_in(tmp_path, "reader", **LOCAL) as reader,
     ):
         key = server("import", source, wrapper=far.wrapper).strip()
         server("serve", key)
@@ -88,9 +87,9 @@ def test_a_drive_is_found_in_the_dht_and_whoever_mounts_it_is_found_there_too(
 ) -> None:
     with (
         dht_node() as first,
-        hyperfs_in(tmp_path, "server", HYPERFS_NETWORK=by_dht(first)) as server,
-        hyperfs_in(tmp_path, "reader", HYPERFS_NETWORK=by_dht(first)) as reader,
-        hyperfs_in(tmp_path, "second", HYPERFS_NETWORK=by_dht(first)) as second,
+        hyperfs_in(tmp_path, "server", **by_dht(first)) as server,
+        hyperfs_in(tmp_path, "reader", **by_dht(first)) as reader,
+        hyperfs_in(tmp_path, "second", **by_dht(first)) as second,
     ):
         key = server.imported(source)
         server("serve", key)
@@ -109,7 +108,7 @@ def test_a_drive_is_found_in_the_dht_and_whoever_mounts_it_is_found_there_too(
 
 
 def test_a_daemon_that_is_told_to_end_takes_back_what_it_announced(tmp_path: Path, source: Path) -> None:
-    with dht_node() as first, hyperfs_in(tmp_path, HYPERFS_NETWORK=by_dht(first)) as hyperfs:
+    with dht_node() as first, hyperfs_in(tmp_path, **by_dht(first)) as hyperfs:
         key = hyperfs.imported(source)
         hyperfs("serve", key)
         eventually(lambda: len(announced(first, key)) == 1)
@@ -118,7 +117,7 @@ def test_a_daemon_that_is_told_to_end_takes_back_what_it_announced(tmp_path: Pat
 
 
 def test_a_drive_of_ours_that_is_not_served_is_neither_announced_nor_looked_for(tmp_path: Path, source: Path) -> None:
-    with dht_node() as first, hyperfs_in(tmp_path, HYPERFS_NETWORK=by_dht(first)) as hyperfs:
+    with dht_node() as first, hyperfs_in(tmp_path, **by_dht(first)) as hyperfs:
         key = hyperfs.imported(source)
         hyperfs("ls", key)
         status = hyperfs.json("status")
@@ -126,7 +125,7 @@ def test_a_drive_of_ours_that_is_not_served_is_neither_announced_nor_looked_for(
 
 
 def test_a_daemon_that_was_killed_comes_back_at_the_port_at_which_others_know_it(tmp_path: Path, source: Path) -> None:
-    with two_hosts() as (host, _), hyperfs_in(tmp_path, HYPERFS_NETWORK=LOCAL) as hyperfs:
+    with two_hosts() as (host, _), hyperfs_in(tmp_path, **LOCAL) as hyperfs:
         taken = subprocess.Popen(
             [*host.wrapper, sys.executable, "-c", TAKE, str(PORT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -152,10 +151,10 @@ with socket.create_server(("", int(sys.argv[1]))) as taken:
 
 
 def test_where_nobody_has_a_drive_it_is_said_soon_who_was_asked(tmp_path: Path) -> None:
-    with dht_node() as first, hyperfs_in(tmp_path, HYPERFS_NETWORK=by_dht(first)) as hyperfs:
+    with dht_node() as first, hyperfs_in(tmp_path, **by_dht(first)) as hyperfs:
         words = hyperfs.fails("cat", "12" * 32, "file")
         assert "no peer is known (DHT: 1 of 1 nodes answered)" in words
         hyperfs("stop")
-    with hyperfs_in(tmp_path, HYPERFS_NETWORK=by_dht(first)) as hyperfs:
+    with hyperfs_in(tmp_path, **by_dht(first)) as hyperfs:
         words = hyperfs.fails("cat", "12" * 32, "file")
         assert "no peer is known (DHT: none of 1 nodes answered)" in words

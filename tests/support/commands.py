@@ -36,7 +36,7 @@ class Hyperfs:
             "HYPERFS_STORE": str(store),
             "XDG_RUNTIME_DIR": str(runtime),
             "XDG_CONFIG_HOME": str(runtime / "config"),
-            "HYPERFS_IDLE_SECONDS": "60",
+            "HYPERFS_DAEMON_IDLE": "600",
             "PYTHONPATH": str(ROOT),
             "TZ": "UTC",
             **environment,
