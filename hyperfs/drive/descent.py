@@ -5,11 +5,14 @@ with a prefix is reached is the newest of them, and its links name the prefix's 
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import NamedTuple
 
-from hyperfs.errors import DamagedTrie
+from hyperfs.core.reader import Hint
+from hyperfs.errors import DamagedTrie, EncodingError
 from hyperfs.trie import Node, Trie
-from hyperfs.trie.extension import get_question
+from hyperfs.trie.extension import get_question, iterator_question
+from hyperfs.trie.iterator import Walk
 from hyperfs.trie.links import bucket
 from hyperfs.trie.loader import Loader, MissingNodes
 from hyperfs.trie.lookup import find_prefix
@@ -27,6 +30,17 @@ class Child(NamedTuple):
     own: Node | None
 
 
+def expect(trie: Trie, path: str, *, hidden: bool = False) -> None:
+    """Have asked for what `newest_at` will be missing first, if anything: whoever looks two paths up waits once."""
+    with suppress(DamagedTrie, EncodingError):  # who looks it up hears of it
+        target = Path.of(path, trie.cache.hashing, hidden=hidden)
+        loader = Loader(trie.core, trie.cache)
+        try:
+            find_prefix(loader, trie.head_seq, target)
+        except MissingNodes as missing:
+            trie.core.prefetch([range(seq, seq + 1) for seq in missing.seqs], hint=_question(trie, target))
+
+
 async def newest_at(trie: Trie, path: str, *, hidden: bool = False) -> Node | None:
     """Return the newest node whose key is ``path`` or below it, or None.
 
@@ -34,14 +48,24 @@ async def newest_at(trie: Trie, path: str, *, hidden: bool = False) -> Node | No
     """
     target = Path.of(path, trie.cache.hashing, hidden=hidden)
     loader = Loader(trie.core, trie.cache)
-    asked = hidden or not path
+    hint = _question(trie, target)
     while True:
         try:
             return find_prefix(loader, trie.head_seq, target)
         except MissingNodes as missing:
             seqs = missing.seqs
-        await loader.fetch(seqs, None if asked else get_question(trie.head_seq, target.key))
-        asked = True
+        await loader.fetch(seqs, hint)
+        hint = None
+
+
+def _question(trie: Trie, target: Path) -> Hint | None:
+    """Return what peers are asked who may know which nodes the lookup of ``target`` reads.
+
+    Of hidden paths they look no single one up, but list what is below it.
+    """
+    if target.hidden:
+        return iterator_question(trie.head_seq, target, Walk(), None)
+    return get_question(trie.head_seq, target.key)
 
 
 def newest_now(trie: Trie, path: str, above_seq: int) -> Node | None:

@@ -17,7 +17,7 @@ import trio
 from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
-from hyperfs.drive.descent import LISTED_AT_ONCE, children, newest_at, newest_now, own_node, own_now
+from hyperfs.drive.descent import LISTED_AT_ONCE, children, expect, newest_at, newest_now, own_node, own_now
 from hyperfs.drive.dirents import Dirent, Gathered, dirent_of, why_left_out
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.nursery import open_work
@@ -146,6 +146,8 @@ class Snapshot:
             raise PathError(errno.ENAMETOOLONG, path[:80] + "…", f"it is longer than {names.MAX_PATH_BYTES} bytes")
         if not all(map(names.is_presentable, path.split("/") if path else ())):
             raise PathError(errno.ENOENT, path, "no drive may hold such a name")
+        if path and self._mounts is None:
+            expect(self.trie, path)
         snapshot, inner_path = await self.locate(path)
         return await snapshot._stat_own(inner_path, path)
 

@@ -132,6 +132,7 @@ class VolumePool:
             return volume
         core = await self.cores.open_core(key)
         if core.length == 0:
+            core.prefetch([range(1)])  # the header, in the same round trip as the head
             await core.update()
         if core.length == 0:
             if core.writable:

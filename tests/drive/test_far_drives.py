@@ -42,6 +42,33 @@ def blocks_here(far: FarDrive) -> int:
     return far.metadata.count(0, far.metadata.length)
 
 
+async def round_trips_to_first_byte(origin: RealDrive, path: str, extensions: tuple[Extension, ...]) -> float:
+    """Return how long the first byte of a file takes from when both sides have greeted each other, as in a mount."""
+    async with far_drive(origin, extensions=extensions) as far:
+        start = trio.current_time()
+        await far.drive.content()
+        snapshot = far.drive.snapshot()
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            assert (await snapshot.stat("/".join(parts[:end]))).is_directory
+        entry = await snapshot.stat(path)
+        assert len(await snapshot.read(entry, 0, 1)) == 1
+        return round_trips_since(start - far.opening_seconds)
+
+
+@pytest.mark.parametrize(("path", "most"), [("file", 6), ("folder-21/file-33.txt", 8)])
+async def test_the_first_byte_of_a_file_comes_soon(
+    patient_clock: trio.testing.MockClock, origin: RealDrive, path: str, most: int
+) -> None:
+    assert await round_trips_to_first_byte(origin, path, (HypertrieExtension(),)) < most + 0.5
+
+
+async def test_a_peer_that_answers_no_questions_makes_it_little_longer(
+    patient_clock: trio.testing.MockClock, origin: RealDrive
+) -> None:
+    assert await round_trips_to_first_byte(origin, "folder-21/file-33.txt", ()) < 10.5
+
+
 @EXTENSIONS
 async def test_a_walk_waits_for_few_round_trips(
     patient_clock: trio.testing.MockClock, origin: RealDrive, extensions: tuple[Extension, ...]
