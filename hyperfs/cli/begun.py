@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from hyperfs.crypto import discovery_key
+from hyperfs.core.store import core_folder
 from hyperfs.daemon.places import Places
 from hyperfs.keys import parse_key
 from hyperfs.storage.disk import replace_file
@@ -28,8 +28,7 @@ class Begun:
             key = parse_key(json.loads(self._path.read_text(encoding="utf-8"))["key"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        name = discovery_key(key).hex()
-        return key if (self._places.store / name[:2] / name[2:4] / name / "key").exists() else None
+        return key if (core_folder(self._places.store, key) / "key").exists() else None
 
     def note(self, key: bytes) -> None:
         """Note that drive ``key`` is begun. Raises OSError."""

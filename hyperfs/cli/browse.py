@@ -122,6 +122,7 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...], follow_
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import entry_at, open_snapshot
+        from hyperfs.errors import BlockNotAvailable
 
         snapshot = await open_snapshot(client, common, address)
         for path in paths or ("",):
@@ -129,8 +130,12 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...], follow_
             file = await snapshot.open(entry)
             position = 0
             while position < file.size:
-                await file.core.ahead(file.run, position, 4 * _READ_BYTES)
-                data = await file.read(position, _READ_BYTES)
+                try:
+                    await file.core.ahead(file.run, position, 4 * _READ_BYTES)
+                    data = await file.read(position, _READ_BYTES)
+                except BlockNotAvailable as error:
+                    whose = f"{entry.path}: as it is in version {snapshot.version}, not all of it is here"
+                    raise BlockNotAvailable(f"{whose}: {error}") from error
                 sys.stdout.buffer.write(data)
                 position += len(data)
         sys.stdout.buffer.flush()
@@ -265,7 +270,10 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
             counts = f"{count_text(files.files, 'file')}, {directories}, {size_text(files.size)}"
             click.echo(f"files      {below}{counts}; here: {here}")
         for name, core in cores.items():
-            share = f"{100 * core.local_blocks / core.blocks:.0f} %" if core.blocks else "all"
+            if not core.blocks:
+                click.echo(f"{name:9}  {'empty' if writable else 'not known yet: nothing of it was read here'}")
+                continue
+            share = f"{100 * core.local_blocks / core.blocks:.0f} %"
             click.echo(
                 f"{name:9}  {core.local_blocks:,} of {count_text(core.blocks, 'block')} here ({share}), "
                 f"{size_text(core.byte_length)} in all versions"

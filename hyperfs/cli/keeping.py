@@ -1,6 +1,7 @@
 """``prune``, ``clear``, ``cache``: what is kept on this disk, and what is not."""
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -105,7 +106,10 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
     """
 
     async def run(client: "DaemonClient") -> None:
+        import trio
+
         from hyperfs.cli.drives import open_drive
+        from hyperfs.core.store import core_folder
         from hyperfs.errors import NotWritable, short
 
         drive = await open_drive(client, common, address)
@@ -123,13 +127,16 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
         byte_count = content.byte_length * here // content.length if content.length else 0
         if here and ours:
             confirm(f"Clear about {size_text(byte_count)} of a drive of yours, for good?", yes=yes)
+        files = core_folder(client.places.store, content.key)
+        before = await trio.to_thread.run_sync(_allocated, files)
         if here:
             expected = drive.metadata.length if ours else None
             await client.clear_content(drive.key, ranges, expected_version=expected)
+        freed = max(0, before - await trio.to_thread.run_sync(_allocated, files))
         if common.json:
-            print_json({"key": drive.key.hex(), "version": snapshot.version, "blocks": here, "bytes": byte_count})
+            print_json({"key": drive.key.hex(), "version": snapshot.version, "blocks": here, "bytes": freed})
         else:
-            click.echo(f"cleared {count_text(here, 'block')}, about {size_text(byte_count)}")
+            click.echo(f"cleared {count_text(here, 'block')}: {size_text(freed)} of disk are free again")
 
     run_with_daemon(common, run)
 
@@ -166,6 +173,14 @@ def cache(common: Common, limit: str | None) -> None:
         return
     print_table(("drive", "here"), [(drive.key, size_text(drive.bytes)) for drive in found.drives], right=[1])
     click.echo(f"{size_text(used)} in all; limit: {'none' if found.limit is None else size_text(found.limit)}")
+
+
+def _allocated(folder: Path) -> int:
+    """Return how many bytes of disk the content takes that lies in a core's ``folder``."""
+    try:
+        return (folder / "data").stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _plan_lines(plan: "PrunePlan", *, ours: bool) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _BAR_SECONDS: Final = 0.2
+_LARGEST_ID: Final = 0xFFFF_FFFE
 _LOOK_SECONDS: Final = 0.02
 _ATTACH_SECONDS: Final = 30.0
 """How long the process of a mount may take to find a new daemon, before it is taken for one that hangs."""
@@ -41,6 +42,28 @@ class _MountPoint(click.Path):
 
     def convert(self, value: "str | os.PathLike[str]", param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return Path(value)
+
+
+class Id(click.ParamType[int]):
+    """A user or a group, by number or by name."""
+
+    def __init__(self, kind: Literal["user", "group"]) -> None:
+        self.name = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        import grp
+        import pwd
+
+        if isinstance(value, int) or value.isdecimal():
+            number = int(value)
+        else:
+            try:
+                number = pwd.getpwnam(value).pw_uid if self.name == "user" else grp.getgrnam(value).gr_gid
+            except KeyError:
+                self.fail(f"{value!r} is no {self.name} of this machine, and no number", param, ctx)
+        if not 0 <= number <= _LARGEST_ID:
+            self.fail(f"{value!r} is not between 0 and {_LARGEST_ID}", param, ctx)
+        return number
 
 
 class _Octal(click.ParamType[int]):
@@ -65,8 +88,8 @@ class _Octal(click.ParamType[int]):
     )
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay until it is unmounted.")
-@click.option("--uid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this user's.")
-@click.option("--gid", type=click.IntRange(0, 0xFFFF_FFFE), help="Show everything as this group's.")
+@click.option("--uid", metavar="USER", type=Id("user"), help="Show everything as this user's.")
+@click.option("--gid", metavar="GROUP", type=Id("group"), help="Show everything as this group's.")
 @click.option("--umask", metavar="OCTAL", type=_Octal(), help="Show the permissions 0777 less these bits.")
 @click.option("--allow-other", is_flag=True, help="Let other users in (needs user_allow_other in /etc/fuse.conf).")
 @click.option(

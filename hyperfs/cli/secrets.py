@@ -163,11 +163,17 @@ def _set_aside(common: Common, key: bytes) -> list[str]:
 
     from hyperfs.core.store import run_store
     from hyperfs.daemon.places import places_of
+    from hyperfs.daemon.process import connect_running
     from hyperfs.drive.volume import read_drive_header
     from hyperfs.errors import UsageError, short
 
     async def run() -> list[str]:
-        async with run_store(places_of(common.store).store) as store:
+        places = places_of(common.store)
+        running = await connect_running(places)
+        if running is not None:
+            running.close()
+            raise UsageError("a daemon has the store open: `hyperfs stop`, and then the same command again")
+        async with run_store(places.store) as store:
             core = await store.core(key)
             if core.fork_guard.fork is None:
                 raise UsageError(f"drive {short(key)} is not forked, as far as is known here: nothing is set aside")

@@ -1,9 +1,10 @@
 """``import`` and ``export``: between folders and drives."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,10 +15,16 @@ from hyperfs.cli.output import complain, count_text, print_json, shown, size_tex
 from hyperfs.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperfs.cli.begun import Begun
     from hyperfs.daemon.client import DaemonClient
     from hyperfs.drive.scan import Skipped
     from hyperfs.keys import DriveAddress
+
+_OF_BLOCK: Final = re.compile(r"\b(block|byte) [0-9,]+ of core [0-9a-f]{8}: ")
+"""What no two files have in common of why they are not here."""
+_TOLD: Final = 10
 
 
 @command(
@@ -117,14 +124,14 @@ def import_command(
             for deleted in plan.deletions:
                 click.echo(f"- {shown(deleted)}")
         if dry_run:
-            _tell_skipped(plan.skipped)
+            _tell_skipped(plan.skipped, names_all=common.verbosity > 0)
             return 0
         under_way = drive.key
         with transfer_progress("importing", wanted=not common.json) as on_progress:
             result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
         under_way = None
         begun.has_ended(drive.key)
-        _tell_skipped(result.skipped)
+        _tell_skipped(result.skipped, names_all=common.verbosity > 0)
         if common.json:
             print_json(
                 {
@@ -142,7 +149,7 @@ def import_command(
             click.echo(drive.key.hex())
             written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
             others = f"{count_text(result.deleted, 'entry', 'entries')} deleted, {result.unchanged:,} unchanged"
-            click.echo(f"version {result.version}: {written}, {others}", err=True)
+            click.echo(f"version {result.version}: {written}, {others}{_left_out(result.skipped)}", err=True)
         return 1 if result.skipped else 0
 
     try:
@@ -185,7 +192,7 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
             result = await export_drive(
                 snapshot, target, path=where, follow_links=follow_links, on_progress=on_progress
             )
-        _tell_skipped(result.skipped)
+        _tell_skipped(result.skipped, names_all=common.verbosity > 0)
         if common.json:
             print_json(
                 {
@@ -197,7 +204,8 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
                 }
             )
         else:
-            click.echo(f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written", err=True)
+            written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
+            click.echo(f"{written}{_left_out(result.skipped)}", err=True)
         return 1 if result.skipped else 0
 
     return run_with_daemon(common, run)
@@ -219,9 +227,25 @@ def _perhaps_begun(begun: "Begun", source: Path) -> "DriveAddress | None":
     return None
 
 
-def _tell_skipped(skipped: "tuple[Skipped, ...]") -> None:
+def _tell_skipped(skipped: "Sequence[Skipped]", *, names_all: bool) -> None:
+    """Say what was left out: each reason once, with the first that it is said of, or all."""
+    alike: dict[str, list[str]] = {}
     for one in skipped:
-        complain(f"left out: {one.path or '.'}: {one.reason}")
+        alike.setdefault(_OF_BLOCK.sub("", one.reason), []).append(one.path or ".")
+    for reason, paths in alike.items():
+        if len(paths) == 1:
+            complain(f"left out: {paths[0]}: {reason}")
+            continue
+        complain(f"{len(paths):,} left out: {reason}")
+        told = paths if names_all else paths[:_TOLD]
+        for path in told:
+            complain(f"left out: {path}")
+        if len(told) < len(paths):
+            complain(f"and {len(paths) - len(told):,} more: -v names them all")
+
+
+def _left_out(skipped: "Sequence[Skipped]") -> str:
+    return f", {len(skipped):,} left out" if skipped else ""
 
 
 def _directory_of_drive(address: "DriveAddress | None", into: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from hyperfs import crypto
+from hyperfs.core.store import core_folder
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import HyperfsError, short
@@ -51,5 +51,4 @@ async def _open_inside(client: DaemonClient, drive: Drive, seen: set[bytes]) -> 
 
 
 def _is_here(client: DaemonClient, key: bytes) -> bool:
-    name = crypto.discovery_key(key).hex()
-    return (client.places.store / name[:2] / name[2:4] / name / "key").exists()
+    return (core_folder(client.places.store, key) / "key").exists()

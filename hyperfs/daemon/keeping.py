@@ -28,8 +28,8 @@ def refuse_pruned(daemon: Daemon, core: Core, ranges: Sequence[range]) -> None:
     missing = next((run for blocks in ranges for run in core.missing(blocks.start, blocks.stop)), None)
     if missing is not None and missing.start < core.length:
         raise BlockNotAvailable(
-            f"block {missing.start} of core {short(core.key)} was pruned from this store, where it was made, and no "
-            "peer that is connected has it; name one that may with --peer HOST:PORT"
+            f"block {missing.start} of core {short(core.key)}: it was pruned from this store, where it was made, and "
+            "no peer that is connected has it; name one that may with --peer HOST:PORT"
         )
 
 

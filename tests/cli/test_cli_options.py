@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from hyperfs.cli.command import command, group
 from hyperfs.cli.common import Common, before_commands, common_options
 from hyperfs.cli.main import cli
+from hyperfs.cli.mounts import Id
 from hyperfs.cli.service import daemon
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.errors import UsageError
@@ -223,3 +225,14 @@ def test_only_commands_that_ask_peers_say_in_their_help_how_they_are_found() -> 
     for words, is_said in {("ls",): True, ("daemon",): True, ("create",): False, ("status",): False}.items():
         output = CliRunner().invoke(cli, [*words, "--help"]).output
         assert ("Finding peers:" in output) == ("--bootstrap" in output) == is_said
+
+
+@pytest.mark.parametrize(("text", "number"), [("33", 33), ("root", 0), ("0", 0)])
+@pytest.mark.parametrize("kind", ["user", "group"])
+def test_a_user_or_group_is_a_number_or_a_name(kind: Literal["user", "group"], text: str, number: int) -> None:
+    assert Id(kind).convert(text, None, None) == number
+
+
+@pytest.mark.parametrize("text", ["nobody-of-this-name", "-1", "4294967295", ""])
+def test_who_is_no_user_is_wrong_usage(tmp_path: Path, text: str) -> None:
+    assert repr(text) in refused("mount", KEY, tmp_path, "--uid", text).output

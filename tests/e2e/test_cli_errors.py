@@ -185,6 +185,7 @@ def test_a_file_that_nobody_has_any_more_is_told(shared: Hyperfs, key: str, tmp_
     (address,) = shared.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
     with hyperfs_in(tmp_path) as reader:
         reader("ls", key, "--peer", address)
+        assert "content    not known yet" in reader("info", key)
         shared("unserve", key)
         reader.kill_daemon()
         assert "no peer" in reader.fails("cat", key, "file")

@@ -154,7 +154,9 @@ def test_prune_keeps_what_is_below_what_is_staged(own: Hyperfs, folder: Path, tm
 
 def test_what_was_pruned_says_so_when_it_is_read(own: Hyperfs, pruned: str) -> None:
     own("prune", pruned, "--keep", "1", "--yes")
-    assert "pruned from this store" in own.fails("cat", f"{pruned}+v1", "going")
+    words = own.fails("cat", f"{pruned}+v1", "going")
+    assert "pruned from this store" in words
+    assert "going: as it is in version " in words
     assert "going" in own("ls", f"{pruned}+v1")
 
 
@@ -195,8 +197,9 @@ def copied(own: Hyperfs, other: Hyperfs, pruned: str, folder: Path) -> tuple[str
 
 def test_clear_frees_a_copy_and_peers_bring_it_again(other: Hyperfs, copied: tuple[str, str]) -> None:
     key, address = copied
-    other("clear", key)
-    assert data_bytes(other) < MIB
+    before = data_bytes(other)
+    told = other.json("clear", key)
+    assert told["bytes"] == before - data_bytes(other) > MIB
     assert len(other.run("cat", key, "kept", "--peer", address).stdout) == MIB
 
 
@@ -415,7 +418,7 @@ def test_who_gives_up_his_side_of_a_fork_follows_the_other(
     key, address = forked
     (folder / "more").write_text("more")
     other.fails("import", folder, key, "--peer", address)
-    assert "in use by" in other.fails("fork", key, "--keep-theirs")
+    assert "`hyperfs stop`" in other.fails("fork", key, "--keep-theirs", status=2)
     other("stop")
     aside = other.json("fork", key, "--keep-theirs")["aside"]
     assert all((Path(path) / "data").exists() for path in aside)
