@@ -2,8 +2,9 @@
 
 The rules: the 20 nearest told of are asked, and the 20 nearest that answered with id and token are what is found; an
 announcement then goes to these. Whoever is silent holds nobody up but one of 16 places, for two seconds at most, and
-is asked last by others; once more have answered than are silent nobody waits for these. However many nodes somebody
-makes up, a walk ends, and none goes where its teller could not be himself.
+is asked last by others; once more have answered than are silent nobody waits for these, and others take their places.
+However many nodes somebody makes up, a walk ends; none goes where its teller could not be himself, and an address on
+the internet stands for few.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from typing import Final, Protocol
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, NodeAddress, decode_nodes
 from hyperfs.swarm.dht.requests import MAX_IN_FLIGHT, Asked
-from hyperfs.swarm.reach import may_dial
+from hyperfs.swarm.reach import Scope, may_dial, scope_of
 
 NEAREST: Final = 20
+_MOST_TOLD: Final = 3 * NEAREST
+"""Nodes that are remembered, since those nearer may turn out not to be there."""
+_MOST_OF_HOST: Final = 4
+"""Nodes at one address on the internet, of those told of and of those found. An id costs nothing, an address does."""
 MAX_ASKED: Final = 256
 """Nodes that one walk asks at most: five times as many as one takes among 10,000."""
 
@@ -77,6 +82,8 @@ class _Candidate:
     hops: int
     queried: bool = False
     silent: bool = False
+    failed: bool = False
+    """Whether he is silent, or somebody else."""
 
 
 class Walk:
@@ -100,7 +107,7 @@ class Walk:
         self._on_answer = on_answer
         self._done = done
         self._told: list[_Candidate] = []
-        self._told_ids: set[bytes] = set()
+        self._told_of: set[NodeAddress] = set()
         self._found: list[_Candidate] = []
         self._pending: list[_Candidate] = []
         """Who was asked and has not answered, but for those who are silent."""
@@ -125,19 +132,15 @@ class Walk:
                 self._asker.give_up(candidate.asked)
 
     def _tell(self, node: NodeAddress, referrer: Address | None, hops: int) -> None:
-        if node.id == self._own_id or node.id in self._told_ids:
+        if node in self._told_of or node.id == self._own_id:
             return
         distance = int.from_bytes(node.id, "big") ^ self._target
-        if len(self._told) == NEAREST and distance >= self._told[-1].distance:
+        if len(self._told) >= _MOST_TOLD and distance >= self._told[-1].distance:
             return
         if referrer is not None and not may_dial(node.address, told_by=referrer.host, own=()):
             return
-        if len(self._told) == NEAREST:
-            farthest = self._told.pop()
-            assert farthest.asked.id is not None  # it was told of by id
-            self._told_ids.discard(farthest.asked.id)
-        insort(self._told, _Candidate(distance, Asked(node.address, node.id, referrer), hops), key=_by_distance)
-        self._told_ids.add(node.id)
+        self._told_of.add(node)
+        _add(self._told, _Candidate(distance, Asked(node.address, node.id, referrer), hops), _MOST_TOLD)
 
     def _ask(self, candidate: _Candidate, *, update: bool) -> None:
         self._pending.append(candidate)
@@ -151,7 +154,7 @@ class Walk:
         )
 
     def _is_silent(self, candidate: _Candidate) -> None:
-        candidate.silent = True
+        candidate.silent = candidate.failed = True
         self._pending.remove(candidate)
         self._silent.append(candidate)
         if not self._over:
@@ -161,6 +164,7 @@ class Walk:
         (self._silent if candidate.silent else self._pending).remove(candidate)
         if self._over:
             return
+        candidate.failed = answer is None or candidate.asked.id not in (None, answer.id)
         if answer is not None:
             self.report.answers += 1
             address = candidate.asked.address
@@ -178,17 +182,14 @@ class Walk:
     def _verified(self, answer: Datagram, candidate: _Candidate) -> None:
         if answer.id is None or answer.token is None or answer.id == self._own_id:
             return
-        if candidate.asked.id not in (None, answer.id):
-            return
-        if any(found.asked.id == answer.id for found in self._found):
+        if candidate.failed or any(found.asked.id == answer.id for found in self._found):
             return
         distance = int.from_bytes(answer.id, "big") ^ self._target
         asked = Asked(candidate.asked.address, answer.id, candidate.asked.referrer, answer.token, punched=True)
-        insort(self._found, _Candidate(distance, asked, candidate.hops), key=_by_distance)
-        del self._found[NEAREST:]
+        _add(self._found, _Candidate(distance, asked, candidate.hops), NEAREST)
 
     def _go_on(self) -> None:
-        candidates = self._found if self._updating else self._told
+        candidates = self._found if self._updating else self._nearest_told()
         free = max(0, MAX_IN_FLIGHT - self._asker.in_flight)
         if not free and not self._pending:
             free = 1
@@ -217,10 +218,24 @@ class Walk:
         self.report.hops = self._found[0].hops if self._found else 0
         self._done(self.report)
 
+    def _nearest_told(self) -> list[_Candidate]:
+        """Return the nearest that were told of, less those who turned out not to be there."""
+        return [candidate for candidate in self._told if not candidate.failed][:NEAREST]
+
     def _take_turn(self) -> None:
         self._waits = False
         if not self._over:
             self._go_on()
+
+
+def _add(candidates: list[_Candidate], candidate: _Candidate, most: int) -> None:
+    """Add one, by distance; then the farthest go that are too many, in all or of its address."""
+    insort(candidates, candidate, key=_by_distance)
+    host = candidate.asked.address.host
+    of_host = [one for one in candidates if one.asked.address.host == host]
+    if len(of_host) > _MOST_OF_HOST and scope_of(host) is Scope.INTERNET:
+        candidates.remove(of_host[-1])
+    del candidates[most:]
 
 
 def _by_distance(candidate: _Candidate) -> int:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection
 
+import pytest
+
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.datagrams import Datagram, Kind, NodeAddress, encode_nodes
 from hyperfs.swarm.dht.requests import Asked
@@ -22,6 +24,7 @@ class Network:
     def __init__(self) -> None:
         self.asked: list[tuple[Asked, bool]] = []
         self.given_up: list[Asked] = []
+        self.waiting: list[Callable[[], None]] = []
         self.silent: Collection[Address] = ()
         self.reports: list[WalkReport] = []
         self._done: list[Callable[[Datagram | None], None]] = []
@@ -32,7 +35,7 @@ class Network:
         return 0
 
     def when_free(self, call: Callable[[], None]) -> None:
-        raise AssertionError("there is room for everything")
+        self.waiting.append(call)
 
     def ask(
         self, asked: Asked, done: Callable[[Datagram | None], None], *, silent: Callable[[], None], update: bool
@@ -76,7 +79,7 @@ class Network:
 
 
 def nodes(count: int) -> list[NodeAddress]:
-    return [NodeAddress(node_id(number + 1000), FIRST._replace(port=number + 1)) for number in range(count)]
+    return [NodeAddress(node_id(number + 1000), Address(f"198.51.101.{number + 1}", 1)) for number in range(count)]
 
 
 def test_a_walk_does_not_wait_for_few_who_are_silent() -> None:
@@ -127,6 +130,31 @@ def test_a_walk_ends_however_many_nearer_nodes_somebody_makes_up() -> None:
         number += 1
     assert MAX_ASKED <= len(network.asked) <= MAX_ASKED + NEAREST
     assert len(network.reports) == 1
+
+
+def test_who_is_not_there_makes_room_for_others() -> None:
+    network = Network()
+    network.walk(nodes(NEAREST + 1))
+    for number in range(1, 16):
+        network.answer(number)
+    assert len(network.asked) == NEAREST
+    network.give_up_on(0)
+    assert len(network.asked) == NEAREST + 1
+
+
+@pytest.mark.parametrize(("host", "asked"), [("8.8.8.8", 4), ("192.168.1.1", 16)])
+def test_an_address_on_the_internet_stands_for_four_nodes(host: str, asked: int) -> None:
+    network = Network()
+    network.walk([NodeAddress(node_id(number + 1000), Address(host, number + 1)) for number in range(NEAREST)])
+    assert len(network.asked) == asked
+
+
+def test_who_is_told_of_at_a_wrong_address_is_asked_at_the_right_one_as_well() -> None:
+    network = Network()
+    wrong, right = (NodeAddress(node_id(5), Address(host, 1)) for host in ("8.8.8.8", "8.8.4.4"))
+    network.walk([wrong, *nodes(1)])
+    network.answer(1, closer=[right])
+    assert network.asked[-1][0].address == right.address
 
 
 def test_nobody_on_the_internet_makes_us_ask_in_our_own_network() -> None:
