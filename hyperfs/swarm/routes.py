@@ -5,6 +5,8 @@ The one rule: two routes that are equal lead to the same place, so that nobody i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +16,15 @@ import trio
 def address_name(host: str, port: int) -> str:
     """Return ``host:port``, IPv6 addresses in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def host_names() -> Iterator[None]:
+    """Let a name that no host can have be an OSError, as one that nobody has is."""
+    try:
+        yield
+    except UnicodeError:
+        raise OSError("no host can have this name") from None
 
 
 class Route(Protocol):
@@ -43,4 +54,5 @@ class TcpRoute:
 
     async def open(self) -> trio.abc.Stream:
         """See `Route.open`."""
-        return await trio.open_tcp_stream(self.host, self.port)
+        with host_names():
+            return await trio.open_tcp_stream(self.host, self.port)

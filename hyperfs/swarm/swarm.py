@@ -20,7 +20,7 @@ from hyperfs.swarm.dialler import Dialler
 from hyperfs.swarm.discovery import Discovery, Found
 from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.reach import may_dial
-from hyperfs.swarm.routes import Route, TcpRoute, address_name
+from hyperfs.swarm.routes import Route, TcpRoute, address_name, host_names
 from hyperfs.swarm.topics import Topic, TopicStatus
 from hyperfs.swarm.utp.endpoint import UtpLink
 from hyperfs.swarm.utp.stream import UtpStream
@@ -73,7 +73,8 @@ class Swarm:
             if listening == Listening(host, port):
                 return listening
         try:
-            listeners = await _open_listeners(host, port)
+            with host_names():
+                listeners = await _open_listeners(host, port)
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(error.errno, f"cannot listen there: {reason}", address_name(host, port)) from error

@@ -158,3 +158,21 @@ def test_where_nobody_has_a_drive_it_is_said_soon_who_was_asked(tmp_path: Path) 
     with hyperfs_in(tmp_path, **by_dht(first)) as hyperfs:
         words = hyperfs.fails("cat", "12" * 32, "file")
         assert "no peer is known (DHT: none of 1 nodes answered)" in words
+
+
+def test_a_mount_that_is_not_to_be_announced_is_not_and_what_is_served_no_more_is_not(
+    tmp_path: Path, source: Path, folder: Path
+) -> None:
+    with (
+        dht_node() as first,
+        hyperfs_in(tmp_path, "server", **by_dht(first)) as server,
+        hyperfs_in(tmp_path, "reader", **by_dht(first)) as reader,
+    ):
+        key = server.imported(source)
+        server("serve", key)
+        eventually(lambda: len(announced(first, key)) == 1)
+        reader("mount", "--no-announce", key, folder)
+        assert (folder / "file").read_bytes() == pattern("file", 300_000)
+        assert reader.json("status")["listening"] == []
+        server("unserve", key)
+        eventually(lambda: announced(first, key) == [])

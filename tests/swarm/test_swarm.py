@@ -266,3 +266,16 @@ async def never(host: str, port: int) -> trio.SocketStream:
 @pytest.mark.parametrize(("host", "name"), [("a.example", "a.example:1"), ("::1", "[::1]:1"), ("1.2.3.4", "1.2.3.4:1")])
 def test_addresses_are_named_as_people_write_them(host: str, name: str) -> None:
     assert address_name(host, 1) == name
+
+
+@pytest.mark.parametrize("host", ["a..b", "long" * 20])
+async def test_a_name_that_no_host_can_have_is_not_reached_as_one_that_nobody_has(host: str) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            swarm = Swarm(Replicator(), nursery)
+            swarm.add_peer(host, 7)
+            await swarm.wait_tried()
+            assert swarm.unreached == {f"{host}:7": "no host can have this name"}
+            with pytest.raises(OSError, match="cannot listen there: no host"):
+                await swarm.listen(host, 7)
+            nursery.cancel_scope.cancel()

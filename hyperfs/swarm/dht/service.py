@@ -39,6 +39,7 @@ from hyperfs.swarm.dht.node import IMMUTABLE, MUTABLE, PEERS, DhtNode
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, MAX_TOLD, immutable_target
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
+from hyperfs.swarm.routes import host_names
 from hyperfs.swarm.utp.endpoint import UtpEndpoint
 from hyperfs.swarm.utp.packets import is_utp
 
@@ -409,7 +410,8 @@ async def resolve(nodes: Iterable[tuple[str, int]]) -> list[Address]:
     found: list[Address] = []
     for host, port in nodes:
         try:
-            answers = await trio.socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)
+            with host_names():
+                answers = await trio.socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)
         except OSError as error:
             logger.warning("cannot find the bootstrap node %s: %s", host, error.strerror or error)
             continue

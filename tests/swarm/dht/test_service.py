@@ -77,7 +77,7 @@ async def test_a_network_that_does_not_answer_is_said_so(monkeypatch: pytest.Mon
 
 async def test_a_name_that_cannot_be_looked_up_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert await resolve([("no-such-host.invalid", 1), (LOCALHOST, 2)]) == [Address(LOCALHOST, 2)]
+        assert await resolve([("no-such-host.invalid", 1), ("a..b", 1), (LOCALHOST, 2)]) == [Address(LOCALHOST, 2)]
     assert "cannot find the bootstrap node no-such-host.invalid" in caplog.text
 
 
