@@ -6,6 +6,7 @@ See docs/formats.md, "Hashes and keys".
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.errors import InvalidKey
@@ -60,9 +61,11 @@ def parse_key(text: str) -> bytes:
 def parse_address(text: str) -> DriveAddress:
     """Parse ``KEY``, ``KEY+VERSION`` or ``KEY+TAG``, with a URL in front of the key and a path behind it or not.
 
-    ``dat://``, ``hyper://`` and ``https://HOST/`` (any path before the key) may stand in front. What follows a ``+``
-    is a version when it is all digits, else a tag. Raises `InvalidKey` with what is wrong.
+    ``dat://``, ``hyper://`` and ``https://HOST/`` (any path before the key) may stand in front: then the path is that
+    of a URL, in which %20 is a space. What follows a ``+`` is a version when it is all digits, else a tag. Raises
+    `InvalidKey` with what is wrong.
     """
+    is_url = bool(_SCHEME.match(text.strip()) or _WEB_ADDRESS.match(text.strip()))
     rest = _without_front(text.strip())
     digits = _HEX.match(rest)
     key_text = digits.group() if digits else ""
@@ -86,6 +89,8 @@ def parse_address(text: str) -> DriveAddress:
         path = rest[1:]
     else:
         raise InvalidKey(f"{text!r} goes on behind the {_HEX_DIGITS} digits of the key with {rest[:8]!r}")
+    if is_url:
+        path = unquote(path, errors="surrogateescape")
     return DriveAddress(bytes.fromhex(key_text), version, tag, path.strip("/"))
 
 

@@ -56,7 +56,7 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
         named, why_no_key = split_name(value), None
         try:
             try:
-                address = parse_address(value if named is None else _ANY_KEY + named[1])
+                address = parse_address(value if named is None else f"dat://{_ANY_KEY}{named[1]}")
             except InvalidKey as error:
                 named, why_no_key = split_short(value), str(error)
                 if named is None:
@@ -80,16 +80,17 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
 
 
 class PeerParameter(click.ParamType[str]):
-    """An address, ``HOST:PORT``."""
+    """An address, ``HOST:PORT``, or ``HOST`` where peers listen usually."""
 
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the text; fail as wrong usage with what is wrong."""
         from hyperfs.daemon.addresses import format_address, parse_address
+        from hyperfs.daemon.ports import DEFAULT_PORT
 
         try:
-            return format_address(*parse_address(value))
+            return format_address(*parse_address(value, default_port=DEFAULT_PORT))
         except UsageError as error:
             self.fail(str(error), param, ctx)
 

@@ -6,6 +6,7 @@ The rule: whatever goes wrong below ends here, as one line and an exit status.
 import importlib
 import io
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -59,6 +60,14 @@ class _Group(Group):
         module, name, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"hyperfs.cli.{module}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and args[0].isidentifier():
+            near = get_close_matches(args[0], _COMMANDS, n=3, cutoff=0.7)
+            ctx.fail(f"there is no command {args[0]!r}" + (f": did you mean {' or '.join(near)}?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -6,9 +6,15 @@ The rule: what is accepted here is what `format_address` prints, or comes back f
 from hyperfs.errors import UsageError
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port. Raises `UsageError` with what is wrong."""
-    host, colon, port = text.strip().rpartition(":")
+def parse_address(text: str, *, default_port: int | None = None) -> tuple[str, int]:
+    """Return host and port; the ``default_port``, if one is given, where only a host stands.
+
+    Raises `UsageError` with what is wrong.
+    """
+    text = text.strip()
+    if default_port is not None and text and (":" not in text or (text.startswith("[") and text.endswith("]"))):
+        text = f"{text}:{default_port}"
+    host, colon, port = text.rpartition(":")
     if not colon or not host:
         raise UsageError(f"{text!r} is not an address: write HOST:PORT, for example 192.0.2.7:3282")
     if host.startswith("[") and host.endswith("]"):

@@ -236,3 +236,24 @@ def test_a_user_or_group_is_a_number_or_a_name(kind: Literal["user", "group"], t
 @pytest.mark.parametrize("text", ["nobody-of-this-name", "-1", "4294967295", ""])
 def test_who_is_no_user_is_wrong_usage(tmp_path: Path, text: str) -> None:
     assert repr(text) in refused("mount", KEY, tmp_path, "--uid", text).output
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("h", "h:3282"), ("h:1", "h:1"), ("[::1]", "[::1]:3282"), ("[::1]:1", "[::1]:1")]
+)
+def test_a_peer_listens_at_the_usual_port_unless_told(text: str, address: str) -> None:
+    assert run("show", "--store", "/s", "--peer", text).split()[1] == address
+
+
+@pytest.mark.parametrize("text", ["", "h:", "h:x", ":1", "::1", "[::1"])
+def test_what_is_no_address_of_a_peer_is_wrong_usage(text: str) -> None:
+    assert "is not an address" in refused("ls", KEY, "--peer", text).output
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("mont", "mount"), ("unmount", "umount"), ("imprt", "import")])
+def test_a_command_that_is_mistyped_is_answered_with_what_may_be_meant(typed: str, meant: str) -> None:
+    assert f"did you mean {meant}" in refused(typed, "x").output
+
+
+def test_what_resembles_no_command_is_just_none() -> None:
+    assert refused("xyzzy").output.endswith("there is no command 'xyzzy'\n")

@@ -173,7 +173,7 @@ def test_help_needs_no_file_to_be_right(user: Path) -> None:
         ("[work]\nonly = [\n  'a', 1]", "2: only is a list, each a text in quotes"),
         ("[work]\nway = 'left'", "2: way: 'left' is not one of 'up', 'down'."),
         ("[work]\noften = { a = 1 }", "2: often is a whole number"),
-        ("peer = ['h']", "1: peer: 'h' is not an address"),
+        ("peer = ['h:']", "1: peer: 'h:' is not an address"),
         ("timeout = -1", "1: timeout: -1 is not a time to wait"),
     ],
 )
@@ -190,7 +190,7 @@ def test_what_means_nothing_in_a_file_is_told_with_its_line(text: str, problem: 
         ("HYPERFS_TIMEOUT", "soon", "'soon' is not a number of seconds"),
         ("HYPERFS_WORK_OFTEN", "10", "10 is not in the range"),
         ("HYPERFS_WORK_THOROUGH", "perhaps", "'perhaps' is not a valid boolean"),
-        ("HYPERFS_PEER", "h:1 h", "'h' is not an address"),
+        ("HYPERFS_PEER", "h:1 h:", "'h:' is not an address"),
     ],
 )
 def test_what_means_nothing_in_the_environment_is_told_with_its_name(

@@ -107,3 +107,13 @@ def test_what_could_be_taken_for_something_else_is_no_name(name: str) -> None:
 )
 def test_a_short_form_is_told_from_what_stands_behind_it(text: str, split: tuple[str, str] | None) -> None:
     assert split_short(text) == split
+
+
+@pytest.mark.parametrize("front", ["hyper://", "dat://", "https://example.com/", "HYPER://"])
+def test_the_path_of_a_url_is_decoded(front: str) -> None:
+    address = parse_address(f"{front}{HEX}+v1/two%20words/%C3%BC%ff.txt")
+    assert (address.tag, address.path) == ("v1", "two words/ü\udcff.txt")
+
+
+def test_a_bare_path_is_what_it_is() -> None:
+    assert parse_address(f"{HEX}/two%20words").path == "two%20words"

@@ -59,7 +59,7 @@ def test_a_malformed_key_is_wrong_usage(shared: Hyperfs, text: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["ls"], ["eat"], ["ls", NOWHERE, "--peer", "nonsense"], ["ls", NOWHERE, "--timeout", "0"], ["import", "/missing"]],
+    [["ls"], ["eat"], ["ls", NOWHERE, "--peer", "h:none"], ["ls", NOWHERE, "--timeout", "0"], ["import", "/missing"]],
     ids=" ".join,
 )
 def test_wrong_usage_is_status_2(shared: Hyperfs, arguments: list[str]) -> None:
