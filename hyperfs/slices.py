@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-SLICE_SECONDS: Final = 0.003
+SLICE_SECONDS: Final = 0.002
 """How long one slice lasts, the last step of the work in it aside."""
 
 T = TypeVar("T")

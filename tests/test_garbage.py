@@ -9,6 +9,8 @@ from trio.testing import MockClock
 
 from hyperfs.garbage import collect_all_when_idle, collecting_little
 
+OLDEST = 2
+
 
 class Cycle:
     def __init__(self) -> None:
@@ -30,6 +32,23 @@ def test_what_is_new_is_collected() -> None:
         del cycle
         gc.collect()
         assert gone() is None
+
+
+def test_each_look_is_at_few_objects() -> None:
+    looked_at: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == OLDEST:
+            looked_at.append(len(gc.get_objects()))
+
+    with collecting_little():
+        gc.callbacks.append(look)
+        try:
+            many = [[] for _ in range(100_000)]  # type: ignore[var-annotated]
+        finally:
+            gc.callbacks.remove(look)
+    assert len(looked_at) > 4
+    assert max(looked_at) < len(many) / 5
 
 
 async def test_what_was_left_out_is_collected_once_there_are_few_objects(autojump_clock: MockClock) -> None:
