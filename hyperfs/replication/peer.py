@@ -92,18 +92,16 @@ class Peer:
             self.liveness = Liveness.ANSWERING
 
     def fell_silent(self, now: float) -> None:
-        """Note that the peer does not answer; what was measured of its line counts no more."""
+        """Note that the peer does not answer; what was measured of its line counts no more.
+
+        Twice it is counted on again with its next answer; after that only some time later.
+        """
         if now - self._silent_until > MAX_SILENCE_SECONDS:
             self.silences = 0
         self.silences += 1
         self.liveness = Liveness.SILENT
-        self._silent_until = now + min(MAX_SILENCE_SECONDS, 0.5 * 2**self.silences)
+        self._silent_until = now + (0.0 if self.silences <= 2 else min(MAX_SILENCE_SECONDS, 0.25 * 2**self.silences))
         self.window.restart()
-
-    def look_again(self, now: float) -> None:
-        """Count a peer that was silent for a new one, if it owes nothing any more and its time is over."""
-        if self.liveness is Liveness.SILENT and now >= self._silent_until and not self.requests.pending:
-            self.liveness = Liveness.NEW
 
     def on_have(self, have: HaveReceived) -> range:
         """Take in an announcement without a bitfield; return where it says something new."""

@@ -4,8 +4,8 @@ The rule: a block that is under way was asked of a peer, or of several when the 
 to answer, the demands that wait for it have it back, to be asked for again.
 
 Who owes blocks and answers nothing, for longer than others would take, is *silent*: what he owes is asked of others at
-once, and of him a proof alone, for which nobody waits. As long as others answer he is asked for nothing more for a
-while, which is longer each time, and not before that proof has come.
+once, and of him a proof alone, for which nobody waits. Once that has come he is asked for one block at a time, as long
+as others answer, and for a while that is longer each time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
-
-import trio
 
 from hyperfs.replication.demand import Demand, Flight
 from hyperfs.replication.peer import Liveness, Peer
@@ -113,12 +111,11 @@ class UnderWay:
         """Return for how many blocks more ``peer`` may be asked, and not even for one that somebody waits for."""
         size = peer.window.size
         if self.is_doubtful(peer):
-            size = 0 if peer.liveness is Liveness.SILENT else NEW_REQUESTS
+            size = NEW_REQUESTS if peer.liveness is Liveness.NEW else 0 if peer.requests.proofs else 1
         return size - len(peer.requests)
 
     def is_doubtful(self, peer: Peer) -> bool:
         """Tell whether ``peer`` has still to show that it answers, where others do, or did not fail to yet."""
-        peer.look_again(trio.current_time())
         return peer.liveness is not Liveness.ANSWERING and any(
             other.liveness is not peer.liveness for other in self._others(peer)
         )
@@ -148,7 +145,11 @@ class UnderWay:
 
     def _relieve(self, peer: Peer, first: Flight, now: float) -> None:
         """Take back what a silent peer owes, as far as others have it that are not silent."""
-        others = [other for other in self._others(peer) if other.liveness is not Liveness.SILENT]
+        others = [
+            other
+            for other in self._others(peer)
+            if other.liveness is not Liveness.SILENT and other.availability.has(first.index)
+        ]
         if not others:
             return
         if peer.liveness is not Liveness.SILENT:

@@ -12,7 +12,6 @@ from hyperfs.core.reader import Priority
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, RequestReceived
 from hyperfs.replication import Replicator
-from hyperfs.replication.peer import MAX_SILENCE_SECONDS
 from hyperfs.replication.under_way import NEW_REQUESTS, NEW_SECONDS, SLOW_SECONDS
 from tests.support.clocks import settled
 from tests.support.peers import ScriptedPeer, block, join_far, nursery_to_cancel, reader, scripted, serving, writer
@@ -130,9 +129,31 @@ async def test_a_silent_peer_is_asked_for_nothing_before_it_has_proven_something
         assert await told(peer) == []
         await peer.answer(channel, theirs, proof)
         await peer.send()
-        await trio.sleep(MAX_SILENCE_SECONDS / 10)
-        await core.fetch([range(600, 1200)], priority=Priority.BACKGROUND)
-        assert 0 < len([request for request in await told(peer) if not request.hash_only]) <= NEW_REQUESTS
+        await settled()
+        nursery.start_soon(partial(core.fetch, [range(600, COUNT)], priority=Priority.BACKGROUND))
+        assert not (await peer.next(RequestReceived)).hash_only
+
+
+@pytest.mark.parametrize("in_both", [0, 8])
+async def test_the_only_one_who_has_the_rest_may_be_silent_for_a_while(
+    in_both: int, patient_clock: trio.testing.MockClock
+) -> None:
+    replicator = Replicator()
+    core = await reader(replicator)
+    theirs = await writer(COUNT)
+    async with nursery_to_cancel() as nursery:
+        few = scripted(nursery, replicator, name="few:1")
+        channel = await few.open()
+        await few.announce(channel, in_both)
+        nursery.start_soon(few.serve, channel, theirs)
+        peer, channel = await liar(nursery, replicator)
+
+        async def hesitate(channel: Channel, request: RequestReceived) -> bool:
+            await trio.sleep(0 if request.index % 500 else 2)
+            return False
+
+        nursery.start_soon(partial(peer.serve, channel, theirs, change=hesitate))
+        await core.fetch([range(COUNT)], priority=Priority.BACKGROUND)
 
 
 async def test_a_peer_is_not_silent_where_nobody_else_is(patient_clock: trio.testing.MockClock) -> None:
@@ -157,7 +178,6 @@ async def test_who_answers_again_is_counted_on_again(patient_clock: trio.testing
     async with nursery_to_cancel() as nursery:
         peer, channel, theirs = await silenced(nursery, replicator, core)
         nursery.start_soon(peer.serve, channel, theirs)
-        await trio.sleep(MAX_SILENCE_SECONDS / 10)
         for start in range(1000, COUNT, 1000):
             await core.fetch([range(start, start + 1000)], priority=Priority.BACKGROUND)
         (status,) = [status for status in replicator.status().peers if status.name == "liar:1"]
