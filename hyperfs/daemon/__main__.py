@@ -80,6 +80,7 @@ async def _serve(places: "Places", network: NetworkSettings, waiting: "_Waiting"
 
     import trio
 
+    from hyperfs.daemon.log_file import follow_log
     from hyperfs.daemon.server import open_daemon
     from hyperfs.garbage import collect_all_when_idle, collecting_little
 
@@ -95,6 +96,7 @@ async def _serve(places: "Places", network: NetworkSettings, waiting: "_Waiting"
                     return
 
             nursery.start_soon(collect_all_when_idle)
+            nursery.start_soon(partial(follow_log, places.log, keeps_short=True))
             nursery.start_soon(stop_at_signal)
             if idle_seconds is not None:
                 nursery.start_soon(daemon.stop_when_idle, idle_seconds)

@@ -22,6 +22,7 @@ from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import describe
 from hyperfs.daemon.inner_drives import keep_open
 from hyperfs.daemon.locks import LockFile
+from hyperfs.daemon.log_file import follow_log
 from hyperfs.daemon.places import places_of, refuse_overlap
 from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountReady
 from hyperfs.drive.drive import Drive
@@ -69,6 +70,7 @@ async def _run(store: str, id: str) -> int:
         ended: Ended | None = None
         async with open_work() as nursery:
             nursery.start_soon(child.say_alive, client)
+            nursery.start_soon(partial(follow_log, client.places.log, keeps_short=False))
             try:
                 ended = await child.serve(client, wanted)
             except (HyperfsError, OSError) as error:

@@ -22,6 +22,7 @@ from hyperfs import __version__
 from hyperfs.daemon.codec import from_plain, to_plain
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.failures import Described, exception_of
+from hyperfs.daemon.log_file import open_log, put_aside_if_long
 from hyperfs.daemon.network_settings import OFFLINE, NetworkSettings
 from hyperfs.daemon.places import Places, mount_id_at, socket_address
 from hyperfs.daemon.wire import PROTOCOL
@@ -36,8 +37,6 @@ IDLE_SECONDS: Final = 10.0
 
 MOUNT_MODULE: Final = "hyperfs.daemon.mount_child"
 """What the process of a mount runs, with the store and the mount's id for arguments."""
-
-_LOG_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +237,9 @@ async def _start(places: Places, network: NetworkSettings, idle_seconds: float |
         str(IDLE_SECONDS if idle_seconds is None else idle_seconds),
     ]
     command += ["--network", json.dumps(to_plain(network))]
-    _keep_log_short(places)
+    put_aside_if_long(places.log)
     try:
-        with open(places.log, "ab", opener=_private) as log:  # noqa: ASYNC230  a local file
+        with open(open_log(places.log), "ab") as log:  # noqa: ASYNC230  a local file
             process = await trio.lowlevel.open_process(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -269,16 +268,3 @@ async def _start(places: Places, network: NetworkSettings, idle_seconds: float |
     failure = json.loads(word)
     if failure is not None:
         raise exception_of(from_plain(Described, failure))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _keep_log_short(places: Places) -> None:
-    """Put a long log aside, replacing the one that was put aside before it."""
-    try:
-        if places.log.stat().st_size > _LOG_BYTES:
-            os.replace(places.log, places.log.with_suffix(".log.old"))
-    except FileNotFoundError:
-        return
