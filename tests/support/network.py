@@ -7,21 +7,47 @@ import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 
 _SWITCH = "switch"
 _UPLINK = "uplink"
-_MASQUERADE = """
-table ip home {
-    chain outward {
+_ROUTER = """
+table ip home {{
+    chain outward {{
         type nat hook postrouting priority 100;
-        oifname "uplink" masquerade
-    }
-    chain inward {
+        oifname "uplink" masquerade {mapping}
+    }}
+    chain inward {{
+        type nat hook prerouting priority -100;
+        {inward}
+    }}
+    chain through {{
         type filter hook forward priority 0; policy accept;
+        iifname "uplink" ct state new ct status & dnat == 0 drop
+    }}
+    chain here {{
+        type filter hook input priority 0; policy accept;
         iifname "uplink" ct state new drop
-    }
-}
+    }}
+}}
 """
+
+
+class Nat(Enum):
+    """What a home's router does with UDP. TCP comes in from nowhere."""
+
+    FULL_CONE = "full cone"
+    """One port for each of a host's, at which anybody reaches it; the home has one host."""
+    PORT_RESTRICTED = "port restricted"
+    """One port for each of a host's, at which he reaches it whose address and port it has sent to: Linux's default."""
+    SYMMETRIC = "symmetric"
+    """Another port for each address and port that is sent to."""
+
+    def rules(self) -> str:
+        """Return the router's rules, for nft."""
+        inward = 'iifname "uplink" meta l4proto udp dnat to 192.168.1.2' if self is Nat.FULL_CONE else ""
+        mapping = "random,fully-random" if self is Nat.SYMMETRIC else ""
+        return _ROUTER.format(mapping=mapping, inward=inward)
 
 
 class NetworkHost:
@@ -42,7 +68,7 @@ class NetworkHost:
 class Home:
     """Hosts with private addresses behind a router that shows all of them at its own, ``address``.
 
-    A port stays the same where it can. In comes only what answers: from an address and port that was sent to.
+    What comes in to which port, `Nat` says.
     """
 
     def __init__(self, network: "Network", router: NetworkHost) -> None:
@@ -82,12 +108,12 @@ class Network:
         _ip(host.name, f"route add default dev {_UPLINK}")
         return host
 
-    def home(self) -> Home:
+    def home(self, nat: Nat = Nat.PORT_RESTRICTED) -> Home:
         """Add a router with a public address, behind which hosts can be."""
         router = self.host()
         _add_bridge(router)
         _ip(router.name, f"address add 192.168.1.1/24 dev {_SWITCH}")
-        _run([*router.wrapper, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward && nft -f -"], _MASQUERADE)
+        _run([*router.wrapper, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward && nft -f -"], nat.rules())
         return Home(self, router)
 
     def namespace(self, addresses: Sequence[str]) -> NetworkHost:

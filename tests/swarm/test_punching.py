@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ import trio.testing
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.service import DhtService, open_dht
-from hyperfs.swarm.punching import PunchedRoute
+from hyperfs.swarm.punching import PunchedRoute, Ways
 from hyperfs.swarm.utp.endpoint import UtpEndpoint
 from hyperfs.swarm.utp.stream import UtpStream
 
@@ -24,17 +25,12 @@ class Puncher:
     def __init__(self, utp: UtpEndpoint) -> None:
         self.utp = utp
         self.asked: list[tuple[Address, Address]] = []
-        self.cancelled = False
         self.answered = trio.Event()
         self.answer: Address | None = None
 
     async def holepunch(self, to: Address, referrer: Address) -> Address | None:
         self.asked.append((to, referrer))
-        try:
-            await self.answered.wait()
-        except trio.Cancelled:
-            self.cancelled = True
-            raise
+        await self.answered.wait()
         return self.answer
 
 
@@ -47,15 +43,14 @@ async def two() -> AsyncIterator[tuple[Puncher, DhtService]]:
             yield Puncher(ours.utp), theirs
 
 
-async def test_tcp_is_kept_when_it_opens_first_and_the_punching_is_given_up() -> None:
+async def test_where_tcp_opens_nobody_is_troubled() -> None:
     async with two() as (puncher, _), trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host=LOCALHOST)
         address = Address(*listener.socket.getsockname()[:2])
         nursery.start_soon(trio.serve_listeners, _hold, [listener])
         stream = await PunchedRoute(address, REFERRER, puncher).open()
         assert isinstance(stream, trio.SocketStream)
-        assert puncher.asked == [(address, REFERRER)]
-        assert puncher.cancelled
+        assert puncher.asked == []
         await stream.aclose()
         nursery.cancel_scope.cancel()
 
@@ -79,7 +74,9 @@ async def test_who_told_us_himself_is_reached_without_punching() -> None:
 
 
 async def test_without_any_way_it_is_said_what_tcp_met_with() -> None:
-    async with two() as (puncher, _):
+    async with two() as (puncher, theirs):
+        theirs.utp.on_accept = None
+        puncher.answer = theirs.address
         puncher.answered.set()
         with pytest.raises(OSError, match="all attempts to connect"):
             await PunchedRoute(Address(LOCALHOST, 9), REFERRER, puncher).open()
@@ -97,6 +94,41 @@ async def test_cancelled_it_leaves_nothing() -> None:
         assert puncher.utp.links == ()
 
 
+async def test_of_several_ways_the_others_are_given_up_when_one_opens() -> None:
+    ways = Ways()
+    ours, theirs = trio.testing.memory_stream_pair()
+    given_up = trio.Event()
+
+    async def never() -> trio.abc.Stream:
+        try:
+            await trio.sleep_forever()
+        finally:
+            given_up.set()
+
+    async def at_once() -> trio.abc.Stream:
+        return ours
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ways.take, 0, never, nursery.cancel_scope)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ways.take, 1, at_once, nursery.cancel_scope)
+    assert given_up.is_set()
+    assert ways.opened() is ours
+    await theirs.aclose()
+
+
+async def test_of_two_that_open_at_once_one_is_closed() -> None:
+    ways = Ways()
+    pairs = [trio.testing.memory_stream_pair() for _ in range(2)]
+
+    async with trio.open_nursery() as nursery:
+        for number, (ours, _) in enumerate(pairs):
+            nursery.start_soon(ways.take, number, partial(_open, ours), nursery.cancel_scope)
+    for ours, theirs in pairs:
+        if ours is not ways.opened():
+            assert await theirs.receive_some() == b""
+
+
 def test_routes_to_one_address_are_one() -> None:
     def route(port: int, referrer: Address | None) -> PunchedRoute:
         return PunchedRoute(Address(LOCALHOST, port), referrer, Puncher.__new__(Puncher))
@@ -104,6 +136,10 @@ def test_routes_to_one_address_are_one() -> None:
     assert route(1, REFERRER) == route(1, None)
     assert hash(route(1, REFERRER)) == hash(route(1, None))
     assert route(1, None) != route(2, None)
+
+
+async def _open(stream: trio.abc.Stream) -> trio.abc.Stream:
+    return stream
 
 
 async def _hold(stream: trio.abc.Stream) -> None:
