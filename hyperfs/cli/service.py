@@ -194,6 +194,14 @@ def _print_status(found: "Status", staged: list[str]) -> None:
         click.echo(f"fetching   core {core.core[:8]}: {core.in_flight} blocks under way from {core.peers} peers")
 
 
+_SEEN = {
+    "unknown": "seen by nobody yet",
+    "none": "reached at {}",
+    "fixed": "reached at {} through a NAT",
+    "varying": "behind a NAT that few can reach through",
+}
+
+
 def _network_lines(network: "NetworkTold") -> list[str]:
     """Say by what peers are found, and how we are."""
     if not network.settings.dht:
@@ -209,7 +217,7 @@ def _network_lines(network: "NetworkTold") -> list[str]:
             if node.nodes
             else f"none of {', '.join(network.bootstrap)} answers"
         )
-        seen = f"seen at {node.seen_as}" if node.seen_as is not None else "seen at no one address"
+        seen = _SEEN[node.nat].format(node.seen_as)
         dht = f"{known}; UDP port {node.port}, {seen}; {'persistent' if node.persistent else 'ephemeral'}"
     near = ", ".join(network.interfaces) or "no network"
     return [

@@ -91,6 +91,7 @@ def _network_told(daemon: Daemon) -> NetworkTold:
             nodes=len(network.node.node.table),
             persistent=not network.node.node.ephemeral,
             seen_as=None if seen_as is None else str(seen_as),
+            nat=network.node.node.nat().value,
         )
     near = interfaces() if network.settings.mdns else ()
     return NetworkTold(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import islice
@@ -27,6 +26,7 @@ from hyperfs.swarm.dht.datagrams import (
     encode,
     encode_nodes,
 )
+from hyperfs.swarm.dht.reachability import Nat, agreed_address, nat_of
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, INVALID_INPUT, Announcements, Values
 from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
 from hyperfs.swarm.dht.table import Contact, RoutingTable, node_addresses
@@ -53,9 +53,6 @@ _MAX_CHECKED_BUCKETS: Final = 8
 _MAX_NEWCOMERS: Final = 16
 """Whom nobody else has spoken of, and who are pinged at one time to see whether they are there."""
 _EPHEMERAL_SECONDS: Final = (1200.0, 1800.0)
-_SAMPLES: Final = 10
-_LEAST_AGREEING: Final = 3
-_MOST_DISAGREEING: Final = 2
 
 Answered = Callable[[Datagram, Address], None]
 
@@ -64,7 +61,8 @@ class DhtNode:
     """A node with the 32-byte ``id``. ``send`` sends bytes to an address; `receive` is told what comes.
 
     ``bootstrap`` are nodes to begin with; without any this is the first one. ``ephemeral`` nodes become persistent when
-    others turn out to reach them, unless ``adaptive`` is off.
+    no router turns out to be before them, unless ``adaptive`` is off; ``is_ours`` tells whether this machine has an
+    address itself.
     """
 
     def __init__(
@@ -76,6 +74,7 @@ class DhtNode:
         id: bytes | None = None,
         ephemeral: bool = True,
         adaptive: bool = True,
+        is_ours: Callable[[str], bool] = lambda host: True,
         rates: Rates | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -90,6 +89,7 @@ class DhtNode:
         self.values = Values()
         self._timers = timers
         self._send_bytes = send
+        self._is_ours = is_ours
         self._tokens = Tokens(self._random.randbytes)
         self._allowance = Allowance(rates or Rates(), timers.now())
         self._requests = Requests(timers, self._send, self._random)
@@ -120,14 +120,17 @@ class DhtNode:
         return self._allowance.refused
 
     def public_address(self) -> Address | None:
-        """Return where others see us, port included, if those heard of last agree: who asks there reaches us."""
-        seen = [contact.sees_us_at for contact in self.table.latest(len(self.table)) if contact.sees_us_at is not None]
-        sample = Counter(seen[:_SAMPLES])
-        if not sample:
-            return None
-        address, agreeing = sample.most_common(1)[0]
-        disagreeing = sample.total() - agreeing
-        return address if agreeing >= _LEAST_AGREEING and disagreeing <= _MOST_DISAGREEING else None
+        """Return where others see us, port included, if those heard of last agree."""
+        return agreed_address(self._seen_at())
+
+    def nat(self) -> Nat:
+        """Return what is between us and others."""
+        return nat_of(self._seen_at(), self._is_ours)
+
+    def _seen_at(self) -> list[Address]:
+        """Return where others see us, by those heard of last first."""
+        contacts = self.table.latest(len(self.table))
+        return [contact.sees_us_at for contact in contacts if contact.sees_us_at is not None]
 
     def join(self, done: Callable[[], None] = lambda: None) -> None:
         """Walk for our own id, so that the table fills with neighbours; ``done`` is called in any case."""
@@ -453,7 +456,7 @@ class DhtNode:
     def _consider_persistence(self) -> None:
         if self._closed or not self.ephemeral:
             return
-        if self.public_address() is not None:
+        if self.nat() is Nat.NONE:
             self.become_persistent()
         else:
             self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._consider_persistence)

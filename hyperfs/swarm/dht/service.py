@@ -39,6 +39,7 @@ from hyperfs.swarm.dht.node import IMMUTABLE, MUTABLE, PEERS, DhtNode
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, MAX_TOLD, immutable_target
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
+from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.routes import host_names
 from hyperfs.swarm.utp.endpoint import UtpEndpoint
 from hyperfs.swarm.utp.packets import is_utp
@@ -391,7 +392,12 @@ async def open_dht(
         async with open_work() as nursery:
             timers = Timers(trio.current_time)
             node = DhtNode(
-                timers, lambda data, to: service.send(data, to), bootstrap=known, ephemeral=ephemeral, rates=rates
+                timers,
+                lambda data, to: service.send(data, to),
+                bootstrap=known,
+                ephemeral=ephemeral,
+                is_ours=lambda address: address == host or address in own_hosts(),
+                rates=rates,
             )
             service = DhtService(sock, node, timers)
             nursery.start_soon(service.run)
@@ -403,6 +409,11 @@ async def open_dht(
                 nursery.cancel_scope.cancel()
     finally:
         sock.close()
+
+
+def own_hosts() -> set[str]:
+    """Return the addresses of this machine's interfaces, the first of each."""
+    return {interface.host for interface in interfaces() if interface.host is not None}
 
 
 async def resolve(nodes: Iterable[tuple[str, int]]) -> list[Address]:

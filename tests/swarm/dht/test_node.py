@@ -9,12 +9,14 @@ from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht.allowance import PROVEN_SECONDS, Allowance, Rates
 from hyperfs.swarm.dht.datagrams import Datagram, Kind, Mutable, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode
+from hyperfs.swarm.dht.reachability import Nat
 from hyperfs.swarm.dht.requests import Asked
 from hyperfs.swarm.dht.timers import Timers
 from tests.support.vectors import load
 
 ASKER = Address("192.0.2.1", 4000)
 OTHER = Address("192.0.2.2", 4000)
+US = Address("198.51.100.1", 7)
 TOPIC = bytes(range(32))
 ID = b"i" * 32
 
@@ -22,12 +24,21 @@ ID = b"i" * 32
 class Lone:
     """A persistent node whose datagrams are noted instead of sent."""
 
-    def __init__(self, *, ephemeral: bool = False, id: bytes = ID, rates: Rates | None = None) -> None:
+    def __init__(
+        self, *, ephemeral: bool = False, id: bytes = ID, rates: Rates | None = None, own: str | None = None
+    ) -> None:
         self.now = 0.0
         self.timers = Timers(lambda: self.now)
         self.sent: list[tuple[Datagram, Address]] = []
         self.node = DhtNode(
-            self.timers, self._send, id=id, ephemeral=ephemeral, rates=rates, rng=random.Random(1), bootstrap=()
+            self.timers,
+            self._send,
+            id=id,
+            ephemeral=ephemeral,
+            is_ours=lambda host: host == (own or US.host),
+            rates=rates,
+            rng=random.Random(1),
+            bootstrap=(),
         )
 
     def _send(self, data: bytes, to: Address) -> None:
@@ -273,9 +284,6 @@ def heard_at(lone: Lone, addresses: list[Address]) -> None:
         lone.meet(bytes([number + 1]) * 32, ASKER._replace(port=number + 1), to=address)
 
 
-US = Address("198.51.100.1", 7)
-
-
 @pytest.mark.parametrize(
     ("seen", "public"),
     [
@@ -290,6 +298,30 @@ def test_our_address_is_what_others_agree_on(seen: list[Address], public: Addres
     lone = Lone()
     heard_at(lone, seen)
     assert lone.node.public_address() == public
+
+
+@pytest.mark.parametrize(
+    ("seen", "own", "nat"),
+    [
+        ([US] * 2, US.host, Nat.UNKNOWN),
+        ([US] * 3, US.host, Nat.NONE),
+        ([US] * 3, "192.168.1.2", Nat.FIXED),
+        ([US._replace(port=port) for port in range(1, 5)], "192.168.1.2", Nat.VARYING),
+    ],
+)
+def test_what_is_between_us_and_others_is_known_by_where_they_see_us(seen: list[Address], own: str, nat: Nat) -> None:
+    lone = Lone(own=own)
+    heard_at(lone, seen)
+    assert lone.node.nat() is nat
+
+
+def test_behind_a_router_an_ephemeral_node_stays_one() -> None:
+    lone = Lone(ephemeral=True, own="192.168.1.2")
+    for _ in range(400):
+        heard_at(lone, [US] * 10)
+        lone.run(10)
+    assert lone.node.public_address() == US
+    assert lone.node.ephemeral
 
 
 @pytest.mark.parametrize("reachable", [True, False])
