@@ -155,7 +155,7 @@ def _print_status(found: "Status", staged: list[str]) -> None:
         _section("finding")
         topics = [
             (
-                topic.key,
+                drive_text(topic.key),
                 "no" if topic.port is None else f"port {topic.port}",
                 str(topic.found),
                 "; ".join(f"{name}: {how}" for name, how in topic.looked.items()),
@@ -212,11 +212,10 @@ def _network_lines(network: "NetworkTold") -> list[str]:
         dht = "not needed yet"
     else:
         node = network.node
-        known = (
-            f"{count_text(node.nodes, 'node')} known"
-            if node.nodes
-            else f"none of {', '.join(network.bootstrap)} answers"
-        )
+        if node.nodes:
+            known = f"{count_text(node.nodes, 'node')} known"
+        else:
+            known = f"none of {', '.join(network.bootstrap)} answers" if node.joined else "joining"
         seen = _SEEN[node.nat].format(node.seen_as)
         dht = f"{known}; UDP port {node.port}, {seen}; {'persistent' if node.persistent else 'ephemeral'}"
     near = ", ".join(network.interfaces) or "no network"

@@ -216,12 +216,14 @@ class TopicTold:
 class NodeTold:
     """This daemon's node of the DHT: its UDP port, and how many ``nodes`` it knows.
 
-    ``persistent``: others know it, and ask it. ``seen_as`` is where they see it, if they agree on that. ``nat`` is what
-    is between: "none", "fixed" (a router that has one port for us, where we are reached once a hole is punched),
-    "varying" (one that has another port for each, so that few reach us), or "unknown".
+    ``joined``: it has asked for its neighbours once, whoever answered. ``persistent``: others know it, and ask it.
+    ``seen_as`` is where they see it, if they agree on that. ``nat`` is what is between: "none", "fixed" (a router that
+    has one port for us, where we are reached once a hole is punched), "varying" (one that has another port for each, so
+    that few reach us), or "unknown".
     """
 
     port: int
+    joined: bool
     nodes: int
     persistent: bool
     seen_as: str | None

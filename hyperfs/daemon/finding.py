@@ -5,11 +5,17 @@ drives are looked for while anybody here uses them, and announced while they are
 what is served is both, and of our own drives nothing else is.
 """
 
+from typing import Final
+
 from hyperfs.core.core import Core
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.registry import CoreRegistry
 from hyperfs.daemon.state import State
 from hyperfs.swarm.topics import TopicStatus
+
+MAX_LOOKED: Final = 512
+"""How many drives are looked for at one time, but for those that are served or mounted: the owner of a drive chooses
+how many others one meets in it."""
 
 
 class Finding:
@@ -18,6 +24,7 @@ class Finding:
     def __init__(self, network: Network, registry: CoreRegistry) -> None:
         self._network = network
         self._drives: dict[bytes, Core] = {}
+        self._looked: set[bytes] = set()
         self._served: frozenset[str] = frozenset()
         self._offered: frozenset[str] = frozenset()
         """Of the mounted drives, those that may be announced."""
@@ -73,7 +80,7 @@ class Finding:
     def went(self, core: Core) -> None:
         """See `Watcher`."""
         if self._drives.pop(core.key, None) is not None:
-            self._network.swarm.leave(core.discovery_key)
+            self._leave(core)
             self._listen_if_needed()
 
     def _announces(self, core: Core) -> bool:
@@ -81,16 +88,26 @@ class Finding:
         return self._network.finds and (key in self._served or (key in self._offered and not core.writable))
 
     def _looks(self, core: Core) -> bool:
+        key = core.key.hex()
+        if not self._network.finds:
+            return False
+        if key in self._served or (key in self._offered and not core.writable):
+            return True
+        has_room = len(self._looked) < MAX_LOOKED or core.key in self._looked
         # one of ours of which more was signed elsewhere than is here is somebody's
-        is_elsewhere = not core.writable or core.key.hex() in self._served or core.fork_guard.behind is not None
-        return self._network.finds and is_elsewhere
+        return has_room and (not core.writable or core.fork_guard.behind is not None)
 
     def _follow(self, core: Core) -> None:
         looks, announces = self._looks(core), self._announces(core)
         if looks or announces:
+            self._looked.add(core.key)
             self._network.swarm.join(core.discovery_key, looks=looks, announces=announces)
         else:
-            self._network.swarm.leave(core.discovery_key)
+            self._leave(core)
+
+    def _leave(self, core: Core) -> None:
+        self._looked.discard(core.key)
+        self._network.swarm.leave(core.discovery_key)
 
     def _listen_if_needed(self) -> None:
         """Accept peers at the store's own port while something is offered, unless that is done elsewhere."""

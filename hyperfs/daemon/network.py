@@ -6,7 +6,6 @@ that only saw the one reach the other.
 
 import dataclasses
 import logging
-import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -29,8 +28,9 @@ from hyperfs.swarm.mdns.service import open_mdns
 _log = logging.getLogger(__name__)
 
 ANY_HOST: Final = "0.0.0.0"
-_RESOLVE_SECONDS: Final = (5.0, 15.0)
-"""Names of bootstrap nodes that could not be looked up are tried again after between so much and so much."""
+_FIRST_RETRY_SECONDS: Final = 2.0
+_LAST_RETRY_SECONDS: Final = 60.0
+"""Names of bootstrap nodes that could not be looked up are tried again after twice as long each time, up to so long."""
 _LISTEN_AGAIN_SECONDS: Final = 30.0
 
 
@@ -57,6 +57,7 @@ class Network:
         self._is_trying = False
         self._opening = trio.Lock()
         self._dht_port: int | None = None
+        self._first_nodes: _Bootstrapped | None = None
 
     @property
     def finds(self) -> bool:
@@ -67,6 +68,13 @@ class Network:
     def bootstrap(self) -> tuple[str, ...]:
         """The nodes that the DHT is begun with, ``HOST:PORT``."""
         return self.settings.bootstrap or tuple(f"{host}:{port}" for host, port in DEFAULT_BOOTSTRAP)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """By the names of the ways to find peers: why one of them is of no use."""
+        names = None if self._first_nodes is None else self._first_nodes.problem
+        found = {self.dht.name: self.dht.problem or names, self.mdns.name: self.mdns.problem}
+        return {name: problem for name, problem in found.items() if problem is not None}
 
     def change(self, settings: NetworkSettings) -> None:
         """Be in the network as ``settings`` say from now on."""
@@ -160,13 +168,13 @@ class Network:
         async with open_dht(ANY_HOST, actual, bootstrap=()) as service, trio.open_nursery() as nursery:
             found = _Bootstrapped(service, self.bootstrap)
             nursery.start_soon(found.run)
-            self.node = service
+            self.node, self._first_nodes = service, found
             service.utp.on_accept = self.swarm.accept
             try:
                 yield found
             finally:
                 service.utp.on_accept = None
-                self.node = self._dht_port = None
+                self.node = self._first_nodes = self._dht_port = None
                 nursery.cancel_scope.cancel()
 
 
@@ -178,25 +186,28 @@ class _Bootstrapped:
     def __init__(self, service: DhtService, bootstrap: Iterable[str]) -> None:
         self._service = service
         self._bootstrap = [parse_address(node) for node in bootstrap]
-        self._problem: str | None = None
+        self.problem: str | None = None
+        """Why nobody is known to begin with."""
         self._changed = trio.Event()
 
     async def run(self) -> None:
         """Find the first nodes, and join."""
+        pause = _FIRST_RETRY_SECONDS
         while not (known := await resolve(self._bootstrap)):
-            self._problem = "the names of its first nodes cannot be looked up"
+            self.problem = "the names of its first nodes cannot be looked up"
             self._has_changed()
-            await trio.sleep(random.uniform(*_RESOLVE_SECONDS))
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LAST_RETRY_SECONDS)
         self._service.node.bootstrap = tuple(known)
-        self._problem = None
+        self.problem = None
         self._has_changed()
         await self._service.join()
 
     async def follow(self, interest: Interest) -> None:
         """See `Discovery.follow`."""
         while not self._service.node.bootstrap:
-            if self._problem is not None:
-                interest.looked(self._problem)
+            if self.problem is not None:
+                interest.looked(self.problem)
             await self._changed.wait()
         await DhtDiscovery(self._service).follow(interest)
 

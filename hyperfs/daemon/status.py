@@ -88,6 +88,7 @@ def _network_told(daemon: Daemon) -> NetworkTold:
         seen_as = network.node.node.public_address()
         node = NodeTold(
             port=network.node.address.port,
+            joined=network.node.node.bootstrapped,
             nodes=len(network.node.node.table),
             persistent=not network.node.node.ephemeral,
             seen_as=None if seen_as is None else str(seen_as),
@@ -99,7 +100,7 @@ def _network_told(daemon: Daemon) -> NetworkTold:
         bootstrap=network.bootstrap,
         node=node,
         interfaces=tuple(one.host for one in near if one.host is not None and not one.is_loopback),
-        problems={one.name: one.problem for one in (network.dht, network.mdns) if one.problem is not None},
+        problems=network.problems,
         topics=tuple(
             TopicTold(key.hex(), status.looks, status.port, status.found, status.looked)
             for key, status in daemon.finding.drives()

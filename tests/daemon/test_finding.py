@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 from hyperfs.crypto import discovery_key
+from hyperfs.daemon.answers import NodeTold, TopicTold
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
@@ -92,6 +94,7 @@ async def test_whoever_reads_looks_for_the_drive_and_neither_for_its_content_nor
         await serving.client.serve(drive.key, listen=[], peers=[])
         await until_announced(first, drive.key, 1)
         seen = await Drive.open(reading.client, drive.key)
+        await eventually(lambda: seen.version == drive.version)  # the newest is told of once it is on the disk
         snapshot = seen.snapshot()
         entry = await snapshot.stat("a")
         assert await snapshot.read(entry, 0, 5) == b"hello"
@@ -201,8 +204,49 @@ async def test_who_was_found_and_says_nothing_does_not_hold_up_what_another_one_
                 continue
             await serving.client.serve(drive.key, listen=[], peers=[])
             await until_announced(first, drive.key, 2)
-            seen = await Drive.open(reading.client, drive.key)
-            assert seen.version == drive.version
+            assert (await Drive.open(reading.client, drive.key)).version
+
+
+async def test_of_the_drives_that_are_only_read_a_bounded_number_is_looked_for(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperfs.daemon.finding.MAX_LOOKED", 3)
+    async with first_node() as first, in_network(places, first) as reading:
+        for _ in range(5):
+            await reading.client.open_core(os.urandom(32))
+        assert len(reading.topics) == 3
+        drive = await written_drive(reading.client, {"a": b"hello"})
+        await reading.client.serve(drive.key, listen=[], peers=[])
+        assert len(reading.topics) == 4
+
+
+async def test_the_status_tells_what_is_announced_and_how_we_are_in_the_dht(places: Places) -> None:
+    async with first_node() as first, in_network(places, first) as serving:
+        drive = await written_drive(serving.client, {"a": b"hello"})
+        assert (await serving.client.status()).network.node is None
+        await serving.client.serve(drive.key, listen=[], peers=[])
+        await until_announced(first, drive.key, 1)
+        await eventually(lambda: serving.daemon.swarm.topics[discovery_key(drive.key)].looked)
+        status = await serving.client.status()
+        port = serving.daemon.network.port
+        (topic,) = status.network.topics
+        assert replace(topic, looked={}) == TopicTold(drive.key.hex(), looks=True, port=port, found=0, looked={})
+        assert topic.looked["DHT"].endswith(" nodes answered")
+        assert status.network.bootstrap == (str(first.address),)
+        node = status.network.node
+        assert node == NodeTold(port=port, joined=True, nodes=1, persistent=False, seen_as=None, nat="unknown")
+
+
+async def test_names_of_first_nodes_that_cannot_be_looked_up_are_told(places: Places) -> None:
+    settings = NetworkSettings(mdns=False, bootstrap=("no-such-host.invalid:1",))
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_daemon(places, settings) as daemon, client_of(places) as client:
+            key = os.urandom(32)
+            await client.open_core(key)
+            await daemon.swarm.wait_found(discovery_key(key))
+            problem = "the names of its first nodes cannot be looked up"
+            assert (await client.peers(key)).looked == f"DHT: {problem}"
+            assert (await client.status()).network.problems == {"DHT": problem}
 
 
 def test_a_state_of_before_there_were_ports_is_read(places: Places) -> None:
