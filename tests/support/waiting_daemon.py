@@ -11,6 +11,7 @@ from .commands import Hyperfs, eventually
 DAEMON = """
 import os, sys, trio
 from hyperfs.daemon.__main__ import run
+from hyperfs.daemon.network_settings import NetworkSettings
 from hyperfs.drive.committer import LocalCommitter
 commit = LocalCommitter.commit
 async def delayed(self, *arguments, **more):
@@ -20,7 +21,7 @@ async def delayed(self, *arguments, **more):
         raise OSError(28, "No space left on device")
     return await commit(self, *arguments, **more)
 LocalCommitter.commit = delayed
-sys.exit(run(sys.argv[1], None, None, verbose=False))
+sys.exit(run(sys.argv[1], None, None, verbose=False, network=NetworkSettings(dht=False, mdns=False)))
 """
 """A daemon whose commits wait while the one file exists, and fail while the other does."""
 
