@@ -85,11 +85,11 @@ class _Group(Group):
     # "color": what goes into a pipe keeps names as they are; without it click leaves control sequences out
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "color": True},
     epilog=examples(
-        "hyperfs import ./photos                              make a drive; prints its key",
-        "hyperfs serve KEY --listen 0.0.0.0:3282              offer it to others",
-        "hyperfs mount KEY /mnt/photos --peer host:3282       elsewhere: a folder, at once",
-        "hyperfs mount KEY+12 /mnt/old --peer host:3282       as it was at version 12",
-        "hyperfs log KEY                                      what happened to it",
+        "hyperfs import ./photos               make a drive; prints its key",
+        "hyperfs serve KEY                     offer it to others",
+        "hyperfs mount KEY /mnt/photos         elsewhere: a folder, at once",
+        "hyperfs mount KEY+12 /mnt/old         as it was at version 12",
+        "hyperfs log KEY                       what happened to it",
         "hyperfs umount /mnt/photos",
     ),
 )
@@ -98,8 +98,9 @@ class _Group(Group):
 def cli() -> None:
     """Mount a Hyperdrive as a folder.
 
-    A drive is named by a KEY. What it holds is fetched from peers when it is read, verified, kept on this disk, and
-    served on to others. KEY+VERSION or KEY+TAG is the drive as it was; a path may follow behind a slash.
+    A drive is named by a KEY. What it holds is fetched from peers, which are found by it alone, when it is read,
+    verified, kept on this disk, and served on to others. KEY+VERSION or KEY+TAG is the drive as it was; a path may
+    follow behind a slash. Of a drive that is here the first digits of its key do, or a name (`hyperfs name`).
 
     The first command that needs it starts a daemon that owns the store of drives and ends by itself when there is
     nothing left to serve or to mount. `hyperfs COMMAND --help` tells more, with examples. The options below may stand

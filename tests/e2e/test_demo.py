@@ -22,3 +22,4 @@ def test_the_demo_shows_a_folder_its_change_and_its_past(tmp_path: Path) -> None
     assert shown.stdout.count("My holidays, as of 2020.") == 2
     assert "My holidays, as of 2021." in shown.stdout
     assert "+ 2021/city.jpg" in shown.stdout
+    assert "--peer" not in shown.stderr, "Bob finds Alice by the key alone"
