@@ -13,7 +13,7 @@ import trio
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.mount.readahead import Readahead
-from hyperfs.mount.siblings import SMALL_BYTES, Siblings
+from hyperfs.mount.siblings import SMALL_BYTES, Siblings, Step
 from hyperfs.mount.staging.extents import Readable
 from hyperfs.mount.waiting import TimedOut, Waits
 
@@ -27,8 +27,8 @@ AGAIN_SECONDS = 1.0
 """How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
 
 
-FetchSiblings = Callable[["Handle", int], Awaitable[None]]
-"""Has so many small files fetched that come after a handle's in its folder."""
+FetchSiblings = Callable[["Handle", Step], Awaitable[None]]
+"""Has small files fetched that come after a handle's."""
 
 STAGED_CONTENT = 1
 """Which content a handle reads that is being written to: the kernel's pages of the file stay those of what it reads."""
@@ -173,14 +173,14 @@ class OpenFiles:
         """Note that a file is read, whose bytes are ``here`` or not; fetch others ahead if it is small and time to."""
         if (here and not self._siblings) or handle.file is None or handle.file.size > SMALL_BYTES:
             return
-        count = self._siblings.read(handle.name.rpartition("/")[0], here=here)
-        if count and self.fetch_siblings is not None and self._readaheads < MAX_READAHEADS:
+        step = self._siblings.read(handle.name.rpartition("/")[0], here=here)
+        if step is not None and self.fetch_siblings is not None and self._readaheads < MAX_READAHEADS:
             self._readaheads += 1
-            self._nursery.start_soon(self._fetch_siblings, self.fetch_siblings, handle, count)
+            self._nursery.start_soon(self._fetch_siblings, self.fetch_siblings, handle, step)
 
-    async def _fetch_siblings(self, fetch: FetchSiblings, handle: Handle, count: int) -> None:
+    async def _fetch_siblings(self, fetch: FetchSiblings, handle: Handle, step: Step) -> None:
         try:
-            await fetch(handle, count)
+            await fetch(handle, step)
         except Exception as error:  # noqa: BLE001 - nobody waits for it, and whoever reads them hears of it himself
             logger.debug("%s: no other files fetched ahead: %s", handle.name, error)
         finally:

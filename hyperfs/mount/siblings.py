@@ -2,10 +2,12 @@
 
 The rule: nothing for who opens a file or two. From the third small file of a folder on that is really read, some of
 the files that come after it in the listing, and twice as many each time that they were used up. Who has read on so
-in one folder is taken at his word in the next, with the first file. Pure: it says how many, others fetch.
+in one folder goes through all of them: of the next one everything is fetched with the first file, and what lies behind
+it, since files that came into a drive together lie together. Pure: it says how many, others fetch.
 """
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 SMALL_BYTES = 64 * 1024
 """What counts as small. Of what is larger `Readahead` fetches ahead."""
@@ -19,11 +21,19 @@ USED_FILES = 8
 _MAX_FOLDERS = 64
 
 
-class _Folder:
-    __slots__ = ("left", "read", "window")
+class Step(NamedTuple):
+    """What to fetch now: so many files of the folder, and what lies behind them when ``reads_on``."""
 
-    def __init__(self, read: int) -> None:
-        self.read = read
+    files: int
+    reads_on: bool = False
+
+
+class _Folder:
+    __slots__ = ("left", "read", "reads_on", "window")
+
+    def __init__(self, *, reads_on: bool) -> None:
+        self.reads_on = reads_on
+        self.read = 0
         self.left = 0
         self.window = 0
 
@@ -38,29 +48,35 @@ class Siblings:
         """Tell whether anybody had to wait for a small file: nothing else is of interest before."""
         return bool(self._folders)
 
-    def read(self, folder: str, *, here: bool) -> int:
-        """Note that a small file of ``folder`` is read; return how many files after it to fetch now, mostly none.
+    def read(self, folder: str, *, here: bool) -> Step | None:
+        """Note that a small file of ``folder`` is read; return what to fetch after it now, mostly nothing.
 
         ``here`` tells that its bytes were; only who had to wait for some is helped by having more fetched.
         """
         known = self._folders.get(folder)
         if known is None:
-            if here:
-                return 0
+            if here and not self._reads_on():
+                return None
             known = self._begin(folder)
         self._folders.move_to_end(folder)
         known.read += 1
         known.left -= 1
+        if known.reads_on:
+            if here and known.window and known.left > known.window // 2:
+                return None
+            known.left = known.window = MOST_FILES
+            return Step(MOST_FILES, reads_on=True)
         if known.read < FIRST_READ or (here and (not known.window or known.left > known.window // 2)):
-            return 0
-        known.window = min(2 * known.window or FIRST_FILES, MOST_FILES)
-        known.left = known.window
-        return known.window
+            return None
+        known.left = known.window = min(2 * known.window or FIRST_FILES, MOST_FILES)
+        return Step(known.window)
+
+    def _reads_on(self) -> bool:
+        last = next(reversed(self._folders.values()), None)
+        return last is not None and last.window > 0 and last.read >= USED_FILES
 
     def _begin(self, folder: str) -> _Folder:
-        last = next(reversed(self._folders.values()), None)
-        reads_on = last is not None and last.window and last.read >= USED_FILES
-        begun = self._folders[folder] = _Folder(FIRST_READ - 1 if reads_on else 0)
+        begun = self._folders[folder] = _Folder(reads_on=self._reads_on())
         if len(self._folders) > _MAX_FOLDERS:
             self._folders.popitem(last=False)
         return begun

@@ -13,14 +13,14 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.fetching import is_here
 from hyperfs.drive.links import confined_target
-from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.usage import content_end
 from hyperfs.errors import PathError
 from hyperfs.mount.attributes import LIVE_SECONDS, content_of, lasting_seconds, presented
 from hyperfs.mount.files import Handle, Readable
 from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.rows import row_of, unlasting
-from hyperfs.mount.siblings import SMALL_BYTES, STEP_BYTES
+from hyperfs.mount.siblings import SMALL_BYTES, STEP_BYTES, Step
 from hyperfs.mount.staging.nodes import attributes_of, stat_of
 from hyperfs.mount.view import Answer, Space, View, absent
 
@@ -134,10 +134,10 @@ class SnapshotView(View):
     def source_now(self, handle: Handle) -> Readable | None:
         return handle.file
 
-    async def fetch_siblings(self, handle: Handle, count: int) -> None:
+    async def fetch_siblings(self, handle: Handle, step: Step) -> None:
         snapshot = self.snapshot
         ranges: dict[CoreReader, list[range]] = {}
-        room = STEP_BYTES
+        count, room = step.files, STEP_BYTES
         for entry in await _files_after(snapshot, handle.name):
             file = snapshot.open_now(entry, stat_of(entry))
             if file is None or not 0 < file.size <= SMALL_BYTES or is_here(file):
@@ -147,6 +147,8 @@ class SnapshotView(View):
             count -= 1
             if count <= 0 or room <= 0:
                 break
+        if step.reads_on and handle.file is not None:
+            ranges.setdefault(handle.file.core, []).append(_behind(handle.file, count, room))
         for core, blocks in ranges.items():
             core.prefetch(blocks)
 
@@ -203,6 +205,13 @@ class SnapshotView(View):
         if "\\" in text:
             return None
         return f"{above}/{text}" if above else text
+
+
+def _behind(file: OpenFile, count: int, room: int) -> range:
+    """Return at most ``count`` blocks behind those of a file, which take about ``room`` bytes at most."""
+    core, start = file.core, file.run.blocks.stop
+    fitting = max(0, room) * core.length // max(1, core.byte_length)
+    return range(start, max(start, min(start + count, start + fitting, core.length)))
 
 
 async def _files_after(snapshot: Snapshot, path: str) -> list[Entry]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hyperfs.errors import PathError
 from hyperfs.mount.files import Handle, Readable
 from hyperfs.mount.inodes import InodeTable
+from hyperfs.mount.siblings import Step
 from hyperfs.mount.staging.nodes import Attributes, Renaming
 
 NOTHING = Attributes(0, 0, 0, 0, 0, 0, 0)
@@ -129,8 +130,8 @@ class View(ABC):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     @abstractmethod
-    async def fetch_siblings(self, handle: Handle, count: int) -> None:
-        """Have ``count`` small files fetched that come after a handle's in its folder, without waiting for them.
+    async def fetch_siblings(self, handle: Handle, step: Step) -> None:
+        """Have small files fetched that come after a handle's, as many as ``step`` says, without waiting for them.
 
         Nothing of it matters to anybody who does not read them; what raises is logged.
         """

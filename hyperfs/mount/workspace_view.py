@@ -23,6 +23,7 @@ from hyperfs.mount.attributes import LIVE_SECONDS, USER, content_number, content
 from hyperfs.mount.files import STAGED_CONTENT, Handle, Readable
 from hyperfs.mount.inodes import NO_CONTENT
 from hyperfs.mount.rows import name_of, row_of, unlasting
+from hyperfs.mount.siblings import Step
 from hyperfs.mount.snapshot_view import entry_row, handle_now, link_target
 from hyperfs.mount.staging.committing import CommitMaker
 from hyperfs.mount.staging.extents import Content
@@ -229,7 +230,7 @@ class WorkspaceView(View):
     async def flushed(self, handle: Handle) -> None:
         await self._workspace.flush(handle.number)
 
-    async def fetch_siblings(self, handle: Handle, count: int) -> None:
+    async def fetch_siblings(self, handle: Handle, step: Step) -> None:
         """What one's own drive holds is here."""
 
     async def released(self, handle: Handle) -> None:

@@ -83,7 +83,7 @@ async def test_one_folder_after_another_is_read_in_few_round_trips(
     patient_clock: trio.testing.MockClock, origin: RealDrive
 ) -> None:
     paths = [f"{folder}/{number:02}.txt" for folder in FOLDERS for number in range(FILES)]
-    assert await round_trips_to_read(origin, paths) < 15
+    assert await round_trips_to_read(origin, paths) < 8
 
 
 async def test_reading_two_files_brings_these_and_no_other(
