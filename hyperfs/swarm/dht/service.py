@@ -31,14 +31,19 @@ from hyperfs.swarm.dht.datagrams import (
     MAX_VALUE_BYTES,
     MIN_SALT_BYTES,
     Datagram,
+    Kind,
     Mutable,
     PeersInput,
     PeersOutput,
+    encode,
 )
 from hyperfs.swarm.dht.node import IMMUTABLE, MUTABLE, PEERS, DhtNode
+from hyperfs.swarm.dht.reachability import Nat
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, MAX_TOLD, immutable_target
+from hyperfs.swarm.dht.requests import HOLEPUNCH
 from hyperfs.swarm.dht.timers import Timers
 from hyperfs.swarm.dht.walk import WalkReport
+from hyperfs.swarm.dht.ways import OpenWays
 from hyperfs.swarm.interfaces import interfaces
 from hyperfs.swarm.routes import host_names
 from hyperfs.swarm.utp.endpoint import UtpEndpoint
@@ -90,6 +95,8 @@ class DhtService:
         self._socket = sock
         self._timers = timers
         self._changed = trio.Event()
+        self.ways = OpenWays(timers, self._open_way, lambda: node.nat() is not Nat.NONE)
+        """Those by which hole punches are passed on to us."""
         self.utp = UtpEndpoint(timers, self.send, woken=self._wake)
         """The connections over the same socket."""
 
@@ -206,11 +213,17 @@ class DhtService:
         ``walked`` is told how each walk went, ``pause`` waits for so many seconds in between, or less.
         """
         said = PeersInput(port)
+
+        def announced(report: WalkReport) -> None:
+            self.ways.keep(topic, report.takers)
+            walked(report)
+
         try:
             await self._again_and_again(
-                topic, lambda: self._peers(topic, said, update=True, walked=walked), found, ANNOUNCE_SECONDS, pause
+                topic, lambda: self._peers(topic, said, update=True, walked=announced), found, ANNOUNCE_SECONDS, pause
             )
         finally:
+            self.ways.keep(topic, ())
             with trio.move_on_after(LEAVE_SECONDS, shield=True):
                 try:
                     if len(self.node.table):  # else nobody took what was announced
@@ -322,6 +335,10 @@ class DhtService:
         _check_answered(reports[0])
         return reports[0], answers
 
+    def close(self) -> None:
+        """Keep no way open any more."""
+        self.ways.close()
+
     # The socket
 
     def send(self, data: bytes, to: Address) -> None:
@@ -331,6 +348,10 @@ class DhtService:
         except OSError as error:
             if error.errno not in _TRANSIENT:
                 logger.debug("cannot send to %s: %s", to, error)
+
+    def _open_way(self, to: Address) -> None:
+        """Have a router before us let in what comes from somebody: by something that he does not answer."""
+        self.send(encode(Datagram(Kind.QUERY, 0, command=HOLEPUNCH, to=to)), to)
 
     async def run(self) -> None:
         """Read the socket and do what is due, until cancelled."""
@@ -405,6 +426,7 @@ async def open_dht(
                 yield service
             finally:
                 service.utp.close()
+                service.close()
                 node.close()
                 nursery.cancel_scope.cancel()
     finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from hyperfs.swarm.addresses import Address
@@ -66,13 +66,18 @@ class Asker(Protocol):
 
 @dataclass(slots=True)
 class WalkReport:
-    """How a walk went. ``updates`` counts who took what was announced."""
+    """How a walk went. ``takers`` are those who took what was announced."""
 
     asked: int = 0
     answers: int = 0
-    updates: int = 0
     hops: int = 0
     """How many nodes one after another told of the nearest one that answered."""
+    takers: list[Address] = field(default_factory=list)
+
+    @property
+    def updates(self) -> int:
+        """How many took what was announced."""
+        return len(self.takers)
 
 
 @dataclass(slots=True, eq=False)
@@ -168,9 +173,9 @@ class Walk:
         if answer is not None:
             self.report.answers += 1
             address = candidate.asked.address
-            if update:
-                self.report.updates += answer.error is None
-            else:
+            if update and answer.error is None:
+                self.report.takers.append(address)
+            elif not update:
                 self._verified(answer, candidate)
                 for node in decode_nodes(answer.closer):
                     self._tell(node, address, candidate.hops + 1)

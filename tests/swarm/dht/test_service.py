@@ -51,6 +51,21 @@ async def test_what_is_kept_announced_is_taken_back_when_that_ends() -> None:
         assert await found(first) == set()
 
 
+async def test_ways_are_kept_open_from_those_who_keep_what_is_announced() -> None:
+    async with network(3) as (first, second, third):
+        async with trio.open_nursery() as nursery:
+            announced = trio.Event()
+
+            async def keep() -> None:
+                await second.keep_announced(TOPIC, port=0, found=lambda _: None, walked=lambda _: announced.set())
+
+            nursery.start_soon(keep)
+            await announced.wait()
+            assert set(second.ways.addresses) == {first.address, third.address}
+            nursery.cancel_scope.cancel()
+        assert second.ways.addresses == []
+
+
 async def test_who_looks_is_told_of_what_is_announced_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "LOOK_SECONDS", (0.01, 0.02))
     async with network(2) as (first, second), trio.open_nursery() as nursery:
