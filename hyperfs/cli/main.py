@@ -20,6 +20,7 @@ _COMMANDS = {
     "create": ("share", "create", "Make a new, empty drive."),
     "serve": ("share", "serve", "Offer a drive to peers."),
     "unserve": ("share", "unserve", "Offer a drive no more."),
+    "listen": ("share", "listen", "Show or say where peers are accepted."),
     "list": ("listing", "list_command", "List the drives of which something is here."),
     "name": ("listing", "name", "Call a drive something shorter than its key."),
     "mount": ("mounts", "mount", "Show a drive as a folder."),

@@ -50,8 +50,8 @@ def create(common: Common) -> None:
     metavar="HOST:PORT",
     multiple=True,
     type=PEER,
-    help=f"Accept peers here; port 0 is any free one. Can be given several times.  "
-    f"[default: anywhere, at port {DEFAULT_PORT} or one that is free and kept]",
+    help="Accept peers here, from now on and for all drives: see `hyperfs listen`. Port 0 is any free one. Can be "
+    f"given several times.  [default: all addresses, at port {DEFAULT_PORT} or another that is free and kept]",
 )
 @common_options()
 @click.argument("address", metavar="KEY", type=DRIVE)
@@ -72,6 +72,46 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
         print_json({"key": address.key.hex(), "listening": listening})
     else:
         click.echo(f"serving {address.key.hex()} at {', '.join(listening)}")
+
+
+@command(
+    epilog=examples(
+        "hyperfs listen                             where peers are accepted",
+        "hyperfs listen 192.0.2.7:4000              there, too, from now on",
+        "hyperfs listen --remove 192.0.2.7:4000     there no more",
+    )
+)
+@click.option("--remove", is_flag=True, help="Accept nobody there any more; who is connected stays.")
+@common_options(network=False)
+@click.argument("addresses", metavar="[HOST:PORT...]", nargs=-1, type=PEER)
+def listen(common: Common, addresses: tuple[str, ...], remove: bool) -> None:
+    """Show at which addresses the daemon accepts peers, for all drives; accept them at others; take some back.
+
+    Without any that was chosen it is all addresses of the machine, IPv4 and IPv6, at a port of the store's own, as long
+    as a drive is served or announced.
+    """
+    if remove and not addresses:
+        raise click.UsageError("say which address to take back")
+
+    async def change(client: "DaemonClient") -> tuple[str, ...]:
+        from hyperfs.daemon.requests import Listen, Unlisten
+
+        return await client.request(Unlisten(addresses) if remove else Listen(addresses))
+
+    async def look(client: "DaemonClient") -> tuple[str, ...]:
+        return (await client.status()).listening
+
+    found = run_with_daemon(common, change) if addresses else run_with_running_daemon(common, look)
+    if found is None:
+        from hyperfs.daemon.places import Places
+        from hyperfs.daemon.state import read_state
+
+        found = read_state(Places(common.store.expanduser().resolve()).state).listen
+    if common.json:
+        print_json({"listening": found})
+    else:
+        for address in found:
+            click.echo(address)
 
 
 @command(epilog=examples("hyperfs unserve KEY"))

@@ -205,8 +205,18 @@ async def serve(daemon: Daemon, session: Session, call: ask.Serve) -> tuple[str,
 
 
 async def unserve(daemon: Daemon, session: Session, call: ask.Unserve) -> None:
-    """Offer a drive no more; with the last one, stop listening. Cancelled, as `Serving.unserve`."""
+    """Offer a drive no more; where the daemon listens stays. Cancelled, as `Serving.unserve`."""
     await daemon.serving.unserve(call.key)
+
+
+async def listen(daemon: Daemon, session: Session, call: ask.Listen) -> tuple[str, ...]:
+    """Accept peers at these addresses, too; returns where that is done. Cancelled, as `Serving.listen_at`."""
+    return await daemon.serving.listen_at(call.addresses)
+
+
+async def unlisten(daemon: Daemon, session: Session, call: ask.Unlisten) -> tuple[str, ...]:
+    """Accept nobody any more at these addresses; returns where that is done. Cancelled, as `Serving.unlisten_at`."""
+    return await daemon.serving.unlisten_at(call.addresses)
 
 
 async def mount_drive(daemon: Daemon, session: Session, call: ask.MountDrive) -> str:
@@ -339,6 +349,8 @@ _ANSWERING: dict[type[ask.Call[Any]], Answering] = {
     ask.RemovePeers: remove_peers,
     ask.Serve: serve,
     ask.Unserve: unserve,
+    ask.Listen: listen,
+    ask.Unlisten: unlisten,
     ask.MountDrive: mount_drive,
     ask.ListMounts: list_mounts,
     ask.Unmount: unmount,

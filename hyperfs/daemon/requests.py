@@ -365,10 +365,26 @@ class Serve(Call[tuple[str, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class Unserve(Call[None]):
-    """Offer a drive no more; with the last one, stop listening."""
+    """Offer a drive no more; where the daemon listens stays."""
 
     method: ClassVar = "unserve"
     key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Listen(Call[tuple[str, ...]]):
+    """Accept peers at these addresses, too, now and after each start; answered with all that are listened at."""
+
+    method: ClassVar = "listen"
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten(Call[tuple[str, ...]]):
+    """Accept nobody any more at these addresses, which were chosen; answered with those that are listened at."""
+
+    method: ClassVar = "unlisten"
+    addresses: tuple[str, ...]
 
 
 # Mounts

@@ -55,7 +55,7 @@ class Serving:
     async def serve(self, key: bytes, *, listen: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
         """Offer a drive, now and after each start; return the addresses that are listened at.
 
-        Where nothing is to be listened at, and never was, that is the store's own port.
+        The addresses of ``listen`` are added to those of `listen_at`; where there are none, it is the store's own port.
 
         Cancelled while the state is being saved, it is offered; before that, nothing has changed.
 
@@ -70,19 +70,53 @@ class Serving:
         async with self._changing:
             before = set(self._swarm.listening)
             try:
-                opened = [await self._swarm.listen(*address) for address in wanted]
+                opened = await self._open(wanted)
                 if not opened and not self._state.state.listen:
                     await self._network.open_own_port()
                 await self._check(key)
-                addresses = tuple(format_address(address.host, address.port) for address in opened)
-                await self._state.change(lambda state: _serve(state, key.hex(), addresses, peers))
+                await self._state.change(lambda state: _serve(state, key.hex(), opened, peers))
             finally:
                 self._unlisten_all_but(before)
             await self._offers[key].begun.wait()
         return self.listening()
 
+    async def listen_at(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Accept peers there, too, now and after each start; return all addresses that are listened at.
+
+        Cancelled while the state is being saved, it is so; before that, nothing has changed. Raises as `serve`.
+        """
+        wanted = [parse_address(address) for address in addresses]
+        async with self._changing:
+            before = set(self._swarm.listening)
+            try:
+                opened = await self._open(wanted)
+                await self._state.change(lambda state: dataclasses.replace(state, listen=united(state.listen, opened)))
+            finally:
+                self._unlisten_all_but(before)
+        return self.listening()
+
+    async def unlisten_at(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Accept nobody there any more; return where that is done. Connections stay.
+
+        Cancelled, as `StateKeeper.change`.
+
+        Raises:
+            UsageError: nobody said that peers are to be accepted there.
+            OSError: the state cannot be saved.
+        """
+        async with self._changing:
+            for address in addresses:
+                if address not in self._state.state.listen:
+                    raise UsageError(f"{address} was not chosen to be listened at; `hyperfs listen` shows what was")
+            await self._state.change(lambda state: _without(state, addresses))
+        return self.listening()
+
+    async def _open(self, wanted: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+        opened = [await self._swarm.listen(*address) for address in wanted]
+        return tuple(format_address(address.host, address.port) for address in opened)
+
     async def unserve(self, key: bytes) -> None:
-        """Offer a drive no more; with the last one, stop listening. Cancelled, as `StateKeeper.change`.
+        """Offer a drive no more; where the daemon listens stays. Cancelled, as `StateKeeper.change`.
 
         Raises:
             UsageError: it is not offered.
@@ -214,5 +248,8 @@ def _serve(state: State, key: str, addresses: tuple[str, ...], peers: tuple[str,
 
 
 def _unserve(state: State, key: str) -> State:
-    left = tuple(served for served in state.served if served.key != key)
-    return dataclasses.replace(state, served=left, listen=state.listen if left else ())
+    return dataclasses.replace(state, served=tuple(served for served in state.served if served.key != key))
+
+
+def _without(state: State, addresses: tuple[str, ...]) -> State:
+    return dataclasses.replace(state, listen=tuple(one for one in state.listen if one not in addresses))

@@ -358,11 +358,11 @@ async def test_what_was_served_is_served_by_the_next_daemon(places: Places) -> N
 async def test_what_is_served_no_more_stays_so(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {"a": b"1"})
-        await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
+        listening = await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
         await client.unserve(drive.key)
     async with daemon_and_client(places) as (_, client):
         status = await client.status()
-    assert (status.listening, status.serving) == ((), ())
+    assert (status.listening, status.serving) == (listening, ()), "what was chosen to be listened at is no drive's"
 
 
 async def test_requests_that_come_at_once_keep_each_others_changes(places: Places) -> None:

@@ -1,0 +1,43 @@
+"""Where a daemon accepts peers: said once for all drives, and taken back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..support.commands import Hyperfs, hyperfs_in
+
+ANY = "127.0.0.1:0"
+
+
+@pytest.fixture
+def hyperfs(tmp_path: Path) -> Iterator[Hyperfs]:
+    with hyperfs_in(tmp_path) as hyperfs:
+        yield hyperfs
+
+
+def test_an_address_stays_until_it_is_taken_back(hyperfs: Hyperfs) -> None:
+    key = hyperfs("create").strip()
+    (first,) = hyperfs.json("serve", key, "--listen", ANY)["listening"]
+    assert hyperfs("listen").split() == [first]
+    first_, second = hyperfs("listen", ANY).split()
+    assert first_ == first
+    hyperfs("unserve", key)
+    hyperfs("stop")
+    assert hyperfs("listen").split() == [first, second], "nothing is started to be asked that"
+    assert hyperfs("listen", "--remove", first).split() == [second]
+    assert hyperfs.json("listen")["listening"] == [second]
+    hyperfs("listen", "--remove", second)
+    assert hyperfs.json("listen")["listening"] == []
+
+
+def test_what_was_not_chosen_cannot_be_taken_back(hyperfs: Hyperfs) -> None:
+    words = hyperfs.fails("listen", "--remove", "127.0.0.1:1", status=2)
+    assert "127.0.0.1:1 was not chosen to be listened at" in words
+    assert "say which address" in hyperfs.fails("listen", "--remove", status=2)
+
+
+def test_an_address_that_cannot_be_had_changes_nothing(hyperfs: Hyperfs) -> None:
+    (first,) = hyperfs("listen", ANY).split()
+    assert "cannot listen there" in hyperfs.fails("listen", ANY, "192.0.2.1:1")
+    assert hyperfs("listen").split() == [first]
