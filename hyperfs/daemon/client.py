@@ -19,12 +19,12 @@ from hyperfs.core.reader import CoreReader, Hint, Priority
 from hyperfs.core.view import CoreView
 from hyperfs.daemon import answers as told
 from hyperfs.daemon import requests as ask
+from hyperfs.daemon.call import Answer, Call
 from hyperfs.daemon.connection import HELLO_SECONDS, Connection
 from hyperfs.daemon.link import Link, Pending
 from hyperfs.daemon.network_settings import OFFLINE, NetworkChange, NetworkSettings
 from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
-from hyperfs.daemon.requests import Answer, Call
 from hyperfs.daemon.state import MountChoices
 from hyperfs.daemon.wire import Notice
 from hyperfs.errors import BlockNotAvailable, NoDaemon, short

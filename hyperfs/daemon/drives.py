@@ -13,6 +13,7 @@ import trio
 from hyperfs.core.core import Core
 from hyperfs.daemon import requests as ask
 from hyperfs.daemon.answers import DriveTold
+from hyperfs.daemon.call import Call
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.session import Session
 from hyperfs.daemon.state import keys_of, with_name
@@ -65,7 +66,7 @@ async def name_drive(daemon: Daemon, session: Session, call: ask.NameDrive) -> N
     await daemon.state.change(partial(with_name, key=call.key.hex(), name=call.name))
 
 
-ANSWERING: dict[type[ask.Call[Any]], Callable[[Daemon, Session, Any], Awaitable[Any]]] = {
+ANSWERING: dict[type[Call[Any]], Callable[[Daemon, Session, Any], Awaitable[Any]]] = {
     ask.ListDrives: list_drives,
     ask.NameDrive: name_drive,
 }

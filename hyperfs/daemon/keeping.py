@@ -11,6 +11,7 @@ from typing import Any
 from hyperfs.core.core import Core
 from hyperfs.daemon import answers as told
 from hyperfs.daemon import requests as ask
+from hyperfs.daemon.call import Call
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.session import Session
 from hyperfs.daemon.status import writer_states
@@ -106,7 +107,7 @@ async def limit_cache(daemon: Daemon, session: Session, call: ask.LimitCache) ->
         await daemon.cache.tidy(call.limit)
 
 
-ANSWERING: dict[type[ask.Call[Any]], Callable[[Daemon, Session, Any], Awaitable[Any]]] = {
+ANSWERING: dict[type[Call[Any]], Callable[[Daemon, Session, Any], Awaitable[Any]]] = {
     ask.AcceptFork: accept_fork,
     ask.AdoptDrive: adopt_drive,
     ask.BlocksInUse: blocks_in_use,

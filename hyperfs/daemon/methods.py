@@ -16,6 +16,7 @@ from hyperfs.daemon import answers as told
 from hyperfs.daemon import drives, keeping
 from hyperfs.daemon import requests as ask
 from hyperfs.daemon.addresses import parse_address
+from hyperfs.daemon.call import Call
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.leases import Lease, has_ended
 from hyperfs.daemon.network_settings import NetworkSettings
@@ -329,7 +330,7 @@ def handlers_of(daemon: Daemon) -> Handlers:
     )
 
 
-_ANSWERING: dict[type[ask.Call[Any]], Answering] = {
+_ANSWERING: dict[type[Call[Any]], Answering] = {
     ask.OpenCore: open_core,
     ask.GetHead: get_head,
     ask.Fetch: fetch,

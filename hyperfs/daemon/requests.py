@@ -5,7 +5,7 @@ be asked again of the next daemon when the first went away before it had answere
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Final
 
 from hyperfs.core.reader import Hint, Priority
 from hyperfs.daemon.answers import (
@@ -23,45 +23,15 @@ from hyperfs.daemon.answers import (
     Status,
     WriterState,
 )
-from hyperfs.daemon.codec import Key, Via, from_plain, to_plain
+from hyperfs.daemon.call import Call
+from hyperfs.daemon.codec import Key, Via, from_plain
 from hyperfs.daemon.failures import Described
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.state import MountChoices
 from hyperfs.drive.commits import Operation, decode_operation, encode_operation
 from hyperfs.errors import DaemonError, EncodingError
 
-Answer = TypeVar("Answer")
 SentOperation = Annotated[Operation, Via(encode_operation, decode_operation)]
-
-
-class Call(Generic[Answer]):
-    """Something that can be asked of the daemon; each is a dataclass, its fields the arguments."""
-
-    __slots__ = ()
-
-    method: ClassVar[str]
-    repeatable: ClassVar[bool] = False
-    """Whether it changes nothing that asking twice would change twice."""
-
-    def encoded(self) -> dict[str, Any]:
-        """Return the arguments as plain values."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def encode_answer(cls, answer: Answer) -> Any:
-        """Return an answer as plain values."""
-        return to_plain(answer, cls._answer_kind())
-
-    @classmethod
-    def decode_answer(cls, plain: Any) -> Answer:
-        """Return the answer that arrived as plain values. Raises `EncodingError`."""
-        answer: Answer = from_plain(cls._answer_kind(), plain)
-        return answer
-
-    @classmethod
-    def _answer_kind(cls) -> Any:
-        return get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]  # every generic class has them
 
 
 # Cores

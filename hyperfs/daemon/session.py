@@ -16,12 +16,13 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.daemon.answers import Head, LeaseGranted
+from hyperfs.daemon.call import Call
 from hyperfs.daemon.codec import to_plain
 from hyperfs.daemon.connection import Connection
 from hyperfs.daemon.failures import describe
 from hyperfs.daemon.leases import Lease
 from hyperfs.daemon.registry import User
-from hyperfs.daemon.requests import Call, News, decode_call
+from hyperfs.daemon.requests import News, decode_call
 from hyperfs.daemon.wire import (
     MAX_OUTSTANDING,
     PROTOCOL,

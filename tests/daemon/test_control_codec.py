@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyperfs.daemon.call import Call
 from hyperfs.daemon.codec import Key, from_plain, to_plain
-from hyperfs.daemon.requests import CALLS, Call, SentOperation, decode_call
+from hyperfs.daemon.requests import CALLS, SentOperation, decode_call
 from hyperfs.daemon.state import MountChoices
 from hyperfs.drive.commits import deletion
 from hyperfs.errors import DaemonError, EncodingError
