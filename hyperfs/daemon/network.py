@@ -55,6 +55,8 @@ class Network:
         self._own: Listening | None = None
         self._wants_own = False
         self._is_trying = False
+        self._holders = 0
+        """Who needs the own port just now, whether it is wanted for longer or not."""
         self._opening = trio.Lock()
         self._dht_port: int | None = None
         self._first_nodes: _Bootstrapped | None = None
@@ -85,7 +87,7 @@ class Network:
             self.dht.reopen()
         if settings.port != old.port and self._own is not None:
             self._close_own()
-            self.close_unwanted()
+            self.want_own_port(wanted=self._wants_own)
 
     # The port
 
@@ -102,39 +104,45 @@ class Network:
         """The listener at the store's own port, while there is one."""
         return self._own
 
-    async def open_own_port(self) -> None:
-        """Accept peers at the store's own port until `want_own_port` says otherwise.
+    @asynccontextmanager
+    async def own_port(self) -> AsyncIterator[None]:
+        """Accept peers at the store's own port for as long as the body runs, and then as `want_own_port` says.
 
-        Raises OSError when it was chosen by the user and cannot be had. Cancelled, it is open or not.
+        Raises OSError when it was chosen by the user and cannot be had.
         """
-        async with self._opening:
-            if self._own is None:
-                self._own = await self.swarm.listen(ANY_HOST, self._free_number(tcp=True))
+        self._holders += 1
+        try:
+            await self._open_own()
+            yield
+        finally:
+            self._holders -= 1
+            self.want_own_port(wanted=self._wants_own)
 
     def want_own_port(self, *, wanted: bool) -> None:
         """Accept peers at the store's own port, or no more. Where that cannot be is logged, and tried again."""
         self._wants_own = wanted
-        if not wanted:
+        if not wanted and not self._holders:
             self._close_own()
-        elif self._own is None and not self._is_trying:
+        elif wanted and self._own is None and not self._is_trying:
             self._is_trying = True
             self._nursery.start_soon(self._keep_trying)
 
-    def close_unwanted(self) -> None:
-        """Take back `open_own_port`, unless it is wanted as well."""
-        self.want_own_port(wanted=self._wants_own)
+    async def _open_own(self) -> None:
+        async with self._opening:
+            if self._own is None:
+                self._own = await self.swarm.listen(ANY_HOST, self._free_number(tcp=True))
 
     async def _keep_trying(self) -> None:
         try:
             while self._wants_own and self._own is None:
                 try:
-                    await self.open_own_port()
+                    await self._open_own()
                 except OSError as error:
                     _log.error("%s", error)
                     await trio.sleep(_LISTEN_AGAIN_SECONDS)
         finally:
             self._is_trying = False
-        self.close_unwanted()
+        self.want_own_port(wanted=self._wants_own)
 
     def _close_own(self) -> None:
         own, self._own = self._own, None

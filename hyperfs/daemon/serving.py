@@ -7,7 +7,7 @@ which cores belong to a drive; peers get what is here.
 import dataclasses
 import logging
 from collections.abc import Iterable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,12 +67,12 @@ class Serving:
         wanted = [parse_address(address) for address in listen]
         for peer in peers:
             parse_address(peer)
-        async with self._changing:
+        async with self._changing, AsyncExitStack() as held:
+            if not wanted and not self._state.state.listen:
+                await held.enter_async_context(self._network.own_port())
             before = set(self._swarm.listening)
             try:
                 opened = await self._open(wanted)
-                if not opened and not self._state.state.listen:
-                    await self._network.open_own_port()
                 await self._check(key)
                 await self._state.change(lambda state: _serve(state, key.hex(), opened, peers))
             finally:
@@ -163,7 +163,6 @@ class Serving:
 
     def _unlisten_all_but(self, before: set[Listening]) -> None:
         """Stop to listen where a request began to that came to nothing."""
-        self._network.close_unwanted()
         kept = self._state.state.listen
         for address in set(self._swarm.listening) - before - {self._network.own}:
             if format_address(address.host, address.port) not in kept:

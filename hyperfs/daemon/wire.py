@@ -17,7 +17,7 @@ import msgpack
 
 from hyperfs.errors import EncodingError
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 """Raised whenever a message changes its meaning."""
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024

@@ -54,6 +54,7 @@ class Swarm:
         self._topics: dict[bytes, Topic] = {}
         self._ending: dict[bytes, Topic] = {}
         """Those that are left, and perhaps not taken back yet."""
+        self._has_left = False
         self._own: set[Address] = set()
         self._own_until = 0.0
         self._admission = Admission()
@@ -170,8 +171,9 @@ class Swarm:
 
         What is announced names the port that is listened on first; without one nothing is.
         """
-        self._wanted[topic] = (looks, announces)
-        self._follow(topic)
+        if not self._has_left:
+            self._wanted[topic] = (looks, announces)
+            self._follow(topic)
 
     def leave(self, topic: bytes) -> None:
         """Look for and announce a topic no more; what was found by it alone is disconnected."""
@@ -179,7 +181,11 @@ class Swarm:
         self._follow(topic)
 
     async def leave_all(self) -> None:
-        """Look for and announce nothing any more; return once that is taken back. Cancelled, it goes on."""
+        """Look for and announce nothing any more, whatever is joined; return once that is taken back.
+
+        Cancelled, it goes on.
+        """
+        self._has_left = True
         for topic in list(self._wanted):
             self.leave(topic)
         for ending in list(self._ending.values()):

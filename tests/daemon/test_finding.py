@@ -87,6 +87,15 @@ async def test_of_a_served_drive_the_metadata_is_announced_at_the_port_that_is_l
         assert serving.daemon.swarm.listening == ()
 
 
+async def test_a_port_that_is_opened_to_serve_is_not_closed_before_that(places: Places) -> None:
+    async with first_node() as first, in_network(places, first) as serving:
+        swarm, closed = serving.daemon.swarm, list[int]()
+        serving.daemon.swarm.unlisten = lambda host, port: closed.append(port)  # type: ignore[method-assign]
+        told = await serving.client.serve(os.urandom(32), listen=[], peers=[])  # which nobody had open
+        assert told == tuple(f"{one.host}:{one.port}" for one in swarm.listening) != ()
+        assert closed == []
+
+
 async def test_whoever_reads_looks_for_the_drive_and_neither_for_its_content_nor_announces_it(places: Places) -> None:
     other = places_of(places.store.with_name("other"))
     async with first_node() as first, in_network(places, first) as serving, in_network(other, first) as reading:
