@@ -248,6 +248,10 @@ def _check_value(options: dict[str, click.Option], file: ConfigFile, value: Any,
     if (option.multiple and not isinstance(value, list)) or not all(_is(kind, one) for one in values):
         wanted = f"a list, each {_PLAIN[kind]}" if option.multiple else _PLAIN[kind]
         raise file.wrong(f"{keys[-1]} is {wanted}", *keys)
+    if isinstance(option.type, click.Path) and not value.startswith(("/", "~/")):
+        raise file.wrong(
+            f"{keys[-1]} is a path that begins with / or ~/: where a command is run is no place of a file's", *keys
+        )
     try:
         option.type_cast_value(_NOWHERE, value)
     except click.BadParameter as error:

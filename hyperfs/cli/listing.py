@@ -95,5 +95,8 @@ def name(common: Common, address: "DriveAddress", name: str | None, delete: bool
 
 
 def _uses(drive: "DriveTold") -> list[str]:
-    mounted = list(drive.mountpoints) if not sys.stdout.isatty() or len(drive.mountpoints) < 2 else ["mounted"]
+    """Return what is done with a drive; where it is mounted, on a terminal, `hyperfs status` has the room to say."""
+    mounted = list(drive.mountpoints)
+    if mounted and sys.stdout.isatty():
+        mounted = ["mounted"]
     return (["served"] if drive.served else []) + mounted

@@ -174,6 +174,7 @@ def test_help_needs_no_file_to_be_right(user: Path) -> None:
         ("[work]\nway = 'left'", "2: way: 'left' is not one of 'up', 'down'."),
         ("[work]\noften = { a = 1 }", "2: often is a whole number"),
         ("peer = ['h:']", "1: peer: 'h:' is not an address"),
+        ("store = 'drives'", "1: store is a path that begins with / or ~/"),
         ("timeout = -1", "1: timeout: -1 is not a time to wait"),
     ],
 )
