@@ -4,23 +4,19 @@ They are on hosts of their own, and nobody tells anybody an address: by the DHT,
 multicast DNS alone.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ..support.commands import Hyperfs, hyperfs_in
-from ..support.network import Network, NetworkHost, network
+from ..support.network import NetworkHost, first_node, network
 from ..support.patterns import pattern, sha256
 from ..support.reference_process import ReferenceProcess, reference_process
 
 NAME = "file"
 SIZE = 300_000
-DHT_PORT = 49737
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +35,6 @@ class Meeting:
         """Have the reference announce a drive, or else look for it."""
         topic = self.reference.call("drive.info", drive=drive)["discoveryKey"]
         self.reference.call("swarm.join", topic=topic, announce=announce, lookup=not announce)
-
-
-@contextmanager
-def first_node(network: Network) -> Iterator[str]:
-    """Run ``hyperfs dht`` on a host of its own; yield where it answers."""
-    host = network.host()
-    address = f"{host.address}:{DHT_PORT}"
-    command = [*host.wrapper, sys.executable, "-m", "hyperfs.cli.main", "dht", "--listen", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert address in process.stdout.readline()
-            yield address
-        finally:
-            process.kill()
 
 
 @pytest.fixture(params=["the DHT", "multicast DNS"])

@@ -5,10 +5,12 @@ The rule: whatever happens, the namespaces are gone afterwards, and all that was
 
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 
+_DHT_PORT = 49737
 _SWITCH = "switch"
 _UPLINK = "uplink"
 _ROUTER = """
@@ -150,6 +152,21 @@ def network() -> Iterator[Network]:
     finally:
         for name in made.names:
             subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def first_node(network: Network) -> Iterator[str]:
+    """Run ``hyperfs dht`` on a host of its own; yield where it answers."""
+    host = network.host()
+    address = f"{host.address}:{_DHT_PORT}"
+    command = [*host.wrapper, sys.executable, "-m", "hyperfs.cli.main", "dht", "--listen", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert address in process.stdout.readline()
+            yield address
+        finally:
+            process.kill()
 
 
 def _add_bridge(host: NetworkHost) -> None:

@@ -170,6 +170,8 @@ class UtpEndpoint:
             return
         link = self._link_of(packet, source)
         if link is not None:
+            if packet.kind is PacketType.SYN and not self._answers.take(self.now):
+                return
             was = link.connection.state
             link.connection.receive(packet, self.now)
             if link.connection.ack_due:

@@ -56,6 +56,14 @@ def test_what_strangers_are_sent_is_bounded_whatever_they_send() -> None:
     assert all(len(data) == 20 for _, data in line.sent)
 
 
+def test_one_syn_again_and_again_is_answered_at_a_bounded_rate() -> None:
+    line = Line()
+    line.away.on_accept = lambda link: None
+    for _ in range(5000):
+        line.away.receive(syn(7), HOME)
+    assert len(line.sent) <= 400
+
+
 def test_without_anybody_to_take_them_connections_are_refused() -> None:
     line = Line()
     line.away.receive(syn(7), HOME)
