@@ -47,12 +47,14 @@ def status(common: Common) -> None:
 
 
 @command(epilog=examples("hyperfs stop"))
+@click.option("-f", "--force", is_flag=True, help="Stop even while somebody is in a mounted folder.")
 @common_options(json=False, network=False)
-def stop(common: Common) -> None:
+def stop(common: Common, force: bool) -> None:
     """End the daemon and its mounts. What was served and mounted comes back when it is started again.
 
-    What was written to mounts is committed first, which may take as long as copying it. Status 1 says that some of it
-    could not be: it is kept, and is committed after the next start.
+    Refuses while somebody is in a mounted folder, unless --force: what is open there fails then. What was written to
+    mounts is committed first, which may take as long as copying it. Status 1 says that some of it could not be: it is
+    kept, and is committed after the next start.
     """
     import os
     import signal
@@ -67,6 +69,8 @@ def stop(common: Common) -> None:
     announcement = read_announcement(Places(common.store.expanduser().resolve()))
 
     async def run(client: "DaemonClient") -> tuple[str, ...]:
+        if not force:
+            await _refuse_busy(client)
         return await with_commit_bar(client, client.stop)
 
     try:
@@ -108,6 +112,23 @@ def daemon(common: Common, idle: float | None) -> int:
     from hyperfs.daemon.__main__ import run
 
     return run(str(common.store), None, idle, verbose=common.verbosity > 0, network=common.network)
+
+
+async def _refuse_busy(client: "DaemonClient") -> None:
+    """Raise `MountFailed` when somebody is in a mounted folder, as far as this user may see."""
+    import trio
+
+    from hyperfs.errors import MountFailed
+    from hyperfs.mount.mountpoint import processes_in
+
+    for mount in await client.mounts():
+        found = await trio.to_thread.run_sync(processes_in, mount.mountpoint)
+        processes = ", ".join(str(one) for one in found if one != mount.pid)  # that holds the folder it is mounted at
+        if processes:
+            raise MountFailed(
+                f"{mount.mountpoint}: somebody is in it (process {processes}): nothing is stopped; "
+                "--force stops all the same"
+            )
 
 
 def _living(places: "Places") -> "list[MountRecord]":

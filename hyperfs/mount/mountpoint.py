@@ -100,6 +100,31 @@ def prepare(mountpoint: str, *, allow_other: bool = False) -> str:
     return path
 
 
+def processes_in(mountpoint: str) -> list[int]:
+    """Return which processes have a file or a folder at or below ``mountpoint`` open, or are there: what keeps it busy.
+
+    Other users' are seen by root alone. ``mountpoint`` is absolute and without links.
+    """
+    below = mountpoint + "/"
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        places = [process / "cwd", process / "root"]
+        for folder in (process / "fd", process / "map_files"):
+            try:
+                places += folder.iterdir()
+            except OSError:
+                continue  # it has ended, or is none of ours to look at
+        for place in places:
+            try:
+                path = os.readlink(place)
+            except OSError:
+                continue
+            if path == mountpoint or path.startswith(below):
+                found.append(int(process.name))
+                break
+    return found
+
+
 def source_of(key: bytes) -> str:
     """Return what stands as the device where the drive of ``key`` is mounted."""
     return f"hyperfs:{short(key)}"

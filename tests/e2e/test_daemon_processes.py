@@ -85,6 +85,17 @@ def test_stop_ends_the_daemon_and_unmounts(hyperfs: Hyperfs, mounted: Path) -> N
     assert (command_line(pid), mounted_below(mounted.parent)) == (b"", [])
 
 
+def test_stop_refuses_while_somebody_is_in_a_mount_unless_forced(hyperfs: Hyperfs, mounted: Path) -> None:
+    pid = mount_pid(hyperfs)
+    inside = os.open(mounted / "file", os.O_RDONLY)
+    assert f"(process {os.getpid()}): nothing is stopped" in hyperfs.fails("stop")
+    assert mount_pid(hyperfs) == pid
+    hyperfs("stop", "--force")
+    assert mounted_below(mounted.parent) == []
+    with pytest.raises(OSError, match="not connected"):
+        os.close(inside)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_daemon_cleanly(hyperfs: Hyperfs, mounted: Path, number: signal.Signals) -> None:
     pid = hyperfs.daemon_pid

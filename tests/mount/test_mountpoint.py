@@ -116,3 +116,20 @@ def test_what_is_no_drives_mount_is_not_unmounted(tmp_path: Path) -> None:
         assert os.path.ismount(tmp_path / "folder")
     finally:
         subprocess.run(["umount", tmp_path / "folder"], check=True)
+
+
+def test_who_has_something_open_in_a_folder_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "folder beside it").touch()
+    with (tmp_path / "folder beside it").open():
+        assert mountpoint.processes_in(str(folder)) == []
+    with (folder / "file").open("w"):
+        assert mountpoint.processes_in(str(folder)) == [os.getpid()]
+    assert mountpoint.processes_in(str(folder)) == []
+
+
+def test_who_is_in_a_folder_is_found(tmp_path: Path) -> None:
+    with subprocess.Popen(["cat"], cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert mountpoint.processes_in(str(tmp_path)) == [process.pid]
+        process.communicate()
