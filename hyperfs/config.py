@@ -46,10 +46,15 @@ class ConfigFile:
         return ConfigError(f"{self.path}:{self.line_of(*keys)}: {problem}")
 
 
-def user_path() -> Path:
-    """Return where the user's own file belongs: ``hyperfs/config.toml`` in the XDG configuration home."""
+def user_path() -> Path | None:
+    """Return where the user's own file belongs: ``hyperfs/config.toml`` in the XDG configuration home.
+
+    None where no home is known, as in a container whose user has no name.
+    """
     base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "hyperfs" / "config.toml"
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.config")
+    return Path(base) / "hyperfs" / "config.toml" if os.path.isabs(base) else None
 
 
 def read_config() -> tuple[ConfigFile, ...]:
@@ -57,7 +62,7 @@ def read_config() -> tuple[ConfigFile, ...]:
 
     Raises `ConfigError`.
     """
-    found = (read_file(path) for path in (user_path(), SYSTEM_PATH))
+    found = (read_file(path) for path in (user_path(), SYSTEM_PATH) if path is not None)
     return tuple(file for file in found if file is not None)
 
 

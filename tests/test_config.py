@@ -36,7 +36,7 @@ def test_a_folder_that_is_a_file_has_no_file_in_it(tmp_path: Path) -> None:
 def test_the_users_file_comes_before_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setattr(config, "SYSTEM_PATH", written(tmp_path / "etc/config.toml", "timeout = 1"))
-    written(user_path(), "timeout = 2")
+    written(tmp_path / "hyperfs/config.toml", "timeout = 2")
     assert [file.values for file in read_config()] == [{"timeout": 2}, {"timeout": 1}]
 
 
@@ -46,6 +46,13 @@ def test_the_users_file_is_in_the_configuration_home(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CONFIG_HOME", "not/absolute")
     monkeypatch.setenv("HOME", "/home/ada")
     assert user_path() == Path("/home/ada/.config/hyperfs/config.toml")
+
+
+def test_without_a_home_there_is_no_file_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("hyperfs.config.os.path.expanduser", lambda path: path)  # as it is for whom nobody knows
+    assert user_path() is None
+    assert all(file.path == config.SYSTEM_PATH for file in read_config())
 
 
 TEXT = """\

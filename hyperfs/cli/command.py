@@ -68,12 +68,14 @@ class Settings:
         for file in self.files:
             _check(program, self.common, file)
 
-    def find(self, words: Sequence[str], key: str) -> Found | None:
-        """Return what the option ``key`` of the command ``words`` is, None where nothing but its default holds."""
-        option = self.common.get(key)
+    def find(self, words: Sequence[str], key: str, option: click.Option | None) -> Found | None:
+        """Return what the option ``key`` of the command ``words`` is, None where nothing but its default holds.
+
+        What is said for all commands is not meant for an ``option`` that a command has for itself by the same name.
+        """
         tables = [" ".join(words)]
-        if option is not None:
-            tables += [DAEMON, ""] if isinstance(option, CommonOption) and option.of_daemon else [""]
+        if key in self.common and isinstance(option, CommonOption):
+            tables += [DAEMON, ""] if option.of_daemon else [""]
         for table in tables:
             variable = variable_of(table, key)
             if os.environ.get(variable):
@@ -90,7 +92,7 @@ class Settings:
 
         Raises `ConfigError` for a variable of which the option makes nothing.
         """
-        found = self.find(words, key)
+        found = self.find(words, key, option)
         return None if found is None else self.convert(found, option)
 
     def convert(self, found: Found, option: click.Option) -> Any:

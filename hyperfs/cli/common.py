@@ -207,7 +207,7 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
 
 def _idle_seconds(settings: Settings) -> float | None:
     """Return after how long with nothing to do a daemon is to end that a command starts, if anybody says so."""
-    said = settings.find([DAEMON], "idle")
+    said = settings.find([DAEMON], "idle", None)
     if said is None:
         return None
     from hyperfs.cli.service import daemon

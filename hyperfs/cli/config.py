@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hyperfs.cli.command import (
+    CommonOption,
     Found,
     Settings,
     command,
@@ -19,6 +20,7 @@ from hyperfs.cli.command import (
 )
 from hyperfs.cli.common import Common, common_options, examples
 from hyperfs.cli.output import print_json, print_table
+from hyperfs.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,10 @@ def _print_path(ctx: click.Context, _option: click.Parameter, value: bool) -> No
     if value and not ctx.resilient_parsing:
         from hyperfs.config import user_path
 
-        click.echo(user_path())
+        path = user_path()
+        if path is None:
+            raise UsageError("no home folder is known here: name one in XDG_CONFIG_HOME")
+        click.echo(path)
         ctx.exit()
 
 
@@ -83,7 +88,8 @@ def config(common: Common, shows_all: bool) -> None:
         for row in _rows(program, settings)
         if shows_all or row.found is not None or not row.table
     ]
-    paths = {"user": user_path(), "system": SYSTEM_PATH}
+    places = {"user": user_path(), "system": SYSTEM_PATH}
+    paths = {of: path for of, path in places.items() if path is not None}
     if common.json:
         there = {file.path for file in settings.files}
         print_json(
@@ -110,12 +116,13 @@ def _rows(program: click.Group, settings: Settings) -> Iterator[_Row]:
         table = " ".join(words)
         for key, option in options_of(one).items():
             row = _row(settings, table, key, option)
-            if key not in settings.common or (row.found is not None and row.found.table == table):
+            is_own = key not in settings.common or not isinstance(option, CommonOption)
+            if is_own or (row.found is not None and row.found.table == table):
                 yield row
 
 
 def _row(settings: Settings, table: str, key: str, option: click.Option) -> _Row:
-    found = settings.find(table.split(), key)
+    found = settings.find(table.split(), key, option)
     if found is None:
         return _Row(table, key, default_of(option), None)
     value = settings.convert(found, option)

@@ -60,6 +60,15 @@ def test_all_shows_what_nobody_has_set_for_single_commands(user: Path) -> None:
     assert rows("--all")["mount.links"] == ["default", "confined"]
 
 
+def test_what_a_command_has_for_itself_is_not_what_others_have_by_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERFS_BOOTSTRAP", "a:1")
+    monkeypatch.setenv("HYPERFS_DAEMON_BOOTSTRAP", "b:2")
+    shown = rows("--all")
+    assert shown["bootstrap"] == ["$HYPERFS_BOOTSTRAP", "a:1"]
+    assert shown["daemon.bootstrap"] == ["$HYPERFS_DAEMON_BOOTSTRAP", "b:2"]
+    assert shown["dht.bootstrap"] == ["default", ""]
+
+
 def test_the_default_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert rows()["store"] == ["default", "/data/hyperfs"]
