@@ -3,7 +3,8 @@
 A trie's nodes are small, and those that were written together lie together, while a far peer's answer takes as long for
 one as for a thousand. So the neighbours of a missing node are asked for with it, and the newest nodes with the first
 one, since the upper steps of every lookup lie there. Of a directory that is listed the newest node is known, and the
-others mostly lie before it. Whoever lists a second directory walks, and everything is asked for.
+others mostly lie before it. Whoever lists a second directory walks, and everything is asked for. So does who looks up
+path after path without listing anything, as a program with an index of its own: with each one that is missing, more.
 
 The rule: what is asked for ahead has a bound, which grows only with what was really listed. Pure: it plans, others ask.
 """
@@ -17,7 +18,11 @@ SMALL_BYTES = 64 << 10
 NEWEST_BYTES = 16 << 10
 """What is asked for of the newest nodes, with the first one that is missing."""
 LOOKUPS_BYTES = 128 << 10
-"""What is asked for, in all, for who only looks paths up."""
+"""What is asked for, in all, for who only looks paths up, and not many."""
+FEW_LOOKUPS = 16
+"""Missing nodes that looking one path up may come across."""
+LOOKUP_BYTES = 64 << 10
+"""What is asked for with each one that is missing beyond `FEW_LOOKUPS`."""
 FIRST_LISTING_BYTES = 32 << 10
 """What is asked for when a directory is listed, and twice as much each time that it was not enough."""
 LISTING_BYTES = 512 << 10
@@ -32,12 +37,13 @@ MOST_BLOCKS = 64 << 10
 class Readahead:
     """The plan for one trie, in all its versions. A node's number is that of its block."""
 
-    __slots__ = ("_asked", "_asked_bytes", "_length", "_listed", "_listings", "_step")
+    __slots__ = ("_asked", "_asked_bytes", "_length", "_listed", "_listings", "_missed", "_step")
 
     def __init__(self) -> None:
         self._asked: set[int] = set()
         self._asked_bytes = 0
         self._length = 0
+        self._missed = 0
         self._listings = 0
         self._listed = 0
         self._step = FIRST_LISTING_BYTES
@@ -58,6 +64,7 @@ class Readahead:
         if not 0 < seq < length:
             return []
         self._grow(length)
+        self._missed += 1
         chunk_bytes = CHUNK_BLOCKS * max(1, byte_length // length)
         room = min(
             self._allowed(byte_length, chunk_bytes) - self._asked_bytes, MOST_BLOCKS // CHUNK_BLOCKS * chunk_bytes
@@ -88,13 +95,17 @@ class Readahead:
         if self._listings:
             step, self._step = self._step, 2 * self._step
             return min(self._asked_bytes + step, LISTING_BYTES)
-        return LOOKUPS_BYTES
+        return LOOKUPS_BYTES + LOOKUP_BYTES * self._beyond_few
+
+    @property
+    def _beyond_few(self) -> int:
+        return max(0, self._missed - FEW_LOOKUPS)
 
     def _wished_for(self, seq: int, length: int, byte_length: int, chunk_bytes: int) -> Iterator[int]:
         """Yield the chunks that are likely to be wanted, the likeliest first."""
         here, last = seq // CHUNK_BLOCKS, (length - 1) // CHUNK_BLOCKS
         yield here
-        if self._listings or byte_length <= SMALL_BYTES:
+        if self._listings or self._beyond_few or byte_length <= SMALL_BYTES:
             yield from range(here - 1, -1, -1)
             yield from range(last, here, -1)
         elif not self._asked_bytes:

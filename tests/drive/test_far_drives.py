@@ -98,6 +98,18 @@ async def test_looking_one_path_up_leaves_most_of_the_index_where_it_is(
         assert blocks_here(far) < far.metadata.length / 4
 
 
+async def test_who_looks_many_paths_up_waits_for_few_round_trips(
+    patient_clock: trio.testing.MockClock, origin: RealDrive
+) -> None:
+    async with far_drive(origin) as far:
+        start = trio.current_time()
+        snapshot = far.drive.snapshot()
+        for folder in range(FOLDERS):
+            for number in range(FILES_IN_EACH):
+                await snapshot.stat(f"folder-{folder:02}/file-{number:02}.txt")
+        assert round_trips_since(start) < 20
+
+
 async def test_a_walk_brings_no_content(patient_clock: trio.testing.MockClock, origin: RealDrive) -> None:
     async with far_drive(origin) as far:
         await count_of(far.drive.snapshot())

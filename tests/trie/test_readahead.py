@@ -4,8 +4,10 @@ import pytest
 
 from hyperfs.trie.readahead import (
     CHUNK_BLOCKS,
+    FEW_LOOKUPS,
     FIRST_LISTING_BYTES,
     LISTING_BYTES,
+    LOOKUP_BYTES,
     LOOKUPS_BYTES,
     NEWEST_BYTES,
     SMALL_BYTES,
@@ -51,10 +53,20 @@ def test_a_small_trie_is_asked_for_as_a_whole_but_for_its_header() -> None:
     assert Readahead().plan(3, length, length * BLOCK) == [range(1, length)]
 
 
-def test_looking_paths_up_has_a_bound_however_many_are() -> None:
+def test_looking_a_few_paths_up_has_a_bound() -> None:
     readahead = Readahead()
-    asked = sum(byte_size(readahead.plan(seq, LENGTH, BYTES)) for seq in range(1, LENGTH, CHUNK_BLOCKS))
+    asked = sum(byte_size(readahead.plan(seq, LENGTH, BYTES)) for seq in range(1, FEW_LOOKUPS * 1000, 1000))
     assert asked <= LOOKUPS_BYTES + CHUNK_BYTES
+
+
+def test_looking_path_after_path_up_has_more_asked_for_with_each_that_is_missing() -> None:
+    readahead = Readahead()
+    for seq in range(1, FEW_LOOKUPS * 1000, 1000):
+        readahead.plan(seq, LENGTH, BYTES)
+    room = LOOKUPS_BYTES + LOOKUP_BYTES
+    before = byte_size(readahead.plan(50_000, LENGTH, BYTES))
+    assert before <= room
+    assert byte_size(readahead.plan(70_000, LENGTH, BYTES)) == pytest.approx(LOOKUP_BYTES, abs=CHUNK_BYTES)
 
 
 def test_of_a_directory_that_is_listed_the_nodes_before_its_newest_are_asked_for() -> None:
