@@ -24,10 +24,13 @@ def test_an_address_stays_until_it_is_taken_back(hyperfs: Hyperfs) -> None:
     assert first_ == first
     hyperfs("unserve", key)
     hyperfs("stop")
-    assert hyperfs("listen").split() == [first, second], "nothing is started to be asked that"
-    assert hyperfs("listen", "--remove", first).split() == [second]
+    # Without a daemon it is told what is to be listened at: one that is started may find a port taken by now.
+    assert hyperfs("listen").split() == [first, second]
+    assert first not in hyperfs("listen", "--remove", first).split()
+    hyperfs("stop")
     assert hyperfs.json("listen")["listening"] == [second]
     hyperfs("listen", "--remove", second)
+    hyperfs("stop")
     assert hyperfs.json("listen")["listening"] == []
 
 
