@@ -82,8 +82,8 @@ async def main(mountpoint: str, options: dict[str, Any], prepare: str, version: 
     drive = await Drive.open(cores, own.drive.key, version=version)
 
     class Shown(Operations):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **choices: Any) -> None:
+            super().__init__(*arguments, **choices)
             state["operations"] = self
 
     session.Operations = Shown  # type: ignore[misc]  # so that tests can look into the mount
