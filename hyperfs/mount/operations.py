@@ -88,6 +88,7 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         """Return where a symbolic link leads."""
+        self._admit(ctx)
         with self._limit("link", inode):
             target = await self.view.link_target(inode)
         return target.encode(errors="surrogateescape")
@@ -141,6 +142,7 @@ class Operations(pyfuse3.Operations):
         """Return an extended attribute. Other namespaces than user's are answered from memory: there are none."""
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        self._admit(ctx)
         with self._limit("attributes", inode):
             there = await self.view.user_attributes(inode)
         value = there.get(name.decode(errors="surrogateescape"))
@@ -151,6 +153,7 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """Return the names of the extended attributes."""
+        self._admit(ctx)
         with self._limit("attributes", inode):
             there = await self.view.user_attributes(inode)
         return [name.encode(errors="surrogateescape") for name in there]
