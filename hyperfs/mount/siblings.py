@@ -18,6 +18,8 @@ FIRST_FILES = 32
 MOST_FILES = 1024
 USED_FILES = 8
 """Who has read as many in a folder reads on in the next."""
+WAITS_IN_VAIN = 16
+"""Files that are waited for one by one after as much as possible was asked for: it may be on its way."""
 _MAX_FOLDERS = 64
 
 
@@ -61,15 +63,17 @@ class Siblings:
         self._folders.move_to_end(folder)
         known.read += 1
         known.left -= 1
-        if known.reads_on:
-            if here and known.window and known.left > known.window // 2:
-                return None
-            known.left = known.window = MOST_FILES
-            return Step(MOST_FILES, reads_on=True)
-        if known.read < FIRST_READ or (here and (not known.window or known.left > known.window // 2)):
+        if not known.window:
+            ready = known.reads_on or (known.read >= FIRST_READ and not here)
+        elif here:
+            ready = known.left <= known.window // 2
+        else:
+            ready = known.window < MOST_FILES or known.left <= known.window - WAITS_IN_VAIN
+        if not ready:
             return None
-        known.left = known.window = min(2 * known.window or FIRST_FILES, MOST_FILES)
-        return Step(known.window)
+        known.window = MOST_FILES if known.reads_on else min(2 * known.window or FIRST_FILES, MOST_FILES)
+        known.left = known.window
+        return Step(known.window, known.reads_on)
 
     def _reads_on(self) -> bool:
         last = next(reversed(self._folders.values()), None)

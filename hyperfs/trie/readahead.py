@@ -6,7 +6,7 @@ one, since the upper steps of every lookup lie there. Of a directory that is lis
 others mostly lie before it. Whoever lists a second directory walks, and everything is asked for. So does who looks up
 path after path without listing anything, as a program with an index of its own: with each one that is missing, more.
 
-The rule: what is asked for ahead has a bound, which grows only with what was really listed. Pure: it plans, others ask.
+The rule: what is asked for ahead has a bound, which grows only with what was really read. Pure: it plans, others ask.
 """
 
 from collections.abc import Iterator

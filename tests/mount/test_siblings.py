@@ -1,6 +1,6 @@
 """When small files are fetched ahead, and that nothing is for who opens a few."""
 
-from hyperfs.mount.siblings import FIRST_FILES, FIRST_READ, MOST_FILES, USED_FILES, Siblings, Step
+from hyperfs.mount.siblings import FIRST_FILES, FIRST_READ, MOST_FILES, USED_FILES, WAITS_IN_VAIN, Siblings, Step
 
 
 def read_far(siblings: Siblings, folder: str, count: int) -> list[Step | None]:
@@ -30,7 +30,15 @@ def test_who_finds_what_he_reads_here_has_more_fetched_when_half_is_used_up() ->
 def test_who_reads_in_another_order_has_more_fetched_each_time_he_waits_up_to_a_bound() -> None:
     wanted = read_far(Siblings(), "a", 20)[FIRST_READ - 1 :]
     assert wanted[:3] == [Step(FIRST_FILES), Step(2 * FIRST_FILES), Step(4 * FIRST_FILES)]
-    assert wanted[-1] == Step(MOST_FILES)
+    assert wanted[5] == Step(MOST_FILES)
+
+
+def test_who_waits_although_as_much_as_possible_was_asked_for_asks_no_more_at_once() -> None:
+    siblings = Siblings()
+    while siblings.read("a", here=False) != Step(MOST_FILES):
+        pass
+    wanted = read_far(siblings, "a", WAITS_IN_VAIN)
+    assert wanted == [*[None] * (WAITS_IN_VAIN - 1), Step(MOST_FILES)]
 
 
 def test_what_is_here_is_no_reason_to_fetch() -> None:
