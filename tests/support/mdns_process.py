@@ -1,4 +1,6 @@
-"""``python -m tests.support.mdns_process TOPIC [PORT]``: look for a topic, and announce it, by multicast DNS.
+"""``python -m tests.support.mdns_process TOPIC PORT LOOKS``: announce a topic, and look for it, by multicast DNS.
+
+PORT 0 does not announce, LOOKS 0 does not look.
 
 Prints ``ready``, then a line ``HOST:PORT`` for each peer that is found, until its standard input ends.
 """
@@ -27,9 +29,11 @@ class MdnsProcess:
 
 
 @contextmanager
-def mdns_process(topic: bytes, port: int | None = None, *, wrapper: Sequence[str] = ()) -> Iterator[MdnsProcess]:
+def mdns_process(
+    topic: bytes, port: int = 0, *, looks: bool = True, wrapper: Sequence[str] = ()
+) -> Iterator[MdnsProcess]:
     """Run one, with the command ``wrapper``, until the block ends; it has joined when this yields."""
-    arguments = [topic.hex()] if port is None else [topic.hex(), str(port)]
+    arguments = [topic.hex(), str(port), str(int(looks))]
     command = [*wrapper, sys.executable, "-m", "tests.support.mdns_process", *arguments]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         running = MdnsProcess(process)
@@ -40,15 +44,15 @@ def mdns_process(topic: bytes, port: int | None = None, *, wrapper: Sequence[str
             process.kill()
 
 
-async def main(topic: bytes, port: int | None) -> None:
+async def main(topic: bytes, port: int, looks: bool) -> None:
     def tell(neighbour: Neighbour) -> None:
         print(neighbour.address, flush=True)
 
     async with open_mdns() as mdns:
-        mdns.join(topic, port=port, found=tell)
+        mdns.join(topic, port=port or None, found=tell if looks else None)
         print("ready", flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 
 if __name__ == "__main__":
-    trio.run(main, bytes.fromhex(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    trio.run(main, bytes.fromhex(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1")

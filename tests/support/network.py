@@ -125,6 +125,20 @@ class Network:
         _run(["ip", "netns", "add", host.name])
         return host
 
+    def cable(self, first: NetworkHost, second: NetworkHost) -> tuple[str, str]:
+        """Join two hosts by a cable of their own; return their addresses there."""
+        self._plugs += 1
+        device = f"cable{self._plugs}"
+        addresses = f"12.0.{self._plugs}.1", f"12.0.{self._plugs}.2"
+        _ip(first.name, f"link add {device} type veth peer name {device} netns {second.name}")
+        for host, address in zip((first, second), addresses, strict=True):
+            _ip(host.name, "link set lo up", f"address add {address}/24 dev {device}", f"link set {device} up")
+        return addresses
+
+    def give(self, host: NetworkHost, address: str) -> None:
+        """Give a host that is plugged in one more address, with its prefix."""
+        _ip(host.name, f"address add {address} dev {_UPLINK}")
+
     def plug(self, host: NetworkHost, switch: NetworkHost, *, prefix: int) -> None:
         """Join a host to the switch in another namespace. ``prefix``: how many bits are the network's."""
         self._plugs += 1

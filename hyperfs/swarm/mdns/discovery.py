@@ -13,6 +13,8 @@ from hyperfs.swarm.mdns.service import MdnsService
 from hyperfs.swarm.routes import TcpRoute
 
 ASK_SECONDS: Final = (30.0, 60.0)
+AGAIN_SECONDS: Final = 2.0
+"""When the first question is asked again: on a wireless network many are lost."""
 LEAST_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 1.0
 """After so long everybody who is there has answered a question."""
@@ -35,9 +37,11 @@ class MdnsDiscovery:
         self._service.join(interest.topic, port=interest.port, found=found if interest.looks else None)
         try:
             await trio.sleep(ANSWER_SECONDS)
+            interest.looked("everybody was asked")
+            await trio.sleep(AGAIN_SECONDS - ANSWER_SECONDS)
             while True:
+                self._service.ask(interest.topic)
                 interest.looked("everybody was asked")
                 await interest.impatience.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
-                self._service.ask(interest.topic)
         finally:
             self._service.leave(interest.topic)

@@ -30,6 +30,7 @@ ID_BYTES: Final = 32
 NAME_BYTES: Final = 20
 """How much of a topic is in its name."""
 _DOMAIN: Final = dns.name.from_text("hyperswarm.local.")
+_LABEL: Final = b"\x0ahyperswarm"
 _REFERRER: Final = dns.name.from_text("referrer.hyperswarm.local.")
 _ID_PREFIX: Final = b"id="
 _SENDER: Final = "0.0.0.0"
@@ -81,7 +82,7 @@ def answer(answers: Iterable[Answer], asker: str | None) -> bytes:
 
 def parse(data: bytes) -> list[Question | Answer]:
     """Return the questions, or the answers, of a message; nothing of one that is malformed or about other things."""
-    if len(data) > MAX_MESSAGE_BYTES:
+    if len(data) > MAX_MESSAGE_BYTES or _LABEL not in data.lower():  # most of what is said is of other things
         return []
     try:
         message = dns.message.from_wire(data, ignore_trailing=True, one_rr_per_rrset=True)

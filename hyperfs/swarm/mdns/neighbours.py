@@ -16,6 +16,8 @@ from hyperfs.swarm.token_bucket import TokenBucket
 
 ANSWERS_A_SECOND: Final = 10.0
 _BURST_SECONDS: Final = 3.0
+_IN_ONE: Final = 10
+"""Topics in one message, so that it fits in what an Ethernet carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,17 @@ class Neighbours:
         """Announce a topic, and look for it, no more."""
         self._topics.pop(topic[:NAME_BYTES], None)
 
-    def question(self, topic: bytes | None = None) -> bytes | None:
-        """Return what asks for a topic, or for all, as far as they are looked for; None when none is."""
-        name = None if topic is None else topic[:NAME_BYTES]
-        names = [there for there, one in self._topics.items() if one.looks and name in (None, there)]
-        return question(names) if names else None
+    def question(self, topic: bytes) -> bytes | None:
+        """Return what asks for a topic; None when it is not looked for."""
+        one = self._topics.get(topic[:NAME_BYTES])
+        return question([topic[:NAME_BYTES]]) if one is not None and one.looks else None
+
+    def greeting(self) -> list[bytes]:
+        """Return what to send where nobody knows us yet: what is announced, and questions for what is looked for."""
+        announced = [Answer(name, one.port, id=one.id) for name, one in self._topics.items() if one.port is not None]
+        wanted = [name for name, one in self._topics.items() if one.looks]
+        answers = [answer(announced[at : at + _IN_ONE], None) for at in range(0, len(announced), _IN_ONE)]
+        return answers + [question(wanted[at : at + _IN_ONE]) for at in range(0, len(wanted), _IN_ONE)]
 
     def receive(self, data: bytes, sender: str) -> tuple[list[Neighbour], bytes | None]:
         """Take a message from the IPv4 address ``sender``; return whom it tells of, and what to answer."""

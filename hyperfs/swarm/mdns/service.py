@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from hyperfs.drive.nursery import open_work
-from hyperfs.swarm.interfaces import interfaces
+from hyperfs.swarm.interfaces import Interface, interfaces
 from hyperfs.swarm.mdns.messages import GROUP, MAX_MESSAGE_BYTES, PORT
 from hyperfs.swarm.mdns.neighbours import Neighbour, Neighbours
 
@@ -47,7 +47,7 @@ class MdnsService:
         self._socket = sock
         self._neighbours = Neighbours(os.urandom, trio.current_time)
         self._found: dict[bytes, Found] = {}
-        self._interfaces: frozenset[int] = frozenset()
+        self._interfaces: frozenset[Interface] = frozenset()
 
     def join(self, topic: bytes, *, port: int | None, found: Found | None) -> None:
         """Announce a 32-byte topic at a TCP ``port`` (None: do not), and tell ``found`` (None: nobody) who has it."""
@@ -107,13 +107,12 @@ class MdnsService:
             self.look_at_interfaces()
 
     def look_at_interfaces(self) -> None:
-        """Listen on interfaces that came; ask there at once for what is looked for."""
+        """Listen on interfaces that came; announce and ask there at once, as for what is joined later."""
         before, self._interfaces = self._interfaces, usable_interfaces()
-        joined = {interface for interface in self._interfaces if self._join_group(interface)}
-        message = self._neighbours.question()
-        if message is not None:
-            for interface in joined - before:
-                self._send_by(interface, message)
+        joined = {interface for interface in self._interfaces if self._join_group(interface.index)}
+        for interface in joined - before:
+            for message in self._neighbours.greeting():
+                self._send_by(interface.index, message)
 
     def _join_group(self, interface: int) -> bool:
         request = _MULTICAST_REQUEST.pack(socket.inet_aton(GROUP), bytes(4), interface)
@@ -127,7 +126,7 @@ class MdnsService:
 
     def _send(self, message: bytes) -> None:
         for interface in self._interfaces:
-            self._send_by(interface, message)
+            self._send_by(interface.index, message)
 
     def _send_by(self, interface: int, message: bytes) -> None:
         info = _PACKET_INFO.pack(interface, bytes(4), bytes(4))
@@ -164,11 +163,10 @@ async def open_mdns() -> AsyncIterator[MdnsService]:
             nursery.cancel_scope.cancel()
 
 
-def usable_interfaces() -> frozenset[int]:
-    """Return the interfaces that are up; loopback only if there is no other."""
-    up = interfaces()
-    outward = frozenset(interface.index for interface in up if not interface.is_loopback)
-    return outward or frozenset(interface.index for interface in up)
+def usable_interfaces() -> frozenset[Interface]:
+    """Return the interfaces that are up and have an IPv4 address; loopback only if there is no other."""
+    up = frozenset(interface for interface in interfaces() if interface.host is not None)
+    return frozenset(interface for interface in up if not interface.is_loopback) or up
 
 
 def _origin(ancillary: list[tuple[int, int, bytes]]) -> tuple[int | None, int | None]:

@@ -57,8 +57,10 @@ def test_who_only_looks_does_not_answer_and_who_only_announces_does_not_ask() ->
     looker.join(TOPIC, port=None, looks=True)
     announcer.join(TOPIC, port=4000, looks=False)
     assert looker.receive(asked(), HERE) == ([], None)
-    assert announcer.question() is None
-    assert looker.question() == asked()
+    assert announcer.question(TOPIC) is None
+    assert looker.question(TOPIC) == asked()
+    assert [type(part) for message in announcer.greeting() for part in parse(message)] == [Answer]
+    assert looker.greeting() == [asked()]
 
 
 def test_other_topics_are_nothing_to_us() -> None:
@@ -73,7 +75,8 @@ def test_what_was_left_is_neither_answered_nor_looked_for() -> None:
     both.join(TOPIC, port=4000, looks=True)
     both.leave(TOPIC)
     both.leave(TOPIC)
-    assert both.question() is None
+    assert both.question(TOPIC) is None
+    assert both.greeting() == []
     assert both.receive(asked(), HERE) == ([], None)
 
 
@@ -84,6 +87,18 @@ def test_joining_again_changes_the_port_and_not_the_id() -> None:
     assert isinstance(first, Answer)
     assert isinstance(second, Answer)
     assert (second.port, second.id) == (5000, first.id)
+
+
+def test_a_network_that_is_new_is_told_of_however_many_topics_in_messages_that_fit() -> None:
+    both = neighbours()
+    topics = [number.to_bytes(32, "little") for number in range(200)]
+    for topic in topics:
+        both.join(topic, port=4000, looks=True)
+    greeting = both.greeting()
+    assert max(map(len, greeting)) <= 1472
+    parts = [part for message in greeting for part in parse(message)]
+    assert [part.name for part in parts if isinstance(part, Answer)] == [topic[:20] for topic in topics]
+    assert [part.name for part in parts if isinstance(part, Question)] == [topic[:20] for topic in topics]
 
 
 def test_a_flood_of_questions_is_answered_at_a_rate() -> None:

@@ -1,11 +1,31 @@
 """A name's owner says a key plainly, or none."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyperfs.errors import InvalidKey
 from hyperfs.swarm.names.answers import MAX_TTL_SECONDS, NameAnswer, as_name, read_file, read_record
 
 KEY = bytes(range(32))
+BITS = [
+    "datkey=",
+    "dat://",
+    "hyper://",
+    "ttl=",
+    "9" * 13,
+    "/",
+    "\n",
+    "\r",
+    "\x00",
+    "\u2028",
+    ".",
+    "xn--",
+    "é",
+    KEY.hex(),
+]
 HEX = KEY.hex()
 
 
@@ -58,3 +78,14 @@ def test_a_file_that_does_not_begin_with_a_key_is_refused(text: str) -> None:
 )
 def test_what_is_the_name_of_a_host(text: str, name: str | None) -> None:
     assert as_name(text) == name
+
+
+@given(st.lists(st.one_of(st.sampled_from(BITS), st.text(max_size=20))).map("".join))
+def test_any_text_says_a_key_or_none(text: str) -> None:
+    found = [read_record(text, 60)]
+    with suppress(InvalidKey):
+        found.append(read_file(text))
+    for answer in found:
+        assert answer is None or (len(answer.key) == 32 and 0 <= answer.ttl_seconds <= MAX_TTL_SECONDS)
+    name = as_name(text)
+    assert name is None or as_name(name) == name
