@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -11,7 +11,7 @@ import trio.testing
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht import service as service_module
-from hyperfs.swarm.dht.datagrams import Datagram, Kind, encode
+from hyperfs.swarm.dht.datagrams import Datagram, Kind, NodeAddress, encode, encode_nodes
 from hyperfs.swarm.dht.service import DhtFailed, DhtService, FoundPeer, open_dht, resolve
 
 LOCALHOST = "127.0.0.1"
@@ -109,18 +109,33 @@ async def test_what_fails_inside_comes_out_as_it_is() -> None:
             raise ValueError("mine")
 
 
-async def test_a_flooded_node_keeps_serving() -> None:
+NODE = NodeAddress(bytes(32), Address("127.0.0.9", 9))
+FLOODS = {
+    "questions": Datagram(Kind.QUERY, 1, id=bytes(32), target=TOPIC, command="_find_node"),
+    "questions about peers": Datagram(Kind.QUERY, 1, target=TOPIC, command="peers", value=b""),
+    "answers": Datagram(Kind.RESPONSE, 1, id=bytes(32), closer=encode_nodes([NODE] * 20), token=bytes(32)),
+    "announcements": Datagram(Kind.UPDATE, 1, target=TOPIC, command="peers", value=b"", token=bytes(32)),
+}
+
+
+@pytest.mark.parametrize(
+    ("flood", "hosts"),
+    [("questions", 1), ("questions", 5), ("questions about peers", 5), ("answers", 1), ("announcements", 1)],
+)
+async def test_a_flooded_node_keeps_serving(flood: str, hosts: int) -> None:
     async with network(2) as (first, second), trio.open_nursery() as nursery:
-        flood = encode(Datagram(Kind.QUERY, 1, target=TOPIC, command="_find_node"))
+        data = encode(FLOODS[flood])
         sent = 0
 
         async def pour() -> None:
             nonlocal sent
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
-                source.bind(("127.0.0.2", 0))
+            with ExitStack() as stack:
+                sources = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(hosts)]
+                for number, source in enumerate(sources):
+                    source.bind((f"127.0.1.{number + 1}", 0))
                 while True:
                     for _ in range(20):
-                        source.sendto(flood, first.address)
+                        sources[sent % hosts].sendto(data, first.address)
                         sent += 1
                     await trio.lowlevel.checkpoint()
 
@@ -130,7 +145,9 @@ async def test_a_flooded_node_keeps_serving() -> None:
         while sent < 10_000:
             assert await found(second) == {Address(LOCALHOST, 4000)}
         nursery.cancel_scope.cancel()
-        assert first.node.refused > 0
+        assert (first.node.refused > 0) == flood.startswith("questions")
+        assert [contact.address for contact in first.node.table] == [second.address]
+        assert len(first.node.announcements) == 1
 
 
 @pytest.mark.parametrize("size", [0, 15, 65])
