@@ -236,7 +236,8 @@ def umount(common: Common, mountpoint: Path, lazy: bool) -> None:
         if mount is None:
             await trio.to_thread.run_sync(refuse_unknown)
             return
-        await trio.to_thread.run_sync(take_away_dead, path)
+        if served_from is None:  # else it is asked nothing: its process may live and not answer
+            await trio.to_thread.run_sync(take_away_dead, path)
         if not lazy:
             await trio.to_thread.run_sync(unmount, path, bytes.fromhex(mount.key))
         try:

@@ -109,8 +109,12 @@ def stop(common: Common, force: bool) -> None:
 @common_options(json=False, network=False, daemon=True)
 def daemon(common: Common, idle: float | None) -> int:
     """Run the daemon in the foreground, for systemd or to watch its log. ^C ends it, and unmounts."""
+    import os
+
     from hyperfs.daemon.__main__ import run
 
+    if sys.stderr.isatty():
+        click.echo(f"daemon of the store {common.store}, process {os.getpid()}: ^C ends it and its mounts", err=True)
     return run(str(common.store), None, idle, verbose=common.verbosity > 0, network=common.network)
 
 
