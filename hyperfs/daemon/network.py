@@ -5,6 +5,7 @@ that only saw the one reach the other.
 """
 
 import dataclasses
+import errno
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -31,6 +32,8 @@ ANY_HOST: Final = "0.0.0.0"
 _FIRST_RETRY_SECONDS: Final = 2.0
 _LAST_RETRY_SECONDS: Final = 60.0
 """Names of bootstrap nodes that could not be looked up are tried again after twice as long each time, up to so long."""
+_LISTEN_ATTEMPTS: Final = 8
+"""Somebody may take a port between the look whether it is free and its being listened at."""
 _LISTEN_AGAIN_SECONDS: Final = 30.0
 
 
@@ -129,8 +132,14 @@ class Network:
 
     async def _open_own(self) -> None:
         async with self._opening:
-            if self._own is None:
-                self._own = await self.swarm.listen(ANY_HOST, self._free_number(tcp=True))
+            attempts = _LISTEN_ATTEMPTS if self.settings.port is None else 1
+            while self._own is None:
+                attempts -= 1
+                try:
+                    self._own = await self.swarm.listen(ANY_HOST, self._free_number(tcp=True))
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE or not attempts:
+                        raise
 
     async def _keep_trying(self) -> None:
         try:

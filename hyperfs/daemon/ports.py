@@ -1,10 +1,13 @@
 """A port for TCP and UDP alike."""
 
 import errno
+import random
 import socket
 from typing import Final
 
 DEFAULT_PORT: Final = 3282
+_PORTS: Final = range(16384, 32768)
+"""Below those that systems give to whoever asks for any: what is kept has to be free at the next start, too."""
 _ATTEMPTS: Final = 64
 
 
@@ -16,9 +19,7 @@ def is_free(port: int, *, tcp: bool = True, udp: bool = True) -> bool:
 def free_port() -> int:
     """Return a port that can be listened at by TCP and by UDP just now. Raises OSError when there is none."""
     for _ in range(_ATTEMPTS):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-            sock.bind(("", 0))
-            port: int = sock.getsockname()[1]
+        port = random.choice(_PORTS)
         if is_free(port):
             return port
     raise OSError(errno.EADDRINUSE, "no port is free for TCP and UDP alike")

@@ -186,6 +186,21 @@ async def test_a_port_that_was_taken_is_given_up_for_good(places: Places, monkey
         assert serving.daemon.swarm.listening == (listening,)
 
 
+async def test_a_port_that_somebody_takes_at_the_last_moment_is_given_up(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("", 0)) as taken:
+        looked = iter([True])
+        monkeypatch.setattr("hyperfs.daemon.network.DEFAULT_PORT", taken.getsockname()[1])
+        monkeypatch.setattr(
+            "hyperfs.daemon.network.is_free", lambda port, **kinds: next(looked, False) or is_free(port, **kinds)
+        )
+        async with first_node() as first, in_network(places, first) as serving:
+            await serving.client.serve(os.urandom(32), listen=[], peers=[])
+            (listening,) = serving.daemon.swarm.listening
+            assert listening.port == serving.daemon.state.state.port != taken.getsockname()[1]
+
+
 async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(places: Places) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
