@@ -36,6 +36,10 @@ class CommonOption(click.Option):
         self.of_daemon = of_daemon
 
 
+class NameOrNumber(click.ParamType[int]):
+    """What can be a number in a file as well as a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What an option is that nobody gave, not converted yet; ``variable``, or ``file`` and ``keys``, say so."""
@@ -247,8 +251,9 @@ def _check_value(options: dict[str, click.Option], file: ConfigFile, value: Any,
         raise file.wrong(f"{where} {keys[-1]!r}{_or_this(keys[-1], options)}", *keys)
     kind = kind_of(option)
     values = value if option.multiple and isinstance(value, list) else [value]
-    if (option.multiple and not isinstance(value, list)) or not all(_is(kind, one) for one in values):
+    if (option.multiple and not isinstance(value, list)) or not all(_fits(option, one) for one in values):
         wanted = f"a list, each {_PLAIN[kind]}" if option.multiple else _PLAIN[kind]
+        wanted += " or a whole number" if isinstance(option.type, NameOrNumber) else ""
         raise file.wrong(f"{keys[-1]} is {wanted}", *keys)
     if isinstance(option.type, click.Path) and not value.startswith(("/", "~/")):
         raise file.wrong(
@@ -260,8 +265,10 @@ def _check_value(options: dict[str, click.Option], file: ConfigFile, value: Any,
         raise file.wrong(f"{keys[-1]}: {error.message}", *keys) from None
 
 
-def _is(kind: type, value: Any) -> bool:
-    return type(value) is kind or (kind is float and type(value) is int)
+def _fits(option: click.Option, value: Any) -> bool:
+    kind = kind_of(option)
+    takes_whole = kind is float or isinstance(option.type, NameOrNumber)
+    return type(value) is kind or (takes_whole and type(value) is int)
 
 
 def _or_this(word: str, words: Iterable[str]) -> str:

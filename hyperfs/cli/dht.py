@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def dht(common: Common, listen: str, bootstrap: tuple[str, ...]) -> None:
     """Run a node of a distributed hash table, by which peers find each other, until ^C.
 
-    Others begin with it when they are given its address. It needs no store, and keeps nothing on disk.
+    Others begin with it when they are given its address: `hyperfs mount --bootstrap HOST:PORT …`. It needs no store,
+    and keeps nothing on disk.
     """
     import signal
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from hyperfs.cli import completion
-from hyperfs.cli.command import CommonOption, command
+from hyperfs.cli.command import CommonOption, NameOrNumber, command
 from hyperfs.cli.common import (
     FINDING_PEERS,
     Common,
@@ -44,7 +44,7 @@ class _MountPoint(click.Path):
         return Path(value)
 
 
-class Id(click.ParamType[int]):
+class Id(NameOrNumber):
     """A user or a group, by number or by name."""
 
     def __init__(self, kind: Literal["user", "group"]) -> None:
@@ -135,8 +135,9 @@ def mount(
 ) -> None:
     """Show a drive as a folder at DIR, an empty directory. Returns when the folder is ready.
 
-    Without a version the folder follows the newest one. Only what is read is fetched. The mount comes back when the
-    daemon is started again, until `hyperfs umount`. Reading something that no peer has fails after --timeout.
+    Who has the drive is found by its key; it is announced here, too, while it is mounted, unless --no-announce. Without
+    a version the folder follows the newest one. Only what is read is fetched. The mount comes back when the daemon is
+    started again, until `hyperfs umount`. Reading something that no peer has fails after --timeout.
 
     A drive whose secret key is in this store can be written to, at its newest version and in one mount at a time. What
     is written is seen in the folder at once; it becomes a version of the drive soon after the last file was closed, and

@@ -58,7 +58,8 @@ def create(common: Common) -> None:
 def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> None:
     """Offer a drive to peers, with the drives mounted inside it, until `hyperfs unserve`, also after a restart.
 
-    A drive of yours is offered whole; of somebody else's, what is here. Peers need the key to get anything.
+    A drive of yours is offered whole; of somebody else's, what is here. It is announced, so that whoever has the key
+    finds it, and nobody who has not: peers need the key to get anything.
     """
 
     async def run(client: "DaemonClient") -> tuple[str, ...]:

@@ -14,6 +14,8 @@ timeout = 12
 [mount]
 flush-interval = 3
 umask = "022"
+uid = 1000
+gid = "root"
 ["key export"]
 passphrase = true
 """
@@ -48,7 +50,9 @@ def test_each_value_is_shown_with_its_origin(user: Path, monkeypatch: pytest.Mon
     assert shown["timeout"] == [f"{user}:1", "12"]
     assert shown["mount.flush-interval"] == [f"{user}:3", "3"]
     assert shown["mount.umask"] == [f"{user}:4", "022"]
-    assert shown['"key export".passphrase'] == [f"{user}:6", "true"]
+    assert shown['"key export".passphrase'] == [f"{user}:8", "true"]
+    assert shown["mount.uid"] == [f"{user}:5", "1000"]
+    assert shown["mount.gid"] == [f"{user}:6", "root"]
     assert shown["store"] == ["$HYPERFS_STORE", "/drives"]
     assert shown["peer"] == ["$HYPERFS_PEER", "a:1 b:2"]
     assert shown["ls.timeout"] == ["$HYPERFS_LS_TIMEOUT", "5"]
