@@ -83,9 +83,9 @@ class Peer:
         return {}
 
     async def swarm_problems(self, topic: str) -> Any:
-        """Return why those who were found for a topic could not be reached, once each was, or could not be."""
+        """Return who cannot be reached, and why, once each who was found for a topic was reached, or could not be."""
         await self._swarm.wait_found(bytes.fromhex(topic))
-        return {"problems": sorted(self._swarm.unreached.values())}
+        return {"problems": self._swarm.unreached}
 
     async def swarm_status(self) -> Any:
         """Return how many connections there are by each transport."""
