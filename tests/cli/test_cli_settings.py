@@ -214,3 +214,10 @@ def test_no_two_options_have_the_same_variable_and_no_table_is_called_like_an_op
 def test_a_store_can_be_named_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERFS_STORE", str(tmp_path / "drives"))
     assert run("status", by=cli) == f"there is no store at {tmp_path}/drives"
+
+
+def test_the_file_that_the_guide_shows_is_one(user: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/guide.md").read_text()
+    user.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    shown = run("config", by=cli).splitlines()
+    assert [f"no-dht\t{user}:3\ttrue" in shown, f'"key export".passphrase\t{user}:11\ttrue' in shown] == [True, True]
