@@ -92,6 +92,8 @@ class DhtNode:
         self._is_ours = is_ours
         self._tokens = Tokens(self._random.randbytes)
         self._allowance = Allowance(rates or Rates(), timers.now())
+        self._favours = Allowance(rates or Rates(), timers.now())
+        """What addresses are sent at others' word: nobody counts as proven there."""
         self._requests = Requests(timers, self._send, self._random)
         self._checked_buckets: set[bytes] = set()
         self._newcomers: set[Address] = set()
@@ -316,9 +318,7 @@ class DhtNode:
 
     def _may_trouble(self, third: Address, source: Address) -> bool:
         """Tell whether ``third`` may be sent something because ``source`` says so, and count that."""
-        return may_dial(third, told_by=source.host, own=()) and self._allowance.may_answer(
-            third.host, self._timers.now()
-        )
+        return may_dial(third, told_by=source.host, own=()) and self._favours.may_answer(third.host, self._timers.now())
 
     def _serve_peers(self, asked: Datagram, topic: bytes, source: Address) -> None:
         value = None if asked.value is None else PeersInput.decode(asked.value)

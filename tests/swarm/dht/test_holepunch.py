@@ -123,6 +123,16 @@ def test_what_one_address_is_sent_for_others_sake_is_bounded_in_rate_and_size() 
     assert max(size for _, _, size in sent) <= 5 * len(asked)
 
 
+def test_who_is_known_here_is_sent_no_more_than_others_at_strangers_word() -> None:
+    lone = Lone()
+    lone.announce(WANTED)
+    rates = Rates()
+    sent = []
+    for number in range(2000):
+        sent += lone.holepunch(Holepunch(to=WANTED), Address(f"11.1.{number >> 8}.{number & 255}", 1))
+    assert 0 < len(sent) <= rates.unproven_host * rates.burst_seconds
+
+
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_any_value_is_taken_or_passed_over(value: bytes, address: bytes) -> None:
     lone = Lone()
