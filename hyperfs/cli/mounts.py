@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 _BAR_SECONDS: Final = 0.2
 _LARGEST_ID: Final = 0xFFFF_FFFE
 _LOOK_SECONDS: Final = 0.02
-_ATTACH_SECONDS: Final = 30.0
+_ATTACH_SECONDS: Final = 60.0
 """How long the process of a mount may take to find a new daemon, before it is taken for one that hangs."""
 
 
