@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from hyperfs.core.reader import CoreReader, Hint, Priority
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account
 
 if TYPE_CHECKING:
     from hyperfs.replication.peer import Peer
@@ -49,9 +49,9 @@ class Extension(Protocol):
 class Extensions:
     """The extensions on one connection; `work` runs as long as that does."""
 
-    def __init__(self, extensions: Iterable[Extension], pace: Pace) -> None:
+    def __init__(self, extensions: Iterable[Extension], account: Account) -> None:
         self._extensions = {extension.name: extension for extension in extensions}
-        self._pace = pace
+        self._account = account
         self._questions: deque[tuple[Peer, str, Iterator[bytes | None]]] = deque()
         self._asked = trio.Event()
 
@@ -102,7 +102,7 @@ class Extensions:
                 await self._asked.wait()
             question = self._questions.popleft()
             peer, name, steps = question
-            async with self._pace.turn():
+            async with self._account.turn():
                 if not peer.is_open:
                     continue
                 try:

@@ -43,7 +43,7 @@ from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.meter import Meter
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
@@ -123,9 +123,9 @@ class Link:
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
-        self._pace = host.pace
-        self._extensions = Extensions(host.extensions, host.pace)
-        self._storing = Storing(self.downloads, host.pace, self._reopen)
+        self._account = Account(host.pace)
+        self._extensions = Extensions(host.extensions, self._account)
+        self._storing = Storing(self.downloads, self._account, self._reopen)
         self._pages = PageBudget()
         self._questions = QuestionBudget()
         self._due: dict[Peer, None] = {}
@@ -290,7 +290,7 @@ class Link:
     async def _take(self, data: memoryview) -> None:
         size = len(data)
         while True:
-            async with self._pace.turn():
+            async with self._account.turn():
                 for event in self._protocol.receive(data, at_most=_FRAMES_AT_ONCE):
                     if isinstance(event, HaveReceived) and event.bitfield is not None:
                         await self._take_bitfield(event)
@@ -298,7 +298,7 @@ class Link:
                         self._handle(event)
                     if self._ending is not None:
                         return
-                    await self._pace.rest()
+                    await self._account.rest(useful=isinstance(event, DataReceived))
                 if self._protocol.pending_output:
                     if self._protocol.pending_output > MAX_UNSENT_BYTES:
                         raise PeerMisbehaved(f"left {self._protocol.pending_output} bytes unread")
@@ -311,7 +311,7 @@ class Link:
     async def _take_bitfield(self, have: HaveReceived) -> None:
         peer = self._peers.get(have.channel)
         if peer is not None:
-            said = await peer.on_bitfield(have, self._pace)
+            said = await peer.on_bitfield(have, self._account)
             if peer.channel in self._peers:
                 peer.exchange.announced(peer, said)
 
@@ -410,7 +410,7 @@ class Link:
         for peer in list(self._due):
             if self._protocol.pending_output > SEND_BYTES:
                 return
-            async with self._pace.turn():
+            async with self._account.turn(ours=True):
                 if self._due.pop(peer, peer) is peer:
                     continue
                 peer.exchange.attend(peer)
@@ -430,7 +430,7 @@ class Link:
         waiting = [peer for peer in self._peers.values() if peer.uploads]
         for peer in waiting:
             blocks, size_bytes = peer.uploads.blocks, peer.uploads.bytes
-            await peer.uploads.answer(ANSWER_BYTES // len(waiting), self._pace)
+            await peer.uploads.answer(ANSWER_BYTES // len(waiting), self._account)
             self.uploads.add(peer.uploads.blocks - blocks, peer.uploads.bytes - size_bytes, trio.current_time())
         return bool(waiting)
 
@@ -443,6 +443,8 @@ class Link:
             stood_still = now - due >= _STANDSTILL_SECONDS
             if stood_still:
                 self._excuse(now - due)
+            if self._account.waited_seconds:
+                self._excuse(self._account.take_waited())
             due = self._heard_at + DEAD_SECONDS
             if now >= due or (self.remote_key is None and now >= self._handshake_due):
                 self.end(EndReason.TIMED_OUT, "heard nothing of it for too long")

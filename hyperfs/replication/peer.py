@@ -18,7 +18,7 @@ from hyperfs.replication.availability import PAGE_BITS, Availability, PageBudget
 from hyperfs.replication.deadline import AnswerDeadline
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.haves import Haves
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account
 from hyperfs.replication.requests import Requests
 from hyperfs.replication.uploads import QuestionBudget, Uploads
 from hyperfs.replication.wants import WANT_BLOCKS, Wants
@@ -110,7 +110,7 @@ class Peer:
         self.availability.add(said.start, said.stop)
         return said
 
-    async def on_bitfield(self, have: HaveReceived, pace: Pace) -> range:
+    async def on_bitfield(self, have: HaveReceived, account: Account) -> range:
         """Take in one with a bitfield, within a turn. Raises PeerMisbehaved for what is none.
 
         Cancelled, nothing of it is taken in.
@@ -124,7 +124,7 @@ class Peer:
         try:
             for decoded in rle.decode_in_steps(have.bitfield, limit=WANT_BLOCKS // 8):
                 bits = decoded or b""
-                await pace.rest()
+                await account.rest()
         except EncodingError as error:
             raise PeerMisbehaved(f"sent a bitfield that is none: {error}") from error
         if length <= PAGE_BITS:

@@ -19,7 +19,7 @@ import trio
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.exchange import OutOfStep
 from hyperfs.replication.meter import Meter
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account
 from hyperfs.replication.requests import Answers
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Storing:
     ``on_out_of_step`` is called after a proof failed that is nobody's fault.
     """
 
-    def __init__(self, downloads: Meter, pace: Pace, on_out_of_step: Callable[[Peer, OutOfStep], None]) -> None:
+    def __init__(self, downloads: Meter, account: Account, on_out_of_step: Callable[[Peer, OutOfStep], None]) -> None:
         self._downloads = downloads
-        self._pace = pace
+        self._account = account
         self._on_out_of_step = on_out_of_step
         self._arrived: Batch = {}
         self._arrived_bytes = 0
@@ -129,7 +129,7 @@ class Storing:
             await peer.exchange.take(peer, answers)
         except OutOfStep as error:
             self._on_out_of_step(peer, error)
-        await self._pace.worked(time.perf_counter() - began_at)
+        await self._account.worked(time.perf_counter() - began_at, useful=True)
 
     def _went_on(self) -> None:
         self._progress.set()

@@ -19,7 +19,7 @@ from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, RequestReceived, WantReceived
 from hyperfs.replication.digests import Remembered
 from hyperfs.replication.haves import PAGE_BLOCKS, Haves
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account
 from hyperfs.replication.wants import WANT_BLOCKS
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Uploads:
         self._budget.left += len(self._questions)
         self._questions.clear()
 
-    async def answer(self, budget_bytes: int, pace: Pace) -> None:
+    async def answer(self, budget_bytes: int, account: Account) -> None:
         """Answer questions, at least one, until about ``budget_bytes`` were written to the channel.
 
         Cancelled, the question that was being worked on is answered no more; the others wait as before.
@@ -102,7 +102,7 @@ class Uploads:
             else:
                 written = await self._answer_request(question)
             budget_bytes -= max(written, ANSWER_COST_BYTES)
-            await pace.worked(time.perf_counter() - began_at)
+            await account.worked(time.perf_counter() - began_at, useful=True)
 
     def _answer_want(self, want: WantReceived) -> int:
         end = self._haves.length

@@ -9,7 +9,7 @@ import trio
 from hyperfs.core.proofs import Received
 from hyperfs.crypto import leaf_hash
 from hyperfs.replication.meter import Meter
-from hyperfs.replication.pace import Pace
+from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.storing import MAX_UNSTORED_BYTES, Storing
 from tests.support.clocks import settled
 
@@ -63,7 +63,7 @@ def peer(disk: SlowDisk) -> AnsweringPeer:
 
 @pytest.fixture
 async def storing(nursery: trio.Nursery) -> Storing:
-    storing = Storing(Meter(), Pace(), lambda peer, error: None)
+    storing = Storing(Meter(), Account(Pace()), lambda peer, error: None)
     nursery.start_soon(storing.hash)
     nursery.start_soon(storing.store)
     return storing
