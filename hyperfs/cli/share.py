@@ -88,8 +88,8 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
 def listen(common: Common, addresses: tuple[str, ...], remove: bool) -> None:
     """Show at which addresses the daemon accepts peers, for all drives; accept them at others; take some back.
 
-    Without any that was chosen it is all addresses of the machine, IPv4 and IPv6, at a port of the store's own, as long
-    as a drive is served or announced.
+    Those that are chosen are so until they are taken back, or no drive is served any more. Without any it is all
+    addresses of the machine, IPv4 and IPv6, at a port of the store's own, as long as a drive is served or announced.
     """
     if remove and not addresses:
         raise click.UsageError("say which address to take back")

@@ -206,7 +206,7 @@ async def serve(daemon: Daemon, session: Session, call: ask.Serve) -> tuple[str,
 
 
 async def unserve(daemon: Daemon, session: Session, call: ask.Unserve) -> None:
-    """Offer a drive no more; where the daemon listens stays. Cancelled, as `Serving.unserve`."""
+    """Offer a drive no more; with the last one, stop listening. Cancelled, as `Serving.unserve`."""
     await daemon.serving.unserve(call.key)
 
 

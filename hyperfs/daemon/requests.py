@@ -335,7 +335,7 @@ class Serve(Call[tuple[str, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class Unserve(Call[None]):
-    """Offer a drive no more; where the daemon listens stays."""
+    """Offer a drive no more; with the last one, stop listening."""
 
     method: ClassVar = "unserve"
     key: Key

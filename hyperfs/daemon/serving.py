@@ -116,7 +116,7 @@ class Serving:
         return tuple(format_address(address.host, address.port) for address in opened)
 
     async def unserve(self, key: bytes) -> None:
-        """Offer a drive no more; where the daemon listens stays. Cancelled, as `StateKeeper.change`.
+        """Offer a drive no more; with the last one, stop listening. Cancelled, as `StateKeeper.change`.
 
         Raises:
             UsageError: it is not offered.
@@ -247,7 +247,8 @@ def _serve(state: State, key: str, addresses: tuple[str, ...], peers: tuple[str,
 
 
 def _unserve(state: State, key: str) -> State:
-    return dataclasses.replace(state, served=tuple(served for served in state.served if served.key != key))
+    left = tuple(served for served in state.served if served.key != key)
+    return dataclasses.replace(state, served=left, listen=state.listen if left else ())
 
 
 def _without(state: State, addresses: tuple[str, ...]) -> State:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..support.commands import Hyperfs, hyperfs_in
+from ..support.commands import Hyperfs, eventually, hyperfs_in
 
 ANY = "127.0.0.1:0"
 
@@ -22,7 +22,6 @@ def test_an_address_stays_until_it_is_taken_back(hyperfs: Hyperfs) -> None:
     assert hyperfs("listen").split() == [first]
     first_, second = hyperfs("listen", ANY).split()
     assert first_ == first
-    hyperfs("unserve", key)
     hyperfs("stop")
     # Without a daemon it is told what is to be listened at: one that is started may find a port taken by now.
     assert hyperfs("listen").split() == [first, second]
@@ -32,6 +31,17 @@ def test_an_address_stays_until_it_is_taken_back(hyperfs: Hyperfs) -> None:
     hyperfs("listen", "--remove", second)
     hyperfs("stop")
     assert hyperfs.json("listen")["listening"] == []
+
+
+def test_with_the_last_drive_that_is_served_it_ends(hyperfs: Hyperfs) -> None:
+    keys = [hyperfs("create").strip() for _ in range(2)]
+    for key in keys:
+        hyperfs("serve", key)
+    hyperfs("listen", ANY)
+    hyperfs("unserve", keys[0])
+    assert hyperfs("listen").split()
+    hyperfs("unserve", keys[1])
+    eventually(lambda: hyperfs("listen") == "")
 
 
 def test_what_was_not_chosen_cannot_be_taken_back(hyperfs: Hyperfs) -> None:
