@@ -1,26 +1,37 @@
 """Whose connections are accepted: how many at one time, from one place, and from where none for a while.
 
 A key costs its maker nothing, and a port neither, so what is counted is the network that a connection comes from: an
-IPv4 address, or the 64 leading bits of an IPv6 one, which is what a household is given. This machine itself is not
-counted: behind its address there may be anybody, as with a tunnel.
+IPv4 address, or the 64 leading bits of an IPv6 one, which is what a household is given. This machine itself may have
+more, and is never banned: behind its address there may be anybody, as with a tunnel. It leaves room for others all the
+same.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import trio
+
 from hyperfs.replication.bans import Bans
+
+logger = logging.getLogger(__name__)
 
 MAX_ACCEPTED: Final = 256
 """Connections that were accepted and are up at one time."""
 MAX_OF_NETWORK: Final = 24
 """Of these, from one network."""
+MAX_OF_MACHINE: Final = 128
+"""Of these, from this machine itself."""
+REFUSALS_SECONDS: Final = 10.0
+"""How often refusals for one reason are told."""
 MAX_OFFENCES: Final = 3
 """A network from which peers broke the rules so often, within the time of a ban, is banned."""
+_MACHINE: Final = ""
 
 
 class Admission:
@@ -30,6 +41,8 @@ class Admission:
         self._up: Counter[str] = Counter()
         self._bans = Bans()
         self._offences = Bans()
+        self._untold: Counter[str] = Counter()
+        self._quiet_until: dict[str, float] = {}
 
     def refusal(self, host: str) -> str | None:
         """Return why a connection from ``host`` is not accepted now, None when it is."""
@@ -38,14 +51,25 @@ class Admission:
             return "peers there misbehaved lately"
         if self._up.total() >= MAX_ACCEPTED:
             return f"{MAX_ACCEPTED} connections are up"
-        if network is not None and self._up[network] >= MAX_OF_NETWORK:
-            return f"{MAX_OF_NETWORK} connections from there are up"
+        most = MAX_OF_MACHINE if network is None else MAX_OF_NETWORK
+        if self._up[network or _MACHINE] >= most:
+            return f"{most} connections from there are up"
         return None
+
+    def tell_refused(self, name: str, reason: str) -> None:
+        """Log that a connection was refused; of many for one reason only how many there were, now and then."""
+        now = trio.current_time()
+        if now < self._quiet_until.get(reason, now):
+            self._untold[reason] += 1
+            return
+        untold = self._untold.pop(reason, 0)
+        logger.warning("refused %s: %s%s", name, reason, f"; and {untold} others since the last time" if untold else "")
+        self._quiet_until[reason] = now + REFUSALS_SECONDS
 
     @contextmanager
     def admitted(self, host: str) -> Iterator[None]:
         """Count a connection from ``host`` within this block."""
-        network = network_of(host) or ""
+        network = network_of(host) or _MACHINE
         self._up[network] += 1
         try:
             yield

@@ -124,7 +124,7 @@ class Swarm:
         name = address_name(host.removeprefix("::ffff:"), port)
         refusal = self._admission.refusal(host)
         if refusal is not None:
-            logger.warning("refused %s: %s", name, refusal)
+            self._admission.tell_refused(name, refusal)
             await stream.aclose()
             return
         with self._admission.admitted(host):
