@@ -387,7 +387,8 @@ class DhtNode:
         """Take up who asked us something, once he has shown to be there."""
         if datagram.id is None or datagram.id == self.id:
             return
-        is_there = self.table.get(datagram.id) is not None or self._allowance.is_proven(source.host, self._timers.now())
+        # A token is of this very address; that somebody there has answered before says nothing of who sends this.
+        is_there = datagram.kind is Kind.UPDATE or self.table.get(datagram.id) is not None
         if is_there:
             self._heard(datagram, source)
         elif (

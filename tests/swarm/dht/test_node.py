@@ -212,6 +212,14 @@ def test_who_asks_is_known_only_once_he_has_answered() -> None:
     assert len(lone.node.table) == 1
 
 
+def test_nobody_is_known_by_another_id_that_somebody_forged() -> None:
+    lone = Lone()
+    lone.meet(bytes(32), ASKER)
+    assert lone.update("peers", b"") is not None
+    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=b"x" * 32, command="_ping")), ASKER)
+    assert [contact.id for contact in lone.node.table] == [bytes(32)]
+
+
 def test_nobody_takes_anothers_place_by_answering_as_him() -> None:
     lone = Lone()
     lone.meet(bytes(32), ASKER)
@@ -252,11 +260,12 @@ def test_a_full_bucket_takes_a_newcomer_only_for_one_who_is_silent(alive: bool) 
     ids = [bytes([128, number]) + bytes(30) for number in range(21)]
     for number, node_id in enumerate(ids[:-1]):
         lone.meet(node_id, ASKER._replace(port=number + 1))
-    assert lone.update("peers", b"") is not None  # whoever knows a token is there
+    token = lone.token()
     lone.run(6)
     lone.sent.clear()
     newcomer = ASKER._replace(port=99)
-    lone.node.receive(encode(Datagram(Kind.QUERY, 1, id=ids[-1], command="_ping")), newcomer)
+    said = Datagram(Kind.UPDATE, 1, id=ids[-1], target=TOPIC, token=token, command="peers", value=b"")
+    lone.node.receive(encode(said), newcomer)
     pinged = [(sent.rid, sent.value, to) for sent, to in lone.sent if sent.kind is Kind.QUERY]
     assert [value for _, value, _ in pinged] == ids[:1]
     if alive:
