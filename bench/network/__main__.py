@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,9 @@ def main() -> int:
         for server, reader in itertools.product(SERVERS, READERS)
         if arguments.server in (None, server) and arguments.reader in (None, reader)
     ]
+    # A run that is told to end takes its mounts, daemons and namespaces with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="hyperfs-far-", dir=arguments.dir or "/var/tmp") as directory:
         workspace = Workspace(Path(directory), quick=arguments.quick)
