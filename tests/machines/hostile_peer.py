@@ -126,6 +126,7 @@ class Machine:
         honest = Replicator(extensions=[HypertrieExtension()])
         honest.add_core(theirs)
         endings: dict[str, Ending] = {}
+        hostile_ended = trio.Event()
         try:
             async with trio.open_nursery() as nursery:
                 peer_at, hostile_at = trio.testing.memory_stream_pair()
@@ -133,6 +134,8 @@ class Machine:
                 async def connect(stream: trio.abc.Stream, name: str) -> None:
                     measure()
                     endings[name] = await replicator.run(stream, initiator=False, name=name)
+                    if name == "hostile":
+                        hostile_ended.set()
 
                 nursery.start_soon(connect, hostile_at, "hostile")
                 good, other = trio.testing.memory_stream_pair()
@@ -148,6 +151,9 @@ class Machine:
                 assert not waiting.cancelled_caught, f"{list(mine.missing(0, _BLOCKS))} never came: {endings}"
                 for index in range(_BLOCKS):
                     assert await mine.get(index) == await theirs.get(index)
+                # what it had sent is worked on after what the other brings
+                with trio.move_on_after(_WAITS_SECONDS):
+                    await hostile_ended.wait()
                 await trio.testing.wait_all_tasks_blocked()
                 assert "honest" not in endings, endings["honest"]
                 status = replicator.status()
