@@ -32,7 +32,7 @@ from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
 from hyperfs.swarm.dht.table import Contact, RoutingTable, node_addresses
 from hyperfs.swarm.dht.timers import Timer, Timers
 from hyperfs.swarm.dht.tokens import ROTATION_SECONDS, Tokens
-from hyperfs.swarm.dht.walk import Walk, WalkReport
+from hyperfs.swarm.dht.walk import NEAREST, Walk, WalkReport
 from hyperfs.swarm.reach import may_dial
 
 logger = logging.getLogger(__name__)
@@ -178,7 +178,10 @@ class DhtNode:
         asker = _WalkAsker(self, command if query else FIND_NODE, command, target, value)
         walk = Walk(target, self.id, asker, updates=update, on_answer=on_answer, done=over)
         closest = self.table.closest(target)
-        walk.start(node_addresses(closest), self.bootstrap if len(closest) < len(self.bootstrap) else ())
+        # Who knows fewer than a walk wants may know none but those that tell of nobody, or of nobody there is.
+        bootstrap = self.bootstrap if len(closest) < NEAREST else ()
+        known = {contact.address for contact in closest}
+        walk.start(node_addresses(closest), [address for address in bootstrap if address not in known])
         return walk
 
     def ping(self, asked: Asked, done: Callable[[Datagram | None], None], *, urgent: bool = False) -> None:

@@ -5,6 +5,7 @@ import pytest
 from bench.dht_network import SimulatedNetwork
 from hyperfs.swarm.dht.datagrams import PeersInput
 from hyperfs.swarm.dht.node import PEERS, DhtNode
+from hyperfs.swarm.dht.requests import Asked
 
 NODES = 60
 
@@ -77,6 +78,17 @@ def test_a_newcomer_is_known_to_his_neighbours() -> None:
     network.run(5)
     nearest = sorted(nodes, key=lambda node: int.from_bytes(node.id, "big") ^ int.from_bytes(newcomer.id, "big"))[:10]
     assert all(node.table.get(newcomer.id) is not None for node in nearest)
+
+
+def test_who_knows_only_a_node_that_knows_nobody_asks_where_to_begin_as_well() -> None:
+    network, nodes = network_of(30, 1)
+    loner, newcomer = network.add(bootstrap=[]), network.add()
+    newcomer.ping(Asked(network.address_of(loner), loner.id), lambda _: None)
+    network.run(5)
+    assert [contact.id for contact in newcomer.table] == [loner.id]
+    topic = network.rng.randbytes(32)
+    network.announce(newcomer, topic)
+    assert network.lookup(nodes[3], topic).found
 
 
 def test_a_walk_that_is_cancelled_tells_no_more() -> None:
