@@ -190,13 +190,18 @@ class OpenFiles:
         if handle.readahead is None:
             handle.readahead = Readahead()
         planned = handle.readahead.plan(position, size, file.size)
-        if planned is None or handle.complete or self._readaheads >= MAX_READAHEADS:
+        if planned is None or handle.complete:
+            return
+        if self._readaheads >= MAX_READAHEADS:
+            handle.readahead.demote()  # or what was planned would be taken for asked
             return
         self._readaheads += 1
-        self._nursery.start_soon(self._fetch_ahead, handle, file, *planned)
+        scope = handle.ahead = trio.CancelScope()  # here, so that a file that is closed before the task runs ends it
+        self._nursery.start_soon(self._fetch_ahead, handle, file, *planned, scope)
 
-    async def _fetch_ahead(self, handle: Handle, file: OpenFile, position: int, size: int) -> None:
-        scope = handle.ahead = trio.CancelScope()
+    async def _fetch_ahead(
+        self, handle: Handle, file: OpenFile, position: int, size: int, scope: trio.CancelScope
+    ) -> None:
         try:
             with scope:
                 await file.core.ahead(file.run, position, size)

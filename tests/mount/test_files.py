@@ -128,3 +128,24 @@ async def test_a_released_handle_is_gone(autojump_clock: None) -> None:
         assert list(files.of_inode(5)) == []
         with pytest.raises(KeyError):
             files[handle]
+
+
+class ClosingCore(SlowCore):
+    """A core of which a file is closed as soon as it is read, before anything else has its turn."""
+
+    def close_at_once(self) -> None:
+        """Nothing yet."""
+
+    async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
+        self.close_at_once()
+        return bytes(size)
+
+
+async def test_what_was_planned_for_a_file_that_was_closed_meanwhile_is_not_waited_for(autojump_clock: None) -> None:
+    core = ClosingCore(5000, seconds=0, come=0)
+    async with opened(core) as (files, handle):
+        await read(files, handle, 0, 128 * 1024)
+        core.close_at_once = lambda: files.release(handle)  # type: ignore[method-assign,assignment,return-value]
+        await read(files, handle, 128 * 1024, 128 * 1024)
+        await trio.testing.wait_all_tasks_blocked()
+        assert core.cancelled == len(core.ahead_of) == 1
