@@ -88,7 +88,8 @@ class Connection:
         self._failure: str | None = None
         self._next_number = 1
         self._highest_remote_number = 0
-        self._has_proven = False
+        self.has_proven = False
+        """Whether the peer has shown for some core that it knows the key."""
         self._channels: dict[bytes, Channel] = {}  # ours, opening or open, by discovery key
         self._remote: dict[int, Channel | _Requested] = {}  # the peer's, by its number
         self._requested: dict[bytes, int] = {}  # the peer's number of what we have not opened, by discovery key
@@ -256,7 +257,7 @@ class Connection:
 
     def _check_pending(self) -> None:
         """Refuse to wait for a large frame of a peer that has not shown yet that it knows any key."""
-        if not self._has_proven and self._reader.pending_bytes > MAX_UNPROVEN_BYTES:
+        if not self.has_proven and self._reader.pending_bytes > MAX_UNPROVEN_BYTES:
             raise PeerMisbehaved(
                 f"began a frame of {self._reader.pending_bytes} bytes, and has shown for no core that it knows the key"
             )
@@ -352,7 +353,7 @@ class Connection:
         self._remote[remote_number] = channel
         channel.remote_number = remote_number
         channel.state = ChannelState.OPEN
-        self._has_proven = True
+        self.has_proven = True
         channel.send_options()
 
     def _answer_refused(self, discovery_key: bytes, remote_number: int) -> None:

@@ -175,6 +175,11 @@ class Link:
             logger.info("connection to %s ended: %s", self.name, ending.message)
         return ending
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether the peer has shown to know no key, and nobody has ended the connection yet."""
+        return not self._protocol.has_proven and self._ending is None
+
     def end(self, reason: EndReason, message: str) -> None:
         """End the connection; the first reason is the one that counts."""
         if self._ending is None:

@@ -7,7 +7,7 @@ link (`hyperfs.replication.link`) that carries it; this module only joins the tw
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -178,6 +178,17 @@ class Replicator:
             if ending.remote_key is not None:
                 self._bans.add(ending.remote_key)
         return ending
+
+    def end_stranger(self, names: Container[str]) -> bool:
+        """End the oldest connection whose peer has shown to know no key, of those with ``names`` that peers began.
+
+        What is returned is whether there was one.
+        """
+        for link in self._links:
+            if not link.initiator and link.is_stranger and link.name in names:
+                link.end(EndReason.CLOSED, "somebody else wanted its place, and it has shown to know no key")
+                return True
+        return False
 
     def is_banned(self, name: str) -> bool:
         """Tell whether the peer that was dialled as ``name`` misbehaved lately."""

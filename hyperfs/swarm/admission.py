@@ -3,7 +3,7 @@
 A key costs its maker nothing, and a port neither, so what is counted is the network that a connection comes from: an
 IPv4 address, or the 64 leading bits of an IPv6 one, which is what a household is given. This machine itself may have
 more, and is never banned: behind its address there may be anybody, as with a tunnel. It leaves room for others all the
-same.
+same. Whoever has not shown yet that he knows a key gives way to the next one: places are for those who want something.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -34,26 +34,34 @@ MAX_OFFENCES: Final = 3
 _MACHINE: Final = ""
 
 
+class Refusal(NamedTuple):
+    """Why a connection is not accepted, unless one of those with the names ``instead`` ends for it."""
+
+    reason: str
+    instead: Container[str]
+
+
 class Admission:
-    """Counts the connections that are up, and the offences."""
+    """Knows the connections that are up by their names, and counts the offences."""
 
     def __init__(self) -> None:
-        self._up: Counter[str] = Counter()
+        self._up: dict[str, set[str]] = {}
         self._bans = Bans()
         self._offences = Bans()
         self._untold: Counter[str] = Counter()
         self._quiet_until: dict[str, float] = {}
 
-    def refusal(self, host: str) -> str | None:
+    def refusal(self, host: str) -> Refusal | None:
         """Return why a connection from ``host`` is not accepted now, None when it is."""
         network = network_of(host)
         if network in self._bans:
-            return "peers there misbehaved lately"
-        if self._up.total() >= MAX_ACCEPTED:
-            return f"{MAX_ACCEPTED} connections are up"
+            return Refusal("peers there misbehaved lately", ())
         most = MAX_OF_MACHINE if network is None else MAX_OF_NETWORK
-        if self._up[network or _MACHINE] >= most:
-            return f"{most} connections from there are up"
+        from_there = self._up.get(network or _MACHINE, set())
+        if len(from_there) >= most:
+            return Refusal(f"{most} connections from there are up", from_there)
+        if sum(map(len, self._up.values())) >= MAX_ACCEPTED:
+            return Refusal(f"{MAX_ACCEPTED} connections are up", set().union(*self._up.values()))
         return None
 
     def tell_refused(self, name: str, reason: str) -> None:
@@ -67,14 +75,14 @@ class Admission:
         self._quiet_until[reason] = now + REFUSALS_SECONDS
 
     @contextmanager
-    def admitted(self, host: str) -> Iterator[None]:
-        """Count a connection from ``host`` within this block."""
+    def admitted(self, host: str, name: str) -> Iterator[None]:
+        """Count a connection from ``host`` within this block; no other one has its ``name``."""
         network = network_of(host) or _MACHINE
-        self._up[network] += 1
+        self._up.setdefault(network, set()).add(name)
         try:
             yield
         finally:
-            self._up[network] -= 1
+            self._up[network].discard(name)
             if not self._up[network]:
                 del self._up[network]
 

@@ -123,11 +123,11 @@ class Swarm:
     async def _admit(self, stream: trio.abc.Stream, host: str, port: int, *, is_tcp: bool) -> None:
         name = address_name(host.removeprefix("::ffff:"), port)
         refusal = self._admission.refusal(host)
-        if refusal is not None:
-            self._admission.tell_refused(name, refusal)
+        if refusal is not None and not self._replicator.end_stranger(refusal.instead):
+            self._admission.tell_refused(name, refusal.reason)
             await stream.aclose()
             return
-        with self._admission.admitted(host):
+        with self._admission.admitted(host, name):
             ending = await self._replicator.run(stream, initiator=False, name=name, is_tcp=is_tcp)
         if ending.reason is EndReason.MISBEHAVED:
             self._admission.note_offence(host)

@@ -38,7 +38,7 @@ async def test_one_network_has_its_share_of_the_connections() -> None:
     admission = Admission()
     with ExitStack() as connections:
         for number in range(MAX_OF_NETWORK):
-            connections.enter_context(admission.admitted(f"2001:db8::{number:x}"))
+            connections.enter_context(admission.admitted(f"2001:db8::{number:x}", str(number)))
         assert admission.refusal("2001:db8::ffff") is not None
         assert admission.refusal("2001:db8:0:1::1") is None
     assert admission.refusal("2001:db8::ffff") is None
@@ -48,7 +48,7 @@ async def test_there_is_an_end_to_all_connections_together() -> None:
     admission = Admission()
     with ExitStack() as connections:
         for number in range(MAX_ACCEPTED):
-            connections.enter_context(admission.admitted(f"192.0.{number // 100}.{number % 100 + 1}"))
+            connections.enter_context(admission.admitted(f"192.0.{number // 100}.{number % 100 + 1}", str(number)))
         assert admission.refusal("198.51.100.1") is not None
         assert admission.refusal("127.0.0.1") is not None
 
@@ -76,9 +76,9 @@ async def test_this_machine_is_not_banned_for_what_comes_through_a_tunnel() -> N
 async def test_this_machine_leaves_room_for_others() -> None:
     admission = Admission()
     with ExitStack() as connections:
-        for _ in range(MAX_OF_MACHINE):
+        for number in range(MAX_OF_MACHINE):
             assert admission.refusal("127.0.0.1") is None
-            connections.enter_context(admission.admitted("127.0.0.1"))
+            connections.enter_context(admission.admitted("127.0.0.1", str(number)))
         assert admission.refusal("::1") is not None
         assert admission.refusal("192.0.2.7") is None
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from hyperfs.errors import BlockNotAvailable
 from hyperfs.replication import Replicator
-from hyperfs.swarm import Listening, Swarm
+from hyperfs.swarm import Listening, Swarm, admission
 from hyperfs.swarm.dialling import WANTED_DELAY_SECONDS, Dialling
 from hyperfs.swarm.routes import TcpRoute, address_name
 from tests.support.peers import block, reader, serving, writer
@@ -79,6 +79,37 @@ async def test_connections_outlive_their_listening() -> None:
         assert len(theirs.status().peers) == 1
         with pytest.raises(OSError, match=r"refused|connect"):
             await trio.open_tcp_stream("127.0.0.1", listening.port)
+
+
+async def test_those_who_say_nothing_give_way_to_who_wants_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_OF_MACHINE", 8)
+    mine, theirs = Replicator(), serving(await writer(10))
+    core = await reader(mine)
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        silent = [await trio.open_tcp_stream("127.0.0.1", listening.port) for _ in range(20)]
+        for stream in silent[:12]:
+            assert await closed(stream)
+        dialler.add_peer("127.0.0.1", listening.port)
+        assert await core.get(3) == block(3)
+        assert await closed(silent[12])
+        late = [await trio.open_tcp_stream("127.0.0.1", listening.port) for _ in range(20)]
+        for stream in [*silent[13:], *late[:13]]:
+            assert await closed(stream)
+        assert await core.get(4) == block(4)
+        assert len(theirs.status().peers) == 1
+        for stream in silent + late:
+            await stream.aclose()
+
+
+async def closed(stream: trio.SocketStream) -> bool:
+    """Return once the other side has closed a stream, after whatever it has sent."""
+    try:
+        while await stream.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        return True
+    return True
 
 
 async def test_a_removed_peer_is_disconnected_and_not_dialled_again() -> None:
