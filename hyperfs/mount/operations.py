@@ -38,12 +38,8 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(
-        self, view: View, options: MountOptions, nursery: trio.Nursery, *, checks_permissions: bool = False
-    ) -> None:
-        """``checks_permissions``: the kernel does not, because nobody but root may come."""
+    def __init__(self, view: View, options: MountOptions, nursery: trio.Nursery) -> None:
         super().__init__()
-        self._checks_permissions = checks_permissions
         self.view = view
         self.waits = Waits()
         self.files = OpenFiles(nursery, self.waits, options.timeout_seconds)
@@ -88,7 +84,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         """Return where a symbolic link leads."""
-        self._admit(ctx)
         with self._limit("link", inode):
             target = await self.view.link_target(inode)
         return target.encode(errors="surrogateescape")
@@ -96,7 +91,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Return a handle on a directory; its listing waits for the first read."""
-        self._admit(ctx)
         handle = self._next_directory
         self._next_directory += 1
         self._directories[handle] = OpenDirectory(inode)
@@ -128,21 +122,15 @@ class Operations(pyfuse3.Operations):
         answer.f_namemax = names.MAX_NAME_BYTES
         return answer
 
-    @answers_errors
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        """Tell whether root may do what ``mode`` says. The kernel does not ask where it checks permissions itself."""
-        self._admit(ctx)
-        if not mode & os.X_OK:
-            return True
-        found = (await self.getattr(inode, ctx)).st_mode
-        return not st.S_ISREG(found) or bool(found & (st.S_IXUSR | st.S_IXGRP | st.S_IXOTH))
+        """Leave permissions to the kernel, which checks them itself."""
+        return True
 
     @answers_errors
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """Return an extended attribute. Other namespaces than user's are answered from memory: there are none."""
         if not name.startswith(b"user."):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
-        self._admit(ctx)
         with self._limit("attributes", inode):
             there = await self.view.user_attributes(inode)
         value = there.get(name.decode(errors="surrogateescape"))
@@ -153,7 +141,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """Return the names of the extended attributes."""
-        self._admit(ctx)
         with self._limit("attributes", inode):
             there = await self.view.user_attributes(inode)
         return [name.encode(errors="surrogateescape") for name in there]
@@ -163,7 +150,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """Open a file; the kernel keeps its pages when they are of what is opened."""
-        self._admit(ctx)
         writing = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
         truncating = bool(flags & os.O_TRUNC)
         handle = None if truncating else self.view.open_now(inode, writing=writing)
@@ -263,7 +249,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove anything but a directory."""
-        self._admit(ctx)
         text = _text(name)
         if self.view.unlink_now(parent_inode, text) is None:
             with self._limit("unlinking", parent_inode):
@@ -272,7 +257,6 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove an empty directory."""
-        self._admit(ctx)
         text = _text(name)
         if self.view.remove_directory_now(parent_inode, text) is None:
             with self._limit("removing", parent_inode) as limit:
@@ -289,7 +273,6 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:
         """Rename anything, as the flags say. EINVAL for those that make a whiteout."""
-        self._admit(ctx)
         how = _RENAME_FLAGS.get(flags)
         if how is None:
             raise pyfuse3.FUSEError(errno.EINVAL)
@@ -308,7 +291,6 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """Change attributes. A drive keeps no time of access: it is shown for as long as the mount remembers it."""
-        self._admit(ctx)
         wanted = (
             inode,
             attr.st_mode if fields.update_mode else None,
@@ -328,21 +310,14 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Set an extended attribute of the user's. EOPNOTSUPP for other namespaces."""
-        self._admit(ctx)
         await self._set_user_attribute(inode, name, value)
 
     @answers_errors
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """Remove an extended attribute."""
-        self._admit(ctx)
         await self._set_user_attribute(inode, name, None)
 
     # Inside
-
-    def _admit(self, ctx: pyfuse3.RequestContext) -> None:
-        """Refuse a program of root's that acts for another user, as file servers do (setfsuid(2))."""
-        if self._checks_permissions and ctx.uid:
-            raise pyfuse3.FUSEError(errno.EACCES)
 
     def _limit(self, what: str, number: int) -> Limit:
         return self.waits.limit(self._lookup_seconds, what, busy=number)
@@ -357,7 +332,6 @@ class Operations(pyfuse3.Operations):
     async def _make(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, linkname: str | None = None
     ) -> Answer:
-        self._admit(ctx)
         text = _text(name)
         answer = self.view.make_now(parent, text, mode, ctx.uid, ctx.gid, linkname)
         if answer is None:

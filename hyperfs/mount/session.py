@@ -113,12 +113,11 @@ async def _serve(
 ) -> Ending:
     async with open_work() as nursery:
         view = SnapshotView(drive, confines_links=options.confines_links) if staged is None else staged.view
-        is_roots = staged is not None and not options.allow_other and not os.geteuid()
-        operations = Operations(view, options, nursery, checks_permissions=is_roots)
+        operations = Operations(view, options, nursery)
         if staged is not None:
             nursery.start_soon(keep_going, staged.flusher.run)
         session = _Session(operations, path)
-        session.mount(_fuse_options(drive, options, is_writable=staged is not None, is_roots=is_roots))
+        session.mount(_fuse_options(drive, options, is_writable=staged is not None))
         nursery.start_soon(session.serve)
         try:
             if threading.current_thread() is threading.main_thread():
@@ -232,13 +231,9 @@ def _touch(path: str) -> None:
         logger.info("%s: its root cannot be read yet: %s", path, error.strerror)
 
 
-def _fuse_options(drive: Drive, options: MountOptions, *, is_writable: bool, is_roots: bool) -> set[str]:
+def _fuse_options(drive: Drive, options: MountOptions, *, is_writable: bool) -> set[str]:
     access = "rw" if is_writable else "ro"
-    chosen = {access, f"fsname={mounting.source_of(drive.key)}", "subtype=hyperfs"}
+    chosen = {"default_permissions", access, f"fsname={mounting.source_of(drive.key)}", "subtype=hyperfs"}
     if options.allow_other:
         chosen.add("allow_other")
-    # By this the kernel checks permissions, for which it asks for a folder's attributes after each name that is made or
-    # removed in it. Where nobody but root is let in, who may do everything, it need not.
-    if not is_roots:
-        chosen.add("default_permissions")
     return chosen

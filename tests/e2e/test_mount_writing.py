@@ -6,7 +6,6 @@ import mmap
 import os
 import stat as st
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -229,28 +228,6 @@ def test_an_unprivileged_program_that_writes_clears_the_set_id_bits(tmp_path: Pa
             )
             modes.append(oct(st.S_IMODE(path.stat().st_mode)))
         assert modes == ["0o777"] * 3
-
-
-def test_what_is_executable_for_nobody_is_not_for_root_either(drive: WritableMount) -> None:
-    script = drive.folder / "script"
-    script.write_text("#!/bin/sh\n")
-    assert os.access(script, os.R_OK | os.W_OK)
-    assert not os.access(script, os.X_OK)
-    with pytest.raises(PermissionError):
-        subprocess.run([script], check=True)
-    script.chmod(0o100)
-    assert os.access(script, os.X_OK)
-    subprocess.run([script], check=True, cwd=drive.folder)
-
-
-def test_a_program_of_roots_that_acts_for_another_user_is_refused(drive: WritableMount) -> None:
-    (drive.folder / "private").write_text("secret")
-    acts = (
-        "import ctypes, sys; ctypes.CDLL(None).setfsuid(65534); folder = sys.argv[1]\n"
-        "for path, mode in ((f'{folder}/private', 'r'), (f'{folder}/new', 'w')):\n"
-        "    try:\n        open(path, mode)\n    except PermissionError:\n        continue\n    sys.exit(path)"
-    )
-    subprocess.run([sys.executable, "-c", acts, drive.folder], check=True)
 
 
 def test_extended_attributes_are_set_and_removed(drive: WritableMount) -> None:
