@@ -90,7 +90,7 @@ async def open_daemon(places: Places, network: NetworkSettings = OFFLINE) -> Asy
                     nursery.start_soon(store.flush_forever)
                     nursery.start_soon(daemon.state.run)
                     nursery.start_soon(daemon.cache.run)
-                    write_announcement(places, announcement)
+                    await _announce(places, announcement, store)
                     await daemon.restore()
                     # only now: a mount that lives on must not hear that nobody knows it
                     nursery.start_soon(_accept, daemon, listener)
@@ -113,6 +113,16 @@ async def open_daemon(places: Places, network: NetworkSettings = OFFLINE) -> Asy
         with trio.CancelScope(shield=True):
             await store.close()
         places.announcement.unlink(missing_ok=True)
+
+
+async def _announce(places: Places, announcement: Announcement, store: Store) -> None:
+    """Tell clients of the daemon, on a full disk in space that was kept back: what makes room is done by a daemon."""
+    try:
+        write_announcement(places, announcement)
+    except OSError as error:
+        if not await store.reserve.give_way(error):
+            raise
+        write_announcement(places, announcement)
 
 
 def _bound_socket(path: Path) -> trio.socket.SocketType:

@@ -476,3 +476,16 @@ def test_deleting_in_a_mount_and_pruning_work_when_no_byte_is_free(tmp_path: Pat
         (drive.folder / "new").write_bytes(bytes(MIB))
         drive.unmount()
         assert drive.cat("new") == bytes(MIB)
+
+
+def test_a_daemon_starts_and_makes_room_when_no_byte_is_free(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 32) as disk, hyperfs_in(disk) as hyperfs:
+        drive = WritableMount(hyperfs, tmp_path / "mounted", "--flush-interval", "0.2")
+        for content in (os.urandom(2 * MIB), os.urandom(MIB)):
+            (drive.folder / "file").write_bytes(content)
+            eventually(lambda content=content: drive.cat("file") == content)
+        drive.unmount()
+        hyperfs("stop")
+        fill(disk)
+        assert drive.cat("file") == content
+        assert hyperfs.json("prune", drive.key, "--keep", "1", "--yes")["bytes"] == 2 * MIB
