@@ -151,7 +151,7 @@ def mount(
     real = Path(os.path.realpath(path.parent), path.name)
     places = places_of(common.store)
     refuse_overlap(real, places.store)
-    if not _comes_back(common, places, str(real)):
+    if not _is_ours(common, places, str(real)):
         real = Path(prepare(str(path)))
         refuse_overlap(real, places.store)
     options = MountChoices(
@@ -282,8 +282,11 @@ async def with_commit_bar(
         return result
 
 
-def _comes_back(common: Common, places: "Places", path: str) -> bool:
-    """Tell whether a mount at ``path`` waits for the daemon, or for its first word to it, as after the daemon died."""
+def _is_ours(common: Common, places: "Places", path: str) -> bool:
+    """Tell whether this store's daemon mounted something at ``path``, or the next one is to, as after it died.
+
+    Then it is for the daemon to say whether that is what is to be mounted there.
+    """
     from hyperfs.daemon.process import store_of_mount
     from hyperfs.mount.mountpoint import is_drive_at
 
@@ -291,10 +294,10 @@ def _comes_back(common: Common, places: "Places", path: str) -> bool:
         return False
 
     async def run(client: "DaemonClient") -> bool:
-        return any(mount.mountpoint == path and mount.state == "starting" for mount in await client.mounts())
+        return any(mount.mountpoint == path for mount in await client.mounts())
 
-    starting = run_with_running_daemon(common, run)
-    return _is_remembered(places, path) if starting is None else starting
+    is_mounted = run_with_running_daemon(common, run)
+    return _is_remembered(places, path) if is_mounted is None else is_mounted
 
 
 def _is_remembered(places: "Places", path: str) -> bool:

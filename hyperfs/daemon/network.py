@@ -18,6 +18,7 @@ from hyperfs.daemon.discoveries import Switched
 from hyperfs.daemon.network_settings import NetworkSettings
 from hyperfs.daemon.ports import DEFAULT_PORT, free_port, is_free
 from hyperfs.daemon.state import StateKeeper
+from hyperfs.errors import UsageError
 from hyperfs.replication import Replicator
 from hyperfs.swarm import Listening, Swarm
 from hyperfs.swarm.dht.discovery import DhtDiscovery
@@ -82,7 +83,9 @@ class Network:
         return {name: problem for name, problem in found.items() if problem is not None}
 
     def change(self, settings: NetworkSettings) -> None:
-        """Be in the network as ``settings`` say from now on."""
+        """Be in the network as ``settings`` say from now on. Raises `UsageError` when the port is taken."""
+        if settings.port not in (None, self.port) and not is_free(settings.port):
+            raise UsageError(f"port {settings.port} is taken: say another --port, or none for one that is free")
         old, self.settings = self.settings, settings
         self.dht.switch(on=settings.dht)
         self.mdns.switch(on=settings.mdns)

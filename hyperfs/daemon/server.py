@@ -8,8 +8,8 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -125,8 +125,9 @@ async def _announce(places: Places, announcement: Announcement, store: Store) ->
         write_announcement(places, announcement)
 
 
-def _bound_socket(path: Path) -> trio.socket.SocketType:
-    """Return the listening control socket. The store's lock is ours, so whatever stands at its path is a dead one's.
+@contextmanager
+def _bound_socket(path: Path) -> Iterator[trio.socket.SocketType]:
+    """Listen at the control socket while the body runs. The store's lock is ours: what stands there is a dead one's.
 
     Raises:
         DaemonError: there can be no socket there.
@@ -146,7 +147,8 @@ def _bound_socket(path: Path) -> trio.socket.SocketType:
         finally:
             os.umask(before)
         listener.listen(_BACKLOG)
-    except BaseException:  # the socket has no owner yet
+        with trio.socket.from_stdlib_socket(listener) as socket_of_trio:
+            yield socket_of_trio
+    finally:
         listener.close()
-        raise
-    return trio.socket.from_stdlib_socket(listener)
+        path.unlink(missing_ok=True)

@@ -587,3 +587,9 @@ async def test_who_asks_for_blocks_has_not_all_cores_looked_at(places: Places, m
         assert not daemon.has_peers()
         await client.update(await client.open_core(bytes(32)))
         assert (await client.peers(bytes(32))).connected == 0
+
+
+async def test_a_daemon_that_has_ended_leaves_no_socket_behind(places: Places) -> None:
+    async with open_daemon(places):
+        assert places.socket().exists()
+    assert not places.socket().exists()

@@ -211,6 +211,18 @@ async def test_a_port_that_was_asked_for_and_is_taken_is_an_error(places: Places
             assert serving.daemon.state.state.served == ()
 
 
+async def test_a_daemon_that_is_told_to_use_a_port_that_is_taken_stays_where_it_is(places: Places) -> None:
+    with socket.create_server(("", 0)) as taken:
+        async with first_node() as first, in_network(places, first) as serving:
+            drive = await written_drive(serving.client, {"a": b"hello"})
+            await serving.client.serve(drive.key, listen=[], peers=[])
+            before = serving.daemon.swarm.listening, serving.daemon.network.settings
+            with pytest.raises(UsageError, match="is taken"):
+                await serving.client.change_network(NetworkChange(port=taken.getsockname()[1]))
+            assert (serving.daemon.swarm.listening, serving.daemon.network.settings) == before
+            await until_announced(first, drive.key, 1)
+
+
 async def test_who_was_found_and_says_nothing_does_not_hold_up_what_another_one_has(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
