@@ -17,8 +17,9 @@ from typing import Any, Final
 from hyperfs.errors import UsageError
 
 SYSTEM_PATH: Final = Path("/etc/hyperfs/config.toml")
-MAX_BYTES: Final = 1 << 16
+MAX_BYTES: Final = 1 << 14
 """No file is longer; finding a line takes time that grows faster than the longest value."""
+_MAX_DEPTH: Final = 8
 _AT_LINE: Final = re.compile(r" ?\(at line ([0-9]+), column [0-9]+\)")
 
 
@@ -75,7 +76,7 @@ def read_file(path: Path) -> ConfigFile | None:
 
     try:
         text = data.decode()
-        return ConfigFile(path, text, tomllib.loads(text))
+        values = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: this is not UTF-8, as TOML is") from error
@@ -83,6 +84,14 @@ def read_file(path: Path) -> ConfigFile | None:
         found = _AT_LINE.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise ConfigError(f"{path}:{line}: this is not TOML: {_AT_LINE.sub('', str(error))}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: what it says is nested too deep") from error
+    tables = [values]
+    for _ in range(_MAX_DEPTH):
+        tables = [value for table in tables for value in table.values() if isinstance(value, dict)]
+    if tables:
+        raise ConfigError(f"{path}: what it says is nested too deep")
+    return ConfigFile(path, text, values)
 
 
 def _read(path: Path) -> bytes | None:
@@ -92,10 +101,11 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path}: is no file")
     with open(descriptor, "rb") as file:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"{path}: is no file")
         _refuse_others(path, info)
         for folder in {path.parent, Path(os.path.realpath(path)).parent}:
             _refuse_others(folder, os.stat(folder))

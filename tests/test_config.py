@@ -104,11 +104,19 @@ def test_the_line_in_which_a_value_begins_is_found(line: int, keys: tuple[str, .
         ("a = 1\na = 2\n", "config.toml:2: this is not TOML: Cannot overwrite a value"),
         ("a = 1\n\nb = [", "config.toml:3: this is not TOML: "),
         (b"a = 1\nb = '\xff'\n", "config.toml:2: this is not UTF-8"),
+        ("a = " + 3000 * "[", "config.toml: what it says is nested too deep"),
+        (5000 * "a." + "a = 1", "config.toml: what it says is nested too deep"),
         ("#" * (MAX_BYTES + 1), f"config.toml: is longer than {MAX_BYTES} bytes"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(text: str | bytes, problem: str, tmp_path: Path) -> None:
     assert problem_of(written(tmp_path / "config.toml", text)).startswith(f"{tmp_path}/{problem}")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(ConfigError, match="is no file"):
+        read_file(tmp_path / "config.toml")
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:

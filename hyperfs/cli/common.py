@@ -364,7 +364,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and not error.filename:
         return f"{error.strerror}: the disk of the store, or of what is written to, is full; what was there stays"
     if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+        named = isinstance(error.filename, str | bytes) and error.filename  # a descriptor is no name
+        return f"{os.fsdecode(named)}: {error.strerror}" if named else error.strerror
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -27,7 +27,7 @@ MAX_DELAY_SECONDS: Final = 30.0
 WANTED_DELAY_SECONDS: Final = 1.0
 """The longest delay while a reader waits."""
 LASTING_SECONDS: Final = 5.0
-"""A connection that lasted so long was a good one, and the delays begin anew."""
+"""A connection that lasted so long, to somebody who said who he is, was a good one, and the delays begin anew."""
 _BAN_CHECK_SECONDS: Final = 30.0
 
 
@@ -105,7 +105,7 @@ class Dialling:
                         self._failures = 0
                     elif ending.reason is EndReason.BANNED:
                         await trio.sleep(_BAN_CHECK_SECONDS)
-                    elif trio.current_time() - began >= LASTING_SECONDS:
+                    elif ending.remote_key is not None and trio.current_time() - began >= LASTING_SECONDS:
                         self._failures = 0
                 await self._wait()
 

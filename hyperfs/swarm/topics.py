@@ -1,7 +1,8 @@
 """What is looked for and announced, and who of those that were found is dialled.
 
 The rules: of one topic at most `TARGET` found routes are dialled at one time, and up to `MAX_WAITING` more wait for one
-of these to be given up. What was announced one way is taken back before it is announced another way.
+of these to be given up; one host has its share of both, since ports cost it nothing. What was announced one way is
+taken back before it is announced another way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from hyperfs.swarm.routes import Route
 
 TARGET: Final = 24
 """Routes of one topic that are dialled, or connected, at one time: as many connections as the reference has in all."""
+TARGET_OF_HOST: Final = 8
+"""Of these, to one host."""
 MAX_WAITING: Final = 256
+MAX_WAITING_OF_HOST: Final = 32
 FIRST_LOOK_SECONDS: Final = 8.0
 """After so long the first look counts as over, whoever has not answered: a request of the DHT has 7 s for that."""
 
@@ -62,8 +66,9 @@ class Topic:
         self._discoveries = discoveries
         self._dialler = dialler
         self._may_dial = may_dial
-        self._dialled: set[Route] = set()
-        self._waiting: dict[Route, None] = {}
+        self._dialled: dict[Route, str] = {}
+        """With the host that each leads to, here and below."""
+        self._waiting: dict[Route, str] = {}
         self._impatience = Impatience(somebody_waits)
         self._looked: dict[str, str | None] = {}
         self._first_look = trio.Event()
@@ -121,7 +126,7 @@ class Topic:
         """Look, announce, and dial no more. Connections that only this topic held end."""
         self._scope.cancel()
         self._waiting.clear()
-        dialled, self._dialled = self._dialled, set()
+        dialled, self._dialled = self._dialled, {}
         for route in dialled:
             self._dialler.release(route, self)
 
@@ -141,11 +146,10 @@ class Topic:
 
     def given_up(self, route: Route) -> None:
         """See `Holder`: another one takes its place."""
-        self._dialled.discard(route)
-        if self._waiting and len(self._dialled) < TARGET:
-            following = next(iter(self._waiting))
-            del self._waiting[following]
-            self._dial(following)
+        self._dialled.pop(route, None)
+        following = next((other for other, host in self._waiting.items() if self._has_room(host)), None)
+        if following is not None:
+            self._dial(following, self._waiting.pop(following))
 
     async def _end_first_look(self) -> None:
         await trio.sleep(FIRST_LOOK_SECONDS)
@@ -160,11 +164,20 @@ class Topic:
         route = found.route
         if self._scope.cancel_called or route in self._dialled or route in self._waiting or not self._may_dial(found):
             return
-        if len(self._dialled) < TARGET:
-            self._dial(route)
-        elif len(self._waiting) < MAX_WAITING:
-            self._waiting[route] = None
+        host = found.address.host
+        if self._has_room(host):
+            self._dial(route, host)
+        elif len(self._waiting) < MAX_WAITING and _count(self._waiting, host) < MAX_WAITING_OF_HOST:
+            self._waiting[route] = host
 
-    def _dial(self, route: Route) -> None:
-        self._dialled.add(route)
+    def _has_room(self, host: str) -> bool:
+        return len(self._dialled) < TARGET and _count(self._dialled, host) < TARGET_OF_HOST
+
+    def _dial(self, route: Route, host: str) -> None:
+        self._dialled[route] = host
         self._dialler.hold(route, self)
+
+
+def _count(routes: dict[Route, str], host: str) -> int:
+    """Return how many lead to a host."""
+    return sum(other == host for other in routes.values())

@@ -289,6 +289,22 @@ async def test_a_connection_that_is_not_made_is_given_up(
     assert "no answer in 10 s" in caplog.text
 
 
+async def test_who_accepts_and_says_nothing_is_given_up(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[trio.abc.Stream] = []
+
+    async def accept(host: str, port: int) -> trio.abc.Stream:
+        mine, theirs = trio.testing.memory_stream_pair()
+        opened.append(theirs)
+        return mine
+
+    monkeypatch.setattr(trio, "open_tcp_stream", accept)
+    with trio.fail_after(3600):
+        await Dialling(Replicator(), TcpRoute("silent.example", 7), attempts=3).run()
+    assert len(opened) == 3
+
+
 async def never(host: str, port: int) -> trio.SocketStream:
     await trio.sleep_forever()
     raise AssertionError

@@ -13,7 +13,14 @@ from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dialler import ATTEMPTS
 from hyperfs.swarm.discovery import Found, Impatience, Interest
 from hyperfs.swarm.routes import TcpRoute
-from hyperfs.swarm.topics import FIRST_LOOK_SECONDS, MAX_WAITING, TARGET, TopicStatus
+from hyperfs.swarm.topics import (
+    FIRST_LOOK_SECONDS,
+    MAX_WAITING,
+    MAX_WAITING_OF_HOST,
+    TARGET,
+    TARGET_OF_HOST,
+    TopicStatus,
+)
 from tests.support.peers import reader, serving, writer
 
 TOPIC = bytes(32)
@@ -71,6 +78,11 @@ def places(first: int, count: int) -> list[Address]:
     return [Address(HERE, first + number) for number in range(count)]
 
 
+def hosts(count: int) -> list[Address]:
+    """Return one address at each of so many hosts."""
+    return [Address(f"127.1.{number // 250}.{number % 250 + 1}", 1) for number in range(count)]
+
+
 async def test_what_is_found_is_dialled_and_fetched_from() -> None:
     mine, theirs, discovery = Replicator(), serving(await writer(10)), Scripted()
     core = await reader(mine, follow=Follow.LENGTH)
@@ -92,9 +104,22 @@ async def test_no_more_are_dialled_and_wait_than_a_topic_needs(monkeypatch: pyte
     async with following(Replicator(), discovery) as swarm:
         swarm.join(TOPIC, looks=True, announces=False)
         await trio.testing.wait_all_tasks_blocked()
-        discovery.find(*places(1, 10 * MAX_WAITING))
+        discovery.find(*hosts(10 * MAX_WAITING))
         assert len(swarm.peers) == TARGET
         assert len(swarm._topics[TOPIC]._waiting) == MAX_WAITING
+
+
+async def test_one_host_has_its_share_of_those_who_are_dialled_and_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, discovery = Silent(monkeypatch), Scripted()
+    async with following(Replicator(), discovery) as swarm:
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        discovery.find(*places(1, 10 * MAX_WAITING))
+        assert len(swarm.peers) == TARGET_OF_HOST
+        assert len(swarm._topics[TOPIC]._waiting) == MAX_WAITING_OF_HOST
+        discovery.find(*hosts(1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert tuple(hosts(1)[0]) in silent.dialled
 
 
 async def test_who_is_given_up_makes_room_for_who_waits(
@@ -105,9 +130,10 @@ async def test_who_is_given_up_makes_room_for_who_waits(
         swarm = Swarm(Replicator(), nursery, discoveries=[discovery])
         swarm.join(TOPIC, looks=True, announces=False)
         await trio.testing.wait_all_tasks_blocked()
-        discovery.find(*places(1, TARGET + 5))
+        found = [*hosts(TARGET), *places(1, TARGET_OF_HOST + 5)]
+        discovery.find(*found)
         await trio.sleep(3600)
-        assert {silent.dialled.count(tuple(place)) for place in places(1, TARGET + 5)} == {ATTEMPTS}
+        assert {silent.dialled.count(tuple(place)) for place in found} == {ATTEMPTS}
         assert swarm.peers == ()
         nursery.cancel_scope.cancel()
 
