@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final, NamedTuple
 
 import trio
@@ -45,7 +46,7 @@ class Admission:
     """Knows the connections that are up by their names, and counts the offences."""
 
     def __init__(self) -> None:
-        self._up: dict[str, set[str]] = {}
+        self._up: dict[str, list[str]] = {}
         self._bans = Bans()
         self._offences = Bans()
         self._untold: Counter[str] = Counter()
@@ -57,11 +58,11 @@ class Admission:
         if network in self._bans:
             return Refusal("peers there misbehaved lately", ())
         most = MAX_OF_MACHINE if network is None else MAX_OF_NETWORK
-        from_there = self._up.get(network or _MACHINE, set())
+        from_there = self._up.get(network or _MACHINE, [])
         if len(from_there) >= most:
             return Refusal(f"{most} connections from there are up", from_there)
         if sum(map(len, self._up.values())) >= MAX_ACCEPTED:
-            return Refusal(f"{MAX_ACCEPTED} connections are up", set().union(*self._up.values()))
+            return Refusal(f"{MAX_ACCEPTED} connections are up", set(chain.from_iterable(self._up.values())))
         return None
 
     def tell_refused(self, name: str, reason: str) -> None:
@@ -76,13 +77,13 @@ class Admission:
 
     @contextmanager
     def admitted(self, host: str, name: str) -> Iterator[None]:
-        """Count a connection from ``host`` within this block; no other one has its ``name``."""
+        """Count a connection from ``host`` within this block. By uTP several have one ``name``, and one port."""
         network = network_of(host) or _MACHINE
-        self._up.setdefault(network, set()).add(name)
+        self._up.setdefault(network, []).append(name)
         try:
             yield
         finally:
-            self._up[network].discard(name)
+            self._up[network].remove(name)
             if not self._up[network]:
                 del self._up[network]
 

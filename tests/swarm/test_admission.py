@@ -44,6 +44,17 @@ async def test_one_network_has_its_share_of_the_connections() -> None:
     assert admission.refusal("2001:db8::ffff") is None
 
 
+async def test_connections_of_one_name_are_counted_each() -> None:
+    admission = Admission()
+    with ExitStack() as connections:
+        for _ in range(MAX_OF_NETWORK - 1):
+            connections.enter_context(admission.admitted("192.0.2.7", "192.0.2.7:1"))
+        assert admission.refusal("192.0.2.7") is None
+        with admission.admitted("192.0.2.7", "192.0.2.7:1"):
+            assert admission.refusal("192.0.2.7") is not None
+        assert admission.refusal("192.0.2.7") is None
+
+
 async def test_there_is_an_end_to_all_connections_together() -> None:
     admission = Admission()
     with ExitStack() as connections:
