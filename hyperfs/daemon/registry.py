@@ -102,14 +102,15 @@ class CoreRegistry:
             DaemonError: as many are open as may be.
             StoreLocked, DamagedStore, OSError.
         """
-        if key not in self._open and len(self._open) >= self.max_cores:
-            self._let_go(max_lingering=0)
+        if key not in self._open:
+            if len(self._open) >= self.max_cores:
+                self._let_go(max_lingering=0)
             if len(self._open) >= self.max_cores:
                 raise DaemonError(
                     f"{len(self._open)} cores are open, as many as there may be files for: unmount or unserve drives, "
                     "or allow the daemon more open files (ulimit -n) and start it again"
                 )
-        await self._learn_contents()
+            await self._learn_contents()  # only for this one: each fetch comes here, too
         lease = await self._store.lease(key)
         opened = self._open.get(key)
         if opened is None:
