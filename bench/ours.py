@@ -53,27 +53,31 @@ async def get(*, directory: str, count: int) -> None:
     await core.close()
 
 
-async def serve(*, directory: str) -> None:
+async def serve(*, directory: str, host: str = "127.0.0.1") -> None:
     """Serve a core until stdin ends; prints ``{"port", "key"}`` once it listens."""
     core = await Core.open(DiskDirectory(Path(directory)))
     replicator = Replicator(extensions=[HypertrieExtension()])
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:
-        listening = await Swarm(replicator, nursery).listen("127.0.0.1", 0)
+        listening = await Swarm(replicator, nursery).listen(host, 0)
         _say({"port": listening.port, "key": core.key.hex()})
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
     await core.close()
 
 
-async def fetch(*, directory: str, key: str, port: int, count: int) -> None:
-    """Fetch a whole core of ``count`` blocks from a peer."""
+async def fetch(
+    *, directory: str, key: str, count: int, port: int = 0, peers: tuple[tuple[str, int], ...] = ()
+) -> None:
+    """Fetch a whole core of ``count`` blocks from ``peers``, or from the one at ``port`` of this machine."""
     replicator = Replicator(extensions=[HypertrieExtension()])
     core = await Core.open(DiskDirectory(Path(directory)), key=bytes.fromhex(key), source=replicator)
     replicator.add_core(core)
     async with trio.open_nursery() as nursery:
         start = time.perf_counter()
-        Swarm(replicator, nursery).add_peer("127.0.0.1", port)
+        swarm = Swarm(replicator, nursery)
+        for host, peer_port in peers or (("127.0.0.1", port),):
+            swarm.add_peer(host, peer_port)
         while core.length < count:
             await core.wait_longer(core.length)
         await core.fetch([range(count)])

@@ -202,14 +202,14 @@ def _empty_folder(store: Path) -> Path:
 # The two sides as processes ----------------------------------------------------------------------------------------
 
 
-def theirs(work: str, **params: Any) -> dict[str, Any]:
-    """Let the reference do one piece of work; see bench/reference/theirs.js."""
-    return _run([*_THEIRS, work, json.dumps(params)])
+def theirs(work: str, *, wrapper: tuple[str, ...] = (), **params: Any) -> dict[str, Any]:
+    """Let the reference do one piece of work; see bench/reference/theirs.js. ``wrapper`` as for `their_process`."""
+    return _run([*wrapper, *_THEIRS, work, json.dumps(params)])
 
 
-def ours(work: str, **params: Any) -> dict[str, Any]:
-    """Let hyperfs's library do one piece of work; see bench/ours.py."""
-    return _run([*_OURS, work, json.dumps(params)])
+def ours(work: str, *, wrapper: tuple[str, ...] = (), **params: Any) -> dict[str, Any]:
+    """Let hyperfs's library do one piece of work; see bench/ours.py. ``wrapper`` as for `their_process`."""
+    return _run([*wrapper, *_OURS, work, json.dumps(params)])
 
 
 def _run(command: list[str]) -> dict[str, Any]:
@@ -246,9 +246,9 @@ def their_process(work: str, *, wrapper: tuple[str, ...] = (), **params: Any) ->
     return running([*wrapper, *_THEIRS, work, json.dumps(params)])
 
 
-def our_process(work: str, **params: Any) -> "Any":
+def our_process(work: str, *, wrapper: tuple[str, ...] = (), **params: Any) -> "Any":
     """Run a work of hyperfs's library that lasts, such as serving."""
-    return running([*_OURS, work, json.dumps(params)])
+    return running([*wrapper, *_OURS, work, json.dumps(params)])
 
 
 @contextmanager

@@ -80,7 +80,7 @@ const works = {
   },
 
   // Serve a core until stdin ends; prints { port, key } once it listens.
-  async serve ({ directory }) {
+  async serve ({ directory, host = '127.0.0.1' }) {
     const core = await openCore(directory)
     const server = net.createServer(socket => {
       socket.setNoDelay(true)
@@ -89,7 +89,7 @@ const works = {
       stream.on('error', () => socket.destroy())
       socket.pipe(stream).pipe(socket)
     })
-    server.listen(0, '127.0.0.1', () => say({ port: server.address().port, key: core.key.toString('hex') }))
+    server.listen(0, host, () => say({ port: server.address().port, key: core.key.toString('hex') }))
     process.stdin.on('end', () => process.exit(0)).resume()
   },
 
@@ -102,10 +102,10 @@ const works = {
     process.stdin.on('end', () => process.exit(0)).resume()
   },
 
-  async fetch ({ directory, key, port, count }) {
+  async fetch ({ directory, key, port, count, host = '127.0.0.1' }) {
     const core = await openCore(directory, key)
     await timed(count, async () => {
-      const socket = net.connect(port, '127.0.0.1')
+      const socket = net.connect(port, host)
       socket.setNoDelay(true)
       socket.pipe(core.replicate(true, { live: true })).pipe(socket)
       await call(core, 'update', { minLength: count, ifAvailable: false })
