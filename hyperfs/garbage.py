@@ -24,6 +24,8 @@ _LONGEST_SECONDS: Final = 6 * 3600.0
 _FEW_OBJECTS: Final = 300_000
 _PROBES: Final = 10
 _PROBE_SECONDS: Final = 0.1
+_RETRY_SECONDS: Final = 10.0
+"""After how long to begin anew where there were too many objects, or somebody wanted to run."""
 
 
 @contextmanager
@@ -65,6 +67,6 @@ async def _idle(few: int) -> None:
     """Return once there were only ``few`` objects and nobody else wanted to run, as often as one looked."""
     quiet = 0
     while quiet < _PROBES:
-        await trio.sleep(_PROBE_SECONDS)
+        await trio.sleep(_PROBE_SECONDS if quiet else _RETRY_SECONDS)
         is_idle = sys.getallocatedblocks() < few and trio.lowlevel.current_statistics().tasks_runnable == 0
         quiet = quiet + 1 if is_idle else 0

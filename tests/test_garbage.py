@@ -68,7 +68,7 @@ async def test_what_was_left_out_is_collected_once_there_are_few_objects(autojum
                 await gone.wait()
             assert reference() is not None
             many.clear()
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 await gone.wait()
             nursery.cancel_scope.cancel()
 
