@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @command(
     epilog=examples(
-        'eval "$(hyperfs completion bash)"                                 in ~/.bashrc',
-        'eval "$(hyperfs completion zsh)"                                  in ~/.zshrc',
+        'eval "$(hyperfs completion bash)"    in ~/.bashrc',
+        'eval "$(hyperfs completion zsh)"     in ~/.zshrc',
         "hyperfs completion fish > ~/.config/fish/completions/hyperfs.fish",
     )
 )

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @command(
     epilog=examples(
-        "hyperfs dht                                             the first node of a network",
+        "hyperfs dht                                      the first node",
         "hyperfs dht --listen 192.0.2.7:4000",
-        "hyperfs dht --bootstrap first.example.org:49737         one more",
+        "hyperfs dht --bootstrap first.example.org:49737  one more",
     )
 )
 @click.option(

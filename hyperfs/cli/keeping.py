@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @command(
     epilog=examples(
-        "hyperfs prune KEY --keep 10                    the newest ten versions",
-        "hyperfs prune KEY --keep 30d --keep tags       the last 30 days, and what has a tag",
-        "hyperfs prune KEY --keep 1y --dry-run          only say what would go",
+        "hyperfs prune KEY --keep 10               the newest ten versions",
+        "hyperfs prune KEY --keep 30d --keep tags  the last 30 days, and tags",
+        "hyperfs prune KEY --keep 1y --dry-run     only say what would go",
     )
 )
 @click.option(
@@ -89,9 +89,9 @@ def prune(common: Common, address: "DriveAddress", keep: tuple[str, ...], dry_ru
 
 @command(
     epilog=examples(
-        "hyperfs clear KEY                      all content of the drive",
-        "hyperfs clear KEY films                what is below films in the newest version",
-        "hyperfs clear --force KEY old.iso      of a drive of yours: for good",
+        "hyperfs clear KEY                  all content of the drive",
+        "hyperfs clear KEY films            what is below films, newest version",
+        "hyperfs clear --force KEY old.iso  of a drive of yours: for good",
     )
 )
 @click.option("-f", "--force", is_flag=True, help="Clear even what is yours, of which this may be the only copy.")

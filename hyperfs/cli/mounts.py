@@ -82,9 +82,9 @@ class _Octal(click.ParamType[int]):
 @command(
     epilog=examples(
         "hyperfs mount KEY /mnt/photos",
-        "hyperfs mount KEY /mnt/photos --peer host:3282   with a peer to connect to",
-        "hyperfs mount KEY+12 /mnt/old              as it was at version 12, for ever",
-        "hyperfs mount KEY /mnt/photos --foreground stay until it is unmounted; ^C unmounts",
+        "hyperfs mount KEY /mnt/photos --peer host:3282    with a peer to connect to",
+        "hyperfs mount KEY+12 /mnt/old                     as it was at version 12",
+        "hyperfs mount KEY /mnt/photos --foreground        stay; ^C unmounts",
         "sudo hyperfs mount KEY /srv/photos --allow-other --uid 33 --umask 022",
     )
 )

@@ -32,7 +32,7 @@ def key() -> None:
 @key.command(
     "export",
     epilog=examples(
-        "hyperfs key export KEY --passphrase               sealed, below ~/.config/hyperfs",
+        "hyperfs key export KEY --passphrase     sealed, below ~/.config/hyperfs",
         "hyperfs key export KEY --out /media/usb/drive.key",
     ),
 )
@@ -105,10 +105,10 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
 
     \b
     keep what is here     hyperfs fork KEY --keep-mine
-    keep the other one    hyperfs stop; hyperfs fork KEY --keep-theirs: what is here is
-                          set aside in the store, and the other is fetched when read
-    keep both             hyperfs export KEY DIR; hyperfs import DIR: a new drive with a
-                          new key, of which both can be written to
+    keep the other one    hyperfs stop; hyperfs fork KEY --keep-theirs: what is
+                          here is set aside; the other is fetched when read
+    keep both             hyperfs export KEY DIR; hyperfs import DIR: a new drive
+                          with a new key, of which both can be written to
 
     docs/keeping.md tells each step.
     """

@@ -30,10 +30,10 @@ _TOLD: Final = 10
 @command(
     "import",
     epilog=examples(
-        "hyperfs import ./photos                    a new drive; prints its key",
-        "hyperfs import ./photos KEY                bring it up to date: what is new or changed",
-        "hyperfs import --delete ./photos KEY       and delete what is gone",
-        "hyperfs import ./photos KEY --into 2019    into a directory of the drive",
+        "hyperfs import ./photos                  a new drive; prints its key",
+        "hyperfs import ./photos KEY              bring it what is new or changed",
+        "hyperfs import --delete ./photos KEY     and delete what is gone",
+        "hyperfs import ./photos KEY --into 2019  into a directory of the drive",
     ),
 )
 @click.option("--delete", is_flag=True, help="Delete from the drive what is not in SRC.")

@@ -49,6 +49,12 @@ def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -
     assert f"hyperfs {words[0]}" in done.output.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize("words", [(), *commands()], ids=" ".join)
+def test_help_fits_into_a_terminal_of_80_columns(words: tuple[str, ...]) -> None:
+    output = CliRunner().invoke(cli, [*words, "--help"], terminal_width=80).output
+    assert [line for line in output.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_list_of_commands_says_what_each_one_says_itself(words: tuple[str, ...]) -> None:
     listed = CliRunner().invoke(cli, ["--help"]).output
