@@ -1,58 +1,83 @@
 """The limit of what a mount in Python can do: a pyfuse3 file system that does nothing.
 
-It serves ``big.bin``, zeros, and a tree ``small/NN/NN.txt``; every answer comes from memory without a thought. Files
-can be made in it, and what is written to them is forgotten. What a real mount reaches is measured against it. Runs
-until its stdin ends: ``empty_fs.py MOUNTPOINT BIG_BYTES``.
+It serves ``big.bin``, zeros, and a tree ``small/NN/NN.txt``; every answer comes from memory without a thought. Names
+can be made and removed in it and attributes set, and what is written is forgotten. Runs until its stdin ends:
+``empty_fs.py MOUNTPOINT BIG_BYTES [turns]``; with 0 bytes there is nothing in it. With ``turns`` it takes the kernel's
+requests as our mounts do: what one of them takes beyond that is its own work, all else is pyfuse3's and the kernel's.
 """
 
 import errno
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import islice
 
 import pyfuse3
 import trio
+
+from hyperfs.mount.intake import taking_turns
 
 FOLDERS = 100
 FILES_IN_FOLDER = 100
 SMALL_BYTES = 100
 _TIMEOUT_SECONDS = 3600.0
-_BIG = 2
-_SMALL = 3
-_FIRST_FOLDER = 1000
-_FIRST_FILE = 100_000
-_FIRST_NEW = 1_000_000
+_NOTHING = 0
+_LARGEST_READ = 1 << 20
+
+
+class _Node:
+    """A file, or with ``children`` a folder."""
+
+    __slots__ = ("children", "gid", "mode", "mtime", "size", "uid")
+
+    def __init__(self, mode: int, size: int = 0) -> None:
+        self.mode = mode
+        self.size = size
+        self.uid = self.gid = self.mtime = 0
+        self.children: dict[bytes, int] | None = {} if stat.S_ISDIR(mode) else None
 
 
 class EmptyFs(pyfuse3.Operations):
-    """Inodes are arithmetic: the root, the big file, ``small``, its folders, their files; new files are counted."""
+    """A dict of nodes by their numbers, and in each folder's node a dict of the numbers in it."""
 
     def __init__(self, big_bytes: int) -> None:
         super().__init__()
-        self._big_bytes = big_bytes
-        self._zeros = bytes(1 << 20)
-        self._sizes: dict[int, int] = {}
+        self._zeros = bytes(_LARGEST_READ)
+        self._answer = pyfuse3.EntryAttributes()
+        self._answer.st_nlink = 1
+        self._answer.st_blksize = 4096
+        self._answer.attr_timeout = self._answer.entry_timeout = _TIMEOUT_SECONDS
+        self._nodes = {pyfuse3.ROOT_INODE: _Node(stat.S_IFDIR | 0o755)}
+        self._last = pyfuse3.ROOT_INODE
+        if big_bytes:
+            self._make(pyfuse3.ROOT_INODE, b"big.bin", stat.S_IFREG | 0o644, big_bytes)
+            small = self._make(pyfuse3.ROOT_INODE, b"small", stat.S_IFDIR | 0o755)
+            for folder in range(FOLDERS):
+                number = self._make(small, b"%02d" % folder, stat.S_IFDIR | 0o755)
+                for file in range(FILES_IN_FOLDER):
+                    self._make(number, b"%02d.txt" % file, stat.S_IFREG | 0o644, SMALL_BYTES)
+
+    def _make(self, parent: int, name: bytes, mode: int, size: int = 0) -> int:
+        self._last += 1
+        self._nodes[self._last] = _Node(mode, size)
+        self._children(parent)[name] = self._last
+        return self._last
+
+    def _children(self, inode: int) -> dict[bytes, int]:
+        children = self._nodes[inode].children
+        if children is None:
+            raise pyfuse3.FUSEError(errno.ENOTDIR)
+        return children
 
     def _attributes(self, inode: int) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        is_file = inode == _BIG or inode >= _FIRST_FILE
-        entry.st_mode = (stat.S_IFREG | 0o644) if is_file else (stat.S_IFDIR | 0o755)
-        size = self._big_bytes if inode == _BIG else SMALL_BYTES if is_file else 0
-        entry.st_size = self._sizes.get(inode, size)
-        entry.st_ino = inode
-        entry.st_nlink = 1
-        entry.st_blksize = 4096
-        entry.attr_timeout = entry.entry_timeout = _TIMEOUT_SECONDS
-        return entry
-
-    def _children(self, inode: int) -> Sequence[tuple[bytes, int]]:
-        if inode == pyfuse3.ROOT_INODE:
-            return [(b"big.bin", _BIG), (b"small", _SMALL)]
-        if inode == _SMALL:
-            return [(b"%02d" % number, _FIRST_FOLDER + number) for number in range(FOLDERS)]
-        first = _FIRST_FILE + (inode - _FIRST_FOLDER) * FILES_IN_FOLDER
-        return [(b"%02d.txt" % number, first + number) for number in range(FILES_IN_FOLDER)]
+        node, answer = self._nodes[inode], self._answer
+        answer.st_ino = inode
+        answer.st_mode = node.mode
+        answer.st_uid, answer.st_gid = node.uid, node.gid
+        answer.st_size = node.size
+        answer.st_mtime_ns = answer.st_atime_ns = answer.st_ctime_ns = node.mtime
+        return answer
 
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext | None = None) -> pyfuse3.EntryAttributes:
         return self._attributes(inode)
@@ -60,16 +85,18 @@ class EmptyFs(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext | None = None
     ) -> pyfuse3.EntryAttributes:
-        for child, inode in self._children(parent_inode):
-            if child == name:
-                return self._attributes(inode)
-        raise pyfuse3.FUSEError(errno.ENOENT)
+        inode = self._children(parent_inode).get(name)
+        if inode is not None:
+            return self._attributes(inode)
+        self._answer.st_ino = _NOTHING  # which the kernel remembers, unlike an error
+        return self._answer
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return inode
 
     async def readdir(self, inode: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        for position, (name, child) in enumerate(self._children(inode)[start_id:], start_id + 1):
+        there = list(islice(self._children(inode).items(), start_id, None))
+        for position, (name, child) in enumerate(there, start_id + 1):
             if not pyfuse3.readdir_reply(token, name, self._attributes(child), position):
                 return
 
@@ -77,19 +104,50 @@ class EmptyFs(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
-        end = self._big_bytes if handle == _BIG else SMALL_BYTES
-        return self._zeros[: max(0, min(size, end - offset))]
+        return self._zeros[: max(0, min(size, self._nodes[handle].size - offset))]
 
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        inode = _FIRST_NEW + len(self._sizes)
-        self._sizes[inode] = 0
+        inode = self._make(parent_inode, name, stat.S_IFREG | mode)
         return pyfuse3.FileInfo(fh=inode, keep_cache=True), self._attributes(inode)
 
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._attributes(self._make(parent_inode, name, stat.S_IFDIR | mode))
+
     async def write(self, handle: int, offset: int, data: bytes) -> int:
-        self._sizes[handle] = max(self._sizes[handle], offset + len(data))
+        node = self._nodes[handle]
+        node.size = max(node.size, offset + len(data))
         return len(data)
+
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        node = self._nodes[inode]
+        if fields.update_mode:
+            node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(attr.st_mode)
+        if fields.update_uid:
+            node.uid = attr.st_uid
+        if fields.update_gid:
+            node.gid = attr.st_gid
+        if fields.update_mtime:
+            node.mtime = attr.st_mtime_ns
+        if fields.update_size:
+            node.size = attr.st_size
+        return self._attributes(inode)
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        del self._children(parent_inode)[name]
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        del self._children(parent_inode)[name]
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
@@ -98,6 +156,9 @@ class EmptyFs(pyfuse3.Operations):
         pass
 
     async def release(self, handle: int) -> None:
+        pass
+
+    async def releasedir(self, handle: int) -> None:
         pass
 
 
@@ -114,12 +175,13 @@ async def serve() -> None:
 
 
 def main() -> None:
-    mountpoint, big_bytes = sys.argv[1:]
+    mountpoint, big_bytes, *how = sys.argv[1:]
     options = {*pyfuse3.default_options, "fsname=empty"}
     pyfuse3.init(EmptyFs(int(big_bytes)), os.fspath(mountpoint), options)
     print('{"ready": true}', flush=True)
     try:
-        trio.run(serve)
+        with taking_turns() if "turns" in how else nullcontext():
+            trio.run(serve)
     finally:
         pyfuse3.close(unmount=True)
 

@@ -170,6 +170,7 @@ def mounted(work: Callable[[Workspace, Path], float]) -> Callable[[Workspace], A
             hyperfs=measure(lambda mountpoint: our_store.mounted(our_key, mountpoint)),
             reference=measure(lambda mountpoint: their_mount(their_store, their_key, mountpoint)),
             limit=measure(lambda mountpoint: empty_mount(workspace.big_bytes, mountpoint)),
+            floor=measure(lambda mountpoint: empty_mount(workspace.big_bytes, mountpoint, takes_turns=True)),
         )
 
     return sides

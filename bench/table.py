@@ -17,11 +17,15 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What measures each side once, in the row's unit; ``limit`` is the best that anything could do here."""
+    """What measures each side once, in the row's unit; ``limit`` is the best that anything could do here.
+
+    ``floor`` is what a file system takes that does nothing and is put together as ours is: what is not ours to save.
+    """
 
     hyperfs: Measure
     reference: Measure | None = None
     limit: Measure | None = None
+    floor: Measure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class Result:
         return self._times_better("limit")
 
     @property
+    def of_floor(self) -> float | None:
+        """Which part of the floor is reached: how much of what was measured is pyfuse3's and the kernel's."""
+        return self._times_better("floor")
+
+    @property
     def met(self) -> bool:
         """Whether everything that was wanted is reached."""
         wanted = ((self.ratio, self.wanted_ratio), (self.of_limit, self.wanted_of_limit))
@@ -76,8 +85,10 @@ class Result:
             "hyperfs": self.median("hyperfs"),
             "reference": self.median("reference"),
             "limit": self.median("limit"),
+            "floor": self.median("floor"),
             "ratio": self.ratio,
             "of_limit": self.of_limit,
+            "of_floor": self.of_floor,
             "wanted_ratio": self.wanted_ratio,
             "wanted_of_limit": self.wanted_of_limit,
             "bound": self.bound,
@@ -102,6 +113,8 @@ class Result:
             "" if self.ratio is None else f"{self.ratio:.1f}x",
             _number(self.median("limit")),
             "" if self.of_limit is None else f"{self.of_limit:.2f}",
+            _number(self.median("floor")),
+            "" if self.of_floor is None else f"{self.of_floor:.2f}",
             ", ".join(wanted),
             "yes" if self.met else "NO",
         ]
@@ -139,12 +152,13 @@ class Comparison:
 
     def measure(self, workspace: Workspace, rounds: int) -> Result:
         """Measure every side in turn, so that a machine that drifts does so for all of them."""
-        figures: dict[str, list[float]] = {"hyperfs": [], "reference": [], "limit": []}
+        figures: dict[str, list[float]] = {"hyperfs": [], "reference": [], "limit": [], "floor": []}
         with self.sides(workspace) as sides:
             for _ in range(rounds):
                 for side, measure in (
                     ("reference", sides.reference),
                     ("limit", sides.limit),
+                    ("floor", sides.floor),
                     ("hyperfs", sides.hyperfs),
                 ):
                     if measure is not None:
@@ -163,7 +177,19 @@ class Comparison:
 
 def format_table(results: list[Result]) -> str:
     """Return the table as text."""
-    header = ["work", "unit", "hyperfs", "reference", "ratio", "limit", "of limit", "wanted", "met"]
+    header = [
+        "work",
+        "unit",
+        "hyperfs",
+        "reference",
+        "ratio",
+        "limit",
+        "of limit",
+        "floor",
+        "of floor",
+        "wanted",
+        "met",
+    ]
     lines = [header, *(result.cells() for result in results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     rule = ["-" * width for width in widths]

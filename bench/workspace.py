@@ -263,11 +263,12 @@ def their_mount(store: Path, key: str | None, mountpoint: Path) -> Iterator[Path
 
 
 @contextmanager
-def empty_mount(big_bytes: int, mountpoint: Path) -> Iterator[Path]:
-    """Mount the file system that does nothing."""
+def empty_mount(big_bytes: int, mountpoint: Path, *, takes_turns: bool = False) -> Iterator[Path]:
+    """Mount the file system that does nothing; see bench/empty_fs.py."""
     mountpoint.mkdir(parents=True)
+    how = ["turns"] if takes_turns else []
     try:
-        with running([*_EMPTY_FS, str(mountpoint), str(big_bytes)]):
+        with running([*_EMPTY_FS, str(mountpoint), str(big_bytes), *how]):
             yield mountpoint
     finally:
         mountpoint.rmdir()

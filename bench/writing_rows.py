@@ -89,8 +89,13 @@ def _create(folder: Path, count: int) -> float:
 # Beside the disk ----------------------------------------------------------------------------------------------------
 
 
-def programs(prepare: Prepare, work: Work) -> Callable[[Workspace], AbstractContextManager[Sides]]:
-    """Do ``work`` in a mounted drive and, as the limit, in a folder of the disk, after ``prepare`` filled it."""
+def programs(
+    prepare: Prepare, work: Work, *, has_floor: bool = False
+) -> Callable[[Workspace], AbstractContextManager[Sides]]:
+    """Do ``work`` in a mounted drive and, as the limit, in a folder of the disk, after ``prepare`` filled it.
+
+    With ``has_floor`` also in one that does nothing and takes requests as ours do, which is the least that ours could.
+    """
 
     @contextmanager
     def sides(workspace: Workspace) -> Iterator[Sides]:
@@ -109,7 +114,12 @@ def programs(prepare: Prepare, work: Work) -> Callable[[Workspace], AbstractCont
             shutil.rmtree(folder)
             return figure
 
-        yield Sides(hyperfs=hyperfs, limit=disk)
+        def empty() -> float:
+            with empty_mount(0, workspace.new_directory("mnt"), takes_turns=True) as mountpoint:
+                shutil.copytree(source, mountpoint, dirs_exist_ok=True)
+                return work(workspace, mountpoint)
+
+        yield Sides(hyperfs=hyperfs, limit=disk, floor=empty if has_floor else None)
         shutil.rmtree(source)
 
     return sides
@@ -223,7 +233,7 @@ WRITING_ROWS = (
         "mount-untar",
         "mount: untar 10,000 small files (limit: the disk)",
         "s",
-        programs(_nothing, untar),
+        programs(_nothing, untar, has_floor=True),
         more_is_better=False,
         wanted_of_limit=0.25,
     ),
@@ -238,7 +248,7 @@ WRITING_ROWS = (
         "mount-remove",
         "mount: rm -rf 10,000 small files (limit: the disk)",
         "s",
-        programs(_small_files, remove),
+        programs(_small_files, remove, has_floor=True),
         more_is_better=False,
         wanted_of_limit=0.05,
     ),
