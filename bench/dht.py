@@ -35,7 +35,6 @@ def main() -> int:
     arguments = parser.parse_args()
 
     began = time.monotonic()
-    gc.set_threshold(100_000)  # looking through millions of objects for cycles takes longer than anything else
     network = SimulatedNetwork(arguments.seed, loss=arguments.loss)
     network.join(network.add())
     for _ in range(0, arguments.nodes - 1, _AT_ONCE):
@@ -103,4 +102,5 @@ def _say(text: str, began: float) -> None:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # looking through millions of objects for cycles takes longer than anything else
     sys.exit(main())

@@ -13,7 +13,7 @@ def test_lookups_of_a_small_network_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = tmp_path / "figures.json"
-    arguments = ["--nodes", "30", "--minutes", "0.5", "--half-life", "5", "--json", str(figures)]
+    arguments = ["--nodes", "24", "--minutes", "0.2", "--half-life", "2", "--json", str(figures)]
     monkeypatch.setattr(sys, "argv", ["bench.dht", *arguments])
     assert dht.main() == 0
     found = json.loads(figures.read_text())
