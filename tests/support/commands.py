@@ -86,11 +86,12 @@ class Hyperfs:
 
     @property
     def log(self) -> str:
-        """What the daemon and its mounts have logged."""
+        """What the daemon and its mounts have logged, in whole lines: the last may be being written."""
         try:
-            return (self.store / ".hyperfs/daemon.log").read_text()
+            written = (self.store / ".hyperfs/daemon.log").read_text()
         except FileNotFoundError:
             return ""
+        return written[: written.rfind("\n") + 1]
 
     def mounts(self) -> list[dict[str, Any]]:
         """What the daemon says about its mounts."""
