@@ -139,8 +139,7 @@ def test_a_folder_that_anybody_unmounts_is_forgotten(hyperfs: Hyperfs, mounted: 
 def test_a_mount_whose_process_is_killed_is_mounted_again(hyperfs: Hyperfs, mounted: Path) -> None:
     first = mount_pid(hyperfs)
     kill(first)
-    eventually(lambda: hyperfs.mounts()[0]["state"] == "mounted")
-    assert mount_pid(hyperfs) != first
+    eventually(lambda: (mount := hyperfs.mounts()[0])["state"] == "mounted" and mount["pid"] != first)
     assert (mounted / "file").read_text() == "content"
 
 
