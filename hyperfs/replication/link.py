@@ -457,7 +457,7 @@ class Link:
                 due = min(due, self._sending_since + STALL_SECONDS)
                 if now >= self._sending_since + STALL_SECONDS:
                     self.end(EndReason.MISBEHAVED, f"read nothing for {STALL_SECONDS:.0f} s")
-            if now - self._sent_at >= KEEP_ALIVE_SECONDS:
+            if now >= self._sent_at + KEEP_ALIVE_SECONDS:  # as ``due`` is reckoned: a difference is rounded otherwise
                 self._sent_at = now
                 self._protocol.send_keep_alive()
                 self._output_waits.set()

@@ -6,9 +6,26 @@ import trio.testing
 
 from hyperfs.core.core import Core
 from hyperfs.replication import Replicator
-from tests.support.peers import join_far, reader, serving, writer
+from hyperfs.replication.link import KEEP_ALIVE_SECONDS
+from tests.support.peers import join, join_far, reader, serving, writer
 
 ROUND_TRIP = 0.2
+ROUNDED = 6.4
+"""From here to `KEEP_ALIVE_SECONDS` later it is less than those, as floats are rounded."""
+MANY_STEPS = 10_000
+
+
+class Steps(trio.abc.Instrument):
+    """Ends ``scope`` once tasks have had many turns."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self._count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._count += 1
+        if self._count == MANY_STEPS:
+            self._scope.cancel()
 
 
 async def seconds_to_fetch(count: int, ranges: list[range]) -> float:
@@ -39,3 +56,21 @@ async def test_blocks_here_and_there_take_one_round_trip_together(patient_clock:
 async def test_a_long_run_takes_a_few_round_trips(patient_clock: trio.testing.MockClock) -> None:
     # at 16 requests a round trip, as without measuring, it would be 250 of them
     assert await seconds_to_fetch(4000, [range(4000)]) <= 14 * ROUND_TRIP
+
+
+async def test_a_connection_on_which_nothing_happens_does_nothing_whenever_it_began(
+    patient_clock: trio.testing.MockClock,
+) -> None:
+    await trio.sleep_until(trio.current_time() + ROUNDED)
+    assert trio.current_time() + KEEP_ALIVE_SECONDS - trio.current_time() < KEEP_ALIVE_SECONDS
+    theirs = await writer(1)
+    async with trio.open_nursery() as nursery:
+        join(nursery, Replicator(), serving(theirs))
+        steps = Steps(nursery.cancel_scope)
+        trio.lowlevel.add_instrument(steps)
+        try:
+            await trio.sleep(3 * KEEP_ALIVE_SECONDS)
+        finally:
+            trio.lowlevel.remove_instrument(steps)
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == pytest.approx(ROUNDED + 3 * KEEP_ALIVE_SECONDS)
