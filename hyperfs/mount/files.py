@@ -13,6 +13,7 @@ import trio
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.mount.readahead import Readahead
+from hyperfs.mount.reading_ahead import Places, ReadingAhead
 from hyperfs.mount.siblings import SMALL_BYTES, Siblings, Step
 from hyperfs.mount.staging.extents import Readable
 from hyperfs.mount.waiting import TimedOut, Waits
@@ -21,8 +22,6 @@ __all__ = ["STAGED_CONTENT", "Handle", "OpenFiles", "Readable"]
 
 logger = logging.getLogger(__name__)
 
-MAX_READAHEADS = 64
-"""How many files are read ahead at a time; one more reader than these is not."""
 AGAIN_SECONDS = 1.0
 """How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
 
@@ -48,12 +47,18 @@ class Handle:
         self.name = name
         self.content = content
         self.readahead: Readahead | None = None
-        self.ahead: trio.CancelScope | None = None
-        self.adopt(file)
+        self.ahead: ReadingAhead | None = None
+        self.file = file
+        self._begin()
 
     def adopt(self, file: OpenFile | None) -> None:
-        """Go on with another version of the file."""
+        """Go on with another version of the file; what was to be fetched ahead of the one before is not any more."""
+        if self.file != file:
+            self.demote()
         self.file = file
+        self._begin()
+
+    def _begin(self) -> None:
         self.complete = False
         self.blocks_here = 0
         self.in_vain: tuple[range, float] | None = None
@@ -72,7 +77,7 @@ class Handle:
         if self.readahead is not None:
             self.readahead.demote()
         if self.ahead is not None:
-            self.ahead.cancel()
+            self.ahead.stop()
 
 
 class OpenFiles:
@@ -85,7 +90,7 @@ class OpenFiles:
         self._handles: dict[int, Handle] = {}
         self._by_number: dict[int, list[Handle]] = {}
         self._next = 1
-        self._readaheads = 0
+        self._places = Places()
         self._siblings = Siblings()
         self.fetch_siblings: FetchSiblings | None = None
         """What fetches small files ahead; None: nothing does."""
@@ -174,8 +179,8 @@ class OpenFiles:
         if (here and not self._siblings) or handle.file is None or handle.file.size > SMALL_BYTES:
             return
         step = self._siblings.read(handle.name.rpartition("/")[0], here=here)
-        if step is not None and self.fetch_siblings is not None and self._readaheads < MAX_READAHEADS:
-            self._readaheads += 1
+        if step is not None and self.fetch_siblings is not None and not self._places.full:
+            self._places.take()
             self._nursery.start_soon(self._fetch_siblings, self.fetch_siblings, handle, step)
 
     async def _fetch_siblings(self, fetch: FetchSiblings, handle: Handle, step: Step) -> None:
@@ -184,33 +189,19 @@ class OpenFiles:
         except Exception as error:  # noqa: BLE001 - nobody waits for it, and whoever reads them hears of it himself
             logger.debug("%s: no other files fetched ahead: %s", handle.name, error)
         finally:
-            self._readaheads -= 1
+            self._places.leave()
 
     def _read_ahead(self, handle: Handle, file: OpenFile, position: int, size: int) -> None:
-        if handle.readahead is None:
+        if handle.readahead is None or handle.ahead is None:
             handle.readahead = Readahead()
+            handle.ahead = ReadingAhead(self._nursery, self._places, handle.name)
+        if handle.readahead.jumps(position):
+            handle.ahead.stop()
         planned = handle.readahead.plan(position, size, file.size)
         if planned is None or handle.complete:
             return
-        if self._readaheads >= MAX_READAHEADS:
+        if not handle.ahead.fetch(file, *planned):
             handle.readahead.demote()  # or what was planned would be taken for asked
-            return
-        self._readaheads += 1
-        scope = handle.ahead = trio.CancelScope()  # here, so that a file that is closed before the task runs ends it
-        self._nursery.start_soon(self._fetch_ahead, handle, file, *planned, scope)
-
-    async def _fetch_ahead(
-        self, handle: Handle, file: OpenFile, position: int, size: int, scope: trio.CancelScope
-    ) -> None:
-        try:
-            with scope:
-                await file.core.ahead(file.run, position, size)
-        except Exception as error:  # noqa: BLE001 - nobody waits for it, and whoever reads on hears of it himself
-            logger.debug("%s: nothing fetched ahead: %s", handle.name, error)
-        finally:
-            self._readaheads -= 1
-            if handle.ahead is scope:
-                handle.ahead = None
 
 
 def first_missing(file: OpenFile, position: int) -> str:

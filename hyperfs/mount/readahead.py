@@ -18,10 +18,14 @@ class Readahead:
         self._asked_to = 0
         self._window = 0
 
+    def jumps(self, position: int) -> bool:
+        """Tell whether a read at ``position`` is elsewhere: what was planned before is of no use to its reader."""
+        return not self._expected - _REORDERED <= position <= self._expected + _REORDERED
+
     def plan(self, position: int, size: int, file_size: int) -> tuple[int, int] | None:
         """Note a read; return (position, size) of what to fetch beyond it now, or None."""
         end = position + size
-        if not self._expected - _REORDERED <= position <= self._expected + _REORDERED:
+        if self.jumps(position):
             self._window = 0
             self._expected = self._asked_to = end
             return None

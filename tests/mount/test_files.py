@@ -116,6 +116,37 @@ async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
         assert core.cancelled == 1
 
 
+async def ahead_of_many_reads(core: SlowCore, files: OpenFiles, handle: int) -> None:
+    """Read on until something is fetched ahead several times."""
+    core.blocks[:1000] = [bytes(BLOCK_BYTES)] * 1000
+    for position in range(0, 1 << 19, 1 << 17):
+        with trio.move_on_after(1):
+            await read(files, handle, position, 1 << 17)
+    assert len(core.ahead_of) > 1
+    assert not core.cancelled
+
+
+async def test_a_read_elsewhere_ends_all_that_is_fetched_ahead(autojump_clock: None) -> None:
+    core = SlowCore(50_000, seconds=0, come=0)
+    async with opened(core) as (files, handle):
+        await ahead_of_many_reads(core, files, handle)
+        with trio.move_on_after(1):
+            await read(files, handle, 40_000_000, 1 << 17)
+        assert core.cancelled == len(core.ahead_of)
+
+
+async def test_another_version_ends_all_that_is_fetched_ahead_of_the_one_before(autojump_clock: None) -> None:
+    core = SlowCore(50_000, seconds=0, come=0)
+    async with opened(core) as (files, handle):
+        await ahead_of_many_reads(core, files, handle)
+        files[handle].adopt(OpenFile(core, Run(range(50_000), 0, 50_000_000)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not core.cancelled  # it is the same one
+        files[handle].adopt(OpenFile(core, Run(range(40_000), 0, 40_000_000)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert core.cancelled == len(core.ahead_of)
+
+
 async def test_the_end_of_a_file_is_read_without_waiting(autojump_clock: None) -> None:
     async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
         assert await read(files, handle, 2000, 100) == b""
@@ -148,4 +179,4 @@ async def test_what_was_planned_for_a_file_that_was_closed_meanwhile_is_not_wait
         core.close_at_once = lambda: files.release(handle)  # type: ignore[method-assign,assignment,return-value]
         await read(files, handle, 128 * 1024, 128 * 1024)
         await trio.testing.wait_all_tasks_blocked()
-        assert core.cancelled == len(core.ahead_of) == 1
+        assert core.ahead_of == []
