@@ -189,7 +189,7 @@ class Network:
             found = _Bootstrapped(service, self.bootstrap)
             nursery.start_soon(found.run)
             self.node, self._first_nodes = service, found
-            service.utp.on_accept = self.swarm.accept
+            service.utp.on_accept, service.utp.admits = self.swarm.accept, self.swarm.admits
             try:
                 yield found
             finally:

@@ -173,7 +173,8 @@ class Replicator:
             if self.on_wanted is not None and self.wanted:
                 self.on_wanted()
         if ending.reason is EndReason.MISBEHAVED:
-            if initiator:
+            # By uTP, few bits have to be guessed to speak from another's address, until there is a handshake.
+            if initiator and (is_tcp or ending.remote_key is not None):
                 self._bans.add(name)
             if ending.remote_key is not None:
                 self._bans.add(ending.remote_key)
@@ -184,11 +185,21 @@ class Replicator:
 
         What is returned is whether there was one.
         """
-        for link in self._links:
-            if not link.initiator and link.is_stranger and link.name in names:
-                link.end(EndReason.CLOSED, "somebody else wanted its place, and it has shown to know no key")
-                return True
-        return False
+        stranger = self._stranger(names)
+        if stranger is None:
+            return False
+        stranger.end(EndReason.CLOSED, "somebody else wanted its place, and it has shown to know no key")
+        return True
+
+    def has_stranger(self, names: Container[str]) -> bool:
+        """Tell whether there is one that `end_stranger` would end."""
+        return self._stranger(names) is not None
+
+    def _stranger(self, names: Container[str]) -> Link | None:
+        """Return the oldest connection with one of ``names`` that a peer began who has shown to know no key."""
+        return next(
+            (link for link in self._links if not link.initiator and link.is_stranger and link.name in names), None
+        )
 
     def is_banned(self, name: str) -> bool:
         """Tell whether the peer that was dialled as ``name`` misbehaved lately."""

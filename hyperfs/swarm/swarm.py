@@ -108,7 +108,24 @@ class Swarm:
         except OSError:
             await stream.aclose()
             return
-        await self._admit(stream, host, port, is_tcp=True)
+        name = address_name(host.removeprefix("::ffff:"), port)
+        if not self._has_place(host, name):
+            await stream.aclose()
+            return
+        with self._admission.admitted(host, name):
+            ending = await self._replicator.run(stream, initiator=False, name=name)
+        if ending.reason is EndReason.MISBEHAVED:
+            self._admission.note_offence(host)
+
+    def admits(self, address: Address) -> bool:
+        """Tell whether whoever has an address would be accepted now; what is accepted is told to `accept`.
+
+        Nothing is done for it, as the address may be forged.
+        """
+        if not self._listening:
+            return False
+        refusal = self._admission.refusal(address.host)
+        return refusal is None or self._replicator.has_stranger(refusal.instead)
 
     def accept(self, link: UtpLink) -> None:
         """Take a connection that a peer began by uTP; where nothing is listened for, none is wanted."""
@@ -118,19 +135,23 @@ class Swarm:
             link.abort()
 
     async def _serve_utp(self, link: UtpLink) -> None:
-        await self._admit(UtpStream(link), *link.address, is_tcp=False)
-
-    async def _admit(self, stream: trio.abc.Stream, host: str, port: int, *, is_tcp: bool) -> None:
-        name = address_name(host.removeprefix("::ffff:"), port)
-        refusal = self._admission.refusal(host)
-        if refusal is not None and not self._replicator.end_stranger(refusal.instead):
-            self._admission.tell_refused(name, refusal.reason)
-            await stream.aclose()
+        name = str(link.address)
+        if not self._has_place(link.address.host, name):
+            link.abort()  # not closed: nothing is kept of who is refused
             return
-        with self._admission.admitted(host, name):
-            ending = await self._replicator.run(stream, initiator=False, name=name, is_tcp=is_tcp)
-        if ending.reason is EndReason.MISBEHAVED:
-            self._admission.note_offence(host)
+        with self._admission.admitted(link.address.host, name):
+            ending = await self._replicator.run(UtpStream(link), initiator=False, name=name, is_tcp=False)
+        # Before the handshake 16 bits were all that had to be guessed to speak from somebody else's address.
+        if ending.reason is EndReason.MISBEHAVED and ending.remote_key is not None:
+            self._admission.note_offence(link.address.host)
+
+    def _has_place(self, host: str, name: str) -> bool:
+        """Tell whether a connection from ``host`` is accepted, and make room for it, if somebody has to give way."""
+        refusal = self._admission.refusal(host)
+        if refusal is None or self._replicator.end_stranger(refusal.instead):
+            return True
+        self._admission.tell_refused(name, refusal.reason)
+        return False
 
     # dialling
 

@@ -2,7 +2,8 @@
 
 The rules: bytes are handed on once, in order, and only what fits what was promised is kept. A packet is sent again when
 three that went out after it have arrived, or when nothing at all came for a whole time-out. Whoever says nothing for
-`SILENCE_SECONDS` while something is due from him is gone.
+`SILENCE_SECONDS` while something is due from him is gone. Anybody can write somebody else's address on a datagram: what
+ends a connection, or opens it, names numbers that only who receives what is sent to that address knows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ SILENCE_SECONDS: Final = 30.0
 SYN_SECONDS: Final = 1.0
 """After how long a SYN is sent again: a NAT on the way may only just have opened."""
 _REORDERED: Final = 3
+MAX_GUESSES: Final = 3
+"""Wrong numbers after which nothing more is taken from who began a connection and does not receive what answers it."""
 _MAX_SELECTIVE_BYTES: Final = 128
 _PROBE_SECONDS: Final = 5.0
 """How often a receiver who takes nothing is asked whether he takes something by now."""
@@ -103,6 +106,7 @@ class Connection:
         self._end: int | None = None
         self._is_complete = False
         self._discards = False
+        self._guesses = 0
         self._heard_at = now
         self._timeout_at = float("inf")
         self._probe_at = float("inf")
@@ -221,26 +225,30 @@ class Connection:
 
     # What comes
 
-    def receive(self, packet: Packet, now: float) -> None:
-        """Take a packet of this connection, as its id says; one that cannot be meant is passed over."""
+    def receive(self, packet: Packet, now: float) -> bool:
+        """Take a packet of this connection, as its id says; one that cannot be meant is passed over, which is False."""
         if self.state is State.ENDED:
-            return
+            return False
         if packet.kind is PacketType.RESET:
-            self._ended("refused" if self.state is State.SYN_SENT else "reset by the other side")
-            self._changed()
-            return
+            is_meant = self._names_what_was_sent(packet)
+            if is_meant:
+                self._ended("refused" if self.state is State.SYN_SENT else "reset by the other side")
+                self._changed()
+            return is_meant
         if packet.kind is PacketType.SYN:
             if self.state is State.SYN_RECEIVED:  # what answered it was lost
                 self.acknowledge(now)
-            return
+            return True
         if self.state is State.SYN_SENT:
             if packet.kind is not PacketType.STATE or packet.acknowledged not in self._flight:
-                return
+                return False
             self.state = State.CONNECTED
             # an acknowledgement names the next packet, which is not sent yet
             self._acknowledged = (packet.sequence - 1) & SEQUENCE_MASK
         elif not self._is_acceptable(packet):
-            return
+            if self.state is State.SYN_RECEIVED:
+                self._note_guess()
+            return False
         self._heard_at = now
         self._delay = (_microseconds(now) - packet.sent_at) & MICROSECONDS_MASK
         self._take_acknowledgement(packet, now)
@@ -249,11 +257,28 @@ class Connection:
             self._take_data(packet)
         self._pump(now)
         self._changed()
+        return True
 
     def _is_acceptable(self, packet: Packet) -> bool:
         """Tell whether what it acknowledges was sent, and not long ago, and so no stranger has guessed it."""
         newest = (self._next - 1) & SEQUENCE_MASK
+        if self.state is State.SYN_RECEIVED:
+            return packet.acknowledged == newest  # there is nothing older that could have been acknowledged
         return (newest - packet.acknowledged) & SEQUENCE_MASK <= self._span + _REORDERED
+
+    def _names_what_was_sent(self, reset: Packet) -> bool:
+        """Tell whether a RESET is the answer to something that was sent not long ago, and so no stranger's guess.
+
+        It names what it answers, which of an acknowledgement is the next number, or the newest that its sender had.
+        """
+        return (self._next - reset.acknowledged) & SEQUENCE_MASK <= self._span + 1 + _REORDERED
+
+    def _note_guess(self) -> None:
+        """Note that a number was wrong which everybody knows who got what was sent: one of 65,536 is guessed soon."""
+        self._guesses += 1
+        if self._guesses >= MAX_GUESSES:
+            self._ended("the other side does not receive what is sent to it")  # nor would it the RESET
+            self._changed()
 
     def _take_acknowledgement(self, packet: Packet, now: float) -> None:
         self._peer_window = packet.window

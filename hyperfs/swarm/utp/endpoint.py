@@ -1,29 +1,38 @@
 """All uTP connections of one socket: which packet belongs to which, who may begin one, and when each is due.
 
 The rules: a connection is handed on once the other side has shown that it receives; what is sent to addresses that
-have not shown that is bounded in rate, and never larger than what came. What begins is bounded in number.
+have not shown that is bounded in rate, for each and in all, and never larger than what came. What others begin is
+bounded in number, for each host and in all; whoever may not begin is refused at once, and nothing is kept of that.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.dht.allowance import Allowance, Rates
 from hyperfs.swarm.dht.timers import Timer, Timers
-from hyperfs.swarm.token_bucket import TokenBucket
 from hyperfs.swarm.utp.connection import Connection, State
 from hyperfs.swarm.utp.packets import SEQUENCE_MASK, Packet, PacketType, decode, encode
 
 MAX_CONNECTIONS: Final = 1024
-MAX_UNPROVEN: Final = 128
+"""Those that are only begun are not among them."""
+MAX_ACCEPTED: Final = 768
+"""Of these, begun by others, those included that are left and whose last bytes are still on their way."""
+MAX_OF_HOST: Final = 128
+"""Of these, by one host."""
+MAX_UNPROVEN: Final = 512
 """Connections that somebody has begun and not gone on with, at one time; the oldest makes room."""
+MAX_UNPROVEN_OF_HOST: Final = 32
+"""Of these, from one address, forged or not; the oldest of it makes room."""
 UNPROVEN_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 10.0
 """For how long what was written before closing may still take to arrive."""
-_ANSWERS_A_SECOND: Final = 200.0
-_BURST_SECONDS: Final = 2.0
+_RATES: Final = Rates(unproven_host=8.0, unproven=200.0, proven_host=50.0, burst_seconds=2.0)
+"""Answers to what begins a connection, or belongs to none."""
 
 
 class UtpLink:
@@ -99,7 +108,8 @@ class UtpLink:
 class UtpEndpoint:
     """The connections over one socket. ``send`` sends bytes to an address; `receive` is told what comes.
 
-    ``on_accept`` is given each connection that somebody else began; while it is None they are refused. ``woken`` is
+    ``on_accept`` is given each connection that somebody else began; while it is None they are refused, and so is whom
+    ``admits`` does not admit, which is asked of everybody who begins, though the address may be forged. ``woken`` is
     called when something may be due sooner than before.
     """
 
@@ -112,17 +122,19 @@ class UtpEndpoint:
         rng: random.Random | None = None,
     ) -> None:
         self.on_accept: Callable[[UtpLink], None] | None = None
+        self.admits: Callable[[Address], bool] = lambda address: True
         self.woken = woken
         self._timers = timers
         self._send = send
         self._random = rng or random.SystemRandom()
         self._links: dict[tuple[Address, int], UtpLink] = {}
-        self._unproven: dict[tuple[Address, int], UtpLink] = {}
+        self._unproven = _Links()
+        self._accepted = _Links()
         self._ended: dict[tuple[Address, int], float] = {}
         """Connections that were reset, and when. What is under way of them yet is not answered with another RESET: a
         second one makes libutp forget that it was to end its side."""
         self._acks_due: dict[UtpLink, None] = {}
-        self._answers = TokenBucket(_ANSWERS_A_SECOND, _BURST_SECONDS, timers.now())
+        self._allowance = Allowance(_RATES, timers.now())
         self._closed = False
 
     @property
@@ -145,7 +157,7 @@ class UtpEndpoint:
 
     def connect(self, address: Address, notify: Callable[[], None]) -> UtpLink | None:
         """Begin a connection; None when there are too many. ``notify`` is called when it stands, or has failed."""
-        if self._closed or len(self._links) >= MAX_CONNECTIONS:
+        if self._closed or self._is_full:
             return None
         link = UtpLink(self, address)
         link.notify = notify
@@ -170,21 +182,23 @@ class UtpEndpoint:
             return
         link = self._link_of(packet, source)
         if link is not None:
-            if packet.kind is PacketType.SYN and not self._answers.take(self.now):
+            if packet.kind is PacketType.SYN and not self._may_answer(source):
                 return
             was = link.connection.state
-            link.connection.receive(packet, self.now)
+            is_taken = link.connection.receive(packet, self.now)
             if link.connection.ack_due:
                 self._acks_due[link] = None
             if was is State.SYN_RECEIVED and link.connection.state is State.CONNECTED:
                 self._proven(link)
-            if packet.payload and link.connection.is_left:
+            if is_taken and packet.payload and link.connection.is_left:
                 link.abort()  # as TCP does: who goes on sending learns that nobody reads
             self.settle(link)
             link.arm()
-        elif packet.kind is PacketType.SYN and self.on_accept is not None:
+        elif not self._is_answered(packet, source) or not self._may_answer(source):
+            return
+        elif packet.kind is PacketType.SYN and self._may_begin(source):
             self._begin(packet, source)
-        elif self._is_refused(packet, source) and self._answers.take(self.now):
+        else:
             refusal = Packet(
                 PacketType.RESET, packet.connection_id, 0, 0, 0, self._random.getrandbits(16), packet.sequence
             )
@@ -207,7 +221,8 @@ class UtpEndpoint:
         is_over = one.state is State.ENDED or (one.is_left and one.is_delivered and one.is_complete)
         if is_over and self.holds(link):
             del self._links[link.key]
-            self._unproven.pop(link.key, None)
+            self._unproven.discard(link)
+            self._accepted.discard(link)
             if one.state is State.ENDED:
                 self._ended[link.key] = self.now
                 if len(self._ended) > MAX_CONNECTIONS:
@@ -233,15 +248,38 @@ class UtpEndpoint:
                     return found
         return link
 
-    def _is_refused(self, packet: Packet, source: Address) -> bool:
+    @property
+    def _is_full(self) -> bool:
+        return len(self._links) - len(self._unproven) >= MAX_CONNECTIONS
+
+    def _may_answer(self, source: Address) -> bool:
+        return self._allowance.may_answer(source.host, self.now)
+
+    def _may_begin(self, source: Address) -> bool:
+        return (
+            self.on_accept is not None
+            and not self._is_full
+            and self._accepted.count_of(source.host) < MAX_OF_HOST
+            and (len(self._accepted) < MAX_ACCEPTED or self._oldest_left() is not None)
+            and self.admits(source)
+        )
+
+    def _oldest_left(self) -> UtpLink | None:
+        """Return a connection that somebody else began, and that is there only until its last bytes have arrived."""
+        return next((link for link in self._accepted if link.connection.is_left), None)
+
+    def _is_answered(self, packet: Packet, source: Address) -> bool:
+        """Tell whether what belongs to no connection calls for an answer."""
+        if packet.kind is PacketType.SYN:
+            return True
         ended_at = self._ended.get((source, packet.connection_id))
         return packet.kind is not PacketType.RESET and (ended_at is None or self.now - ended_at > LINGER_SECONDS)
 
     def _begin(self, syn: Packet, source: Address) -> None:
-        if len(self._links) >= MAX_CONNECTIONS or not self._answers.take(self.now):
-            return
-        if len(self._unproven) >= MAX_UNPROVEN:
-            self._forget(next(iter(self._unproven.values())))
+        if self._unproven.count_of(source.host) >= MAX_UNPROVEN_OF_HOST:
+            self._forget(next(link for link in self._unproven if link.address.host == source.host))
+        elif len(self._unproven) >= MAX_UNPROVEN:
+            self._forget(next(iter(self._unproven)))
         link = UtpLink(self, source)
         link.connection = Connection.answer(
             syn,
@@ -250,18 +288,56 @@ class UtpEndpoint:
             lambda data: self._send(data, source),
             lambda: link.notify(),
         )
-        self._links[link.key] = self._unproven[link.key] = link
+        self._links[link.key] = link
+        self._unproven.add(link)
         self.after(UNPROVEN_SECONDS, lambda: self._forget(link))
 
     def _proven(self, link: UtpLink) -> None:
-        self._unproven.pop(link.key, None)
-        if self.on_accept is None:
+        self._unproven.discard(link)
+        self._allowance.proven(link.address.host, self.now)
+        if self.on_accept is None or not self._may_begin(link.address):
             link.abort()
-        else:
-            self.on_accept(link)
+            return
+        if len(self._accepted) >= MAX_ACCEPTED and (left := self._oldest_left()) is not None:
+            left.abort()
+        self._accepted.add(link)
+        self.on_accept(link)
 
     def _forget(self, link: UtpLink) -> None:
         """Forget a connection, without a word, that was begun and not gone on with."""
-        if self._unproven.get(link.key) is link:
-            del self._unproven[link.key], self._links[link.key]
+        if self._unproven.discard(link):
+            del self._links[link.key]
             link.disarm()
+
+
+class _Links:
+    """Some of the connections, the oldest first, and how many of them each host has."""
+
+    def __init__(self) -> None:
+        self._links: dict[UtpLink, None] = {}
+        self._of_host: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[UtpLink]:
+        return iter(self._links)
+
+    def count_of(self, host: str) -> int:
+        """Return how many ``host`` has."""
+        return self._of_host[host]
+
+    def add(self, link: UtpLink) -> None:
+        """Add one that is not there."""
+        self._links[link] = None
+        self._of_host[link.address.host] += 1
+
+    def discard(self, link: UtpLink) -> bool:
+        """Take one away, and tell whether it was there. Of a host that has none nothing is kept."""
+        if link not in self._links:
+            return False
+        del self._links[link]
+        self._of_host[link.address.host] -= 1
+        if not self._of_host[link.address.host]:
+            del self._of_host[link.address.host]
+        return True
