@@ -51,7 +51,7 @@ def test_each_look_is_at_few_objects() -> None:
     assert max(looked_at) < len(many) / 5
 
 
-async def test_what_was_left_out_is_collected_once_there_are_few_objects(autojump_clock: MockClock) -> None:
+async def test_what_was_left_out_is_collected_once_there_are_few_objects(patient_clock: MockClock) -> None:
     gone = trio.Event()
     with collecting_little():
         cycle = Cycle()

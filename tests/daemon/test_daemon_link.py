@@ -332,7 +332,7 @@ async def test_who_does_not_greet_is_not_listened_to(first: Message) -> None:
     other.close()
 
 
-async def test_who_says_nothing_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+async def test_who_says_nothing_is_given_up(patient_clock: trio.testing.MockClock) -> None:
     one, other = pair()
     with pytest.raises(DaemonError, match="said nothing"):
         await other.greet()

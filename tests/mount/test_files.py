@@ -66,13 +66,13 @@ async def read(files: OpenFiles, handle: int, position: int, size: int) -> bytes
     return await files.read(opened, opened.file, position, size)
 
 
-async def test_a_read_goes_on_while_blocks_keep_coming(autojump_clock: None) -> None:
+async def test_a_read_goes_on_while_blocks_keep_coming(patient_clock: None) -> None:
     async with opened(SlowCore(5, seconds=15, come=5)) as (files, handle):
         assert len(await read(files, handle, 0, 5000)) == 5000
     assert trio.current_time() > 3 * TIMEOUT_SECONDS
 
 
-async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_read_is_given_up_once_none_comes(patient_clock: None, caplog: pytest.LogCaptureFixture) -> None:
     start = trio.current_time()
     async with opened(SlowCore(5, seconds=1, come=2)) as (files, handle):
         with pytest.raises(TimedOut), caplog.at_level(logging.WARNING):
@@ -82,7 +82,7 @@ async def test_a_read_is_given_up_once_none_comes(autojump_clock: None, caplog: 
     assert "block 2 of core 00000000" in caplog.text
 
 
-async def test_what_was_just_waited_for_in_vain_is_not_waited_for_as_long_again(autojump_clock: None) -> None:
+async def test_what_was_just_waited_for_in_vain_is_not_waited_for_as_long_again(patient_clock: None) -> None:
     async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
         with pytest.raises(TimedOut):
             await read(files, handle, 0, 5000)
@@ -92,7 +92,7 @@ async def test_what_was_just_waited_for_in_vain_is_not_waited_for_as_long_again(
         assert trio.current_time() - start <= AGAIN_SECONDS
 
 
-async def test_a_later_try_waits_its_full_time(autojump_clock: None) -> None:
+async def test_a_later_try_waits_its_full_time(patient_clock: None) -> None:
     async with opened(SlowCore(5, seconds=1, come=0)) as (files, handle):
         with pytest.raises(TimedOut):
             await read(files, handle, 0, 5000)
@@ -103,7 +103,7 @@ async def test_a_later_try_waits_its_full_time(autojump_clock: None) -> None:
         assert trio.current_time() - start >= TIMEOUT_SECONDS
 
 
-async def test_a_flush_ends_what_is_fetched_ahead(autojump_clock: None) -> None:
+async def test_a_flush_ends_what_is_fetched_ahead(patient_clock: None) -> None:
     core = SlowCore(5000, seconds=0, come=0)
     async with opened(core) as (files, handle):
         core.blocks[:100] = [bytes(BLOCK_BYTES)] * 100
@@ -126,7 +126,7 @@ async def ahead_of_many_reads(core: SlowCore, files: OpenFiles, handle: int) -> 
     assert not core.cancelled
 
 
-async def test_a_read_elsewhere_ends_all_that_is_fetched_ahead(autojump_clock: None) -> None:
+async def test_a_read_elsewhere_ends_all_that_is_fetched_ahead(patient_clock: None) -> None:
     core = SlowCore(50_000, seconds=0, come=0)
     async with opened(core) as (files, handle):
         await ahead_of_many_reads(core, files, handle)
@@ -135,7 +135,7 @@ async def test_a_read_elsewhere_ends_all_that_is_fetched_ahead(autojump_clock: N
         assert core.cancelled == len(core.ahead_of)
 
 
-async def test_another_version_ends_all_that_is_fetched_ahead_of_the_one_before(autojump_clock: None) -> None:
+async def test_another_version_ends_all_that_is_fetched_ahead_of_the_one_before(patient_clock: None) -> None:
     core = SlowCore(50_000, seconds=0, come=0)
     async with opened(core) as (files, handle):
         await ahead_of_many_reads(core, files, handle)
@@ -147,12 +147,12 @@ async def test_another_version_ends_all_that_is_fetched_ahead_of_the_one_before(
         assert core.cancelled == len(core.ahead_of)
 
 
-async def test_the_end_of_a_file_is_read_without_waiting(autojump_clock: None) -> None:
+async def test_the_end_of_a_file_is_read_without_waiting(patient_clock: None) -> None:
     async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
         assert await read(files, handle, 2000, 100) == b""
 
 
-async def test_a_released_handle_is_gone(autojump_clock: None) -> None:
+async def test_a_released_handle_is_gone(patient_clock: None) -> None:
     async with opened(SlowCore(2, seconds=1, come=0)) as (files, handle):
         assert [opened.number for opened in files.of_inode(5)] == [5]
         files.release(handle)
@@ -172,7 +172,7 @@ class ClosingCore(SlowCore):
         return bytes(size)
 
 
-async def test_what_was_planned_for_a_file_that_was_closed_meanwhile_is_not_waited_for(autojump_clock: None) -> None:
+async def test_what_was_planned_for_a_file_that_was_closed_meanwhile_is_not_waited_for(patient_clock: None) -> None:
     core = ClosingCore(5000, seconds=0, come=0)
     async with opened(core) as (files, handle):
         await read(files, handle, 0, 128 * 1024)

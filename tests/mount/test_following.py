@@ -78,7 +78,7 @@ async def followed(own: OwnDrive, kernel: Kernel) -> AsyncIterator[SnapshotView]
         nursery.cancel_scope.cancel()
 
 
-async def test_a_new_version_is_told_of(autojump_clock: MockClock) -> None:
+async def test_a_new_version_is_told_of(patient_clock: MockClock) -> None:
     own = await new_drive()
     await own.writer.put_file("a", b"1")
     kernel = Kernel()
@@ -94,7 +94,7 @@ async def test_a_new_version_is_told_of(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("of nobody's making")])
 async def test_what_fails_while_the_difference_is_read_is_tried_again(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, error: Exception
+    patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     own = await new_drive()
     kernel, failing = Kernel(), Failing(monkeypatch)
@@ -109,7 +109,7 @@ async def test_what_fails_while_the_difference_is_read_is_tried_again(
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), RuntimeError("of nobody's making")])
 async def test_what_could_not_be_told_is_told_later(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, error: Exception
+    patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(following, "MAX_GATHERED", 1)
     own = await new_drive()
@@ -125,7 +125,7 @@ async def test_what_could_not_be_told_is_told_later(
     assert {name for _, name in kernel.names} == {b"a", b"b", b"c", b"d"}
 
 
-async def test_a_version_of_our_own_is_not_told_of(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_version_of_our_own_is_not_told_of(patient_clock: MockClock, tmp_path: Path) -> None:
     paths = await Paths.open(tmp_path)
     view = WorkspaceView(paths.own.drive, paths.workspace, paths.own.committer)
     kernel, waits = Kernel(), Waits()

@@ -93,7 +93,7 @@ async def test_nothing_is_dropped_where_an_operation_waits() -> None:
     assert kernel.told == [(2, b"b"), (1, b"a")]
 
 
-async def test_who_has_too_many_targets_waits(monkeypatch: pytest.MonkeyPatch, autojump_clock: None) -> None:
+async def test_who_has_too_many_targets_waits(monkeypatch: pytest.MonkeyPatch, patient_clock: None) -> None:
     monkeypatch.setattr(invalidate, "MAX_PENDING", 4)
     kernel, waits = Kernel(), Waits()
     with invalidating(kernel, waits) as invalidator, waits.limit(100, "lookup", busy=1):
@@ -128,7 +128,7 @@ async def test_an_error_of_the_kernel_does_not_end_it(error: OSError) -> None:
     assert kernel.told == [(1, b"a"), (1, b"b")]
 
 
-async def test_an_operation_is_given_up_at_its_deadline(autojump_clock: None) -> None:
+async def test_an_operation_is_given_up_at_its_deadline(patient_clock: None) -> None:
     with pytest.raises(TimedOut, match="nothing came for 3 seconds"), Waits().limit(3, "x", busy=1):
         await trio.sleep_forever()
 

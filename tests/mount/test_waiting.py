@@ -8,19 +8,19 @@ from hyperfs.errors import BlockNotAvailable
 from hyperfs.mount.waiting import TimedOut, Waits
 
 
-async def test_a_wait_ends_when_nothing_comes(autojump_clock: MockClock) -> None:
+async def test_a_wait_ends_when_nothing_comes(patient_clock: MockClock) -> None:
     with pytest.raises(TimedOut, match="a/b: nothing came for 5 seconds"), Waits().limit(5, "a/b", busy=1):
         await trio.sleep(6)
 
 
-async def test_a_wait_in_which_something_comes_goes_on(autojump_clock: MockClock) -> None:
+async def test_a_wait_in_which_something_comes_goes_on(patient_clock: MockClock) -> None:
     with Waits().limit(5, "a/b", busy=1) as limit:
         for _ in range(10):
             await trio.sleep(4)
             limit.progressed()
 
 
-async def test_a_wait_ends_when_nothing_more_comes(autojump_clock: MockClock) -> None:
+async def test_a_wait_ends_when_nothing_more_comes(patient_clock: MockClock) -> None:
     async def wait() -> None:
         with Waits().limit(5, "a/b", busy=1) as limit:
             await trio.sleep(4)
@@ -33,7 +33,7 @@ async def test_a_wait_ends_when_nothing_more_comes(autojump_clock: MockClock) ->
     assert trio.current_time() - began == 9
 
 
-async def test_progress_does_not_keep_a_mount_from_ending(autojump_clock: MockClock) -> None:
+async def test_progress_does_not_keep_a_mount_from_ending(patient_clock: MockClock) -> None:
     waits = Waits()
 
     async def wait() -> None:

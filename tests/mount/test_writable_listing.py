@@ -25,7 +25,7 @@ def view_of(paths: Paths) -> WorkspaceView:
 
 
 async def test_a_listing_may_take_longer_than_the_limit_as_long_as_it_goes_on(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = await Paths.open(tmp_path)
     for name in ("a", "b", "c"):

@@ -65,7 +65,7 @@ async def test_there_is_an_end_to_all_connections_together() -> None:
 
 
 async def test_a_network_where_peers_misbehave_again_and_again_is_refused_for_a_while(
-    autojump_clock: trio.testing.MockClock,
+    patient_clock: trio.testing.MockClock,
 ) -> None:
     admission = Admission()
     for _ in range(MAX_OFFENCES):
@@ -95,7 +95,7 @@ async def test_this_machine_leaves_room_for_others() -> None:
 
 
 async def test_of_many_refusals_one_is_told_and_how_many_there_were(
-    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+    patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     admission = Admission()
     for number in range(300):
