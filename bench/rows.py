@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from bench.empty_fs import SMALL_BYTES
 from bench.table import Comparison, Measure, Sides
 from bench.workspace import (
     Workspace,
@@ -95,10 +96,13 @@ def replicate(count: int, size: int, unit: float) -> Callable[[Workspace], Abstr
 # Import ------------------------------------------------------------------------------------------------------------
 
 
-def _import_sides(workspace: Workspace, source: Path, amount: float) -> Sides:
+def _import_sides(workspace: Workspace, source: Path, amount: float, *, size: int) -> Sides:
+    """``size``: how many bytes ``source`` has."""
+
     def hyperfs() -> float:
         store = workspace.new_store()
         store.start_daemon()
+        workspace.warm_memory(size)
         start = time.perf_counter()
         store.import_folder(source)
         seconds = time.perf_counter() - start
@@ -107,6 +111,7 @@ def _import_sides(workspace: Workspace, source: Path, amount: float) -> Sides:
 
     def reference() -> float:
         directory = workspace.new_directory("their-store")
+        workspace.warm_memory(size)
         start = time.perf_counter()
         theirs("import", source=str(source), directory=str(directory))
         seconds = time.perf_counter() - start
@@ -119,7 +124,8 @@ def _import_sides(workspace: Workspace, source: Path, amount: float) -> Sides:
 @contextmanager
 def import_small(workspace: Workspace) -> Iterator[Sides]:
     """Import 10,000 small files: the whole command, against a whole process of the reference."""
-    yield _import_sides(workspace, workspace.small_files, workspace.scaled(10_000))
+    count = workspace.scaled(10_000)
+    yield _import_sides(workspace, workspace.small_files, count, size=count * SMALL_BYTES)
 
 
 @contextmanager
@@ -135,6 +141,7 @@ def import_large(workspace: Workspace) -> Iterator[Sides]:
 
     def copy() -> float:
         target = workspace.new_directory("copy")
+        workspace.warm_memory(size)
         start = time.perf_counter()
         shutil.copyfile(source / "large.bin", target)
         with target.open("rb") as file:
@@ -143,7 +150,7 @@ def import_large(workspace: Workspace) -> Iterator[Sides]:
         target.unlink()
         return size / _MEGABYTE / seconds
 
-    sides = _import_sides(workspace, source, size / _MEGABYTE)
+    sides = _import_sides(workspace, source, size / _MEGABYTE, size=size)
     yield Sides(hyperfs=sides.hyperfs, reference=sides.reference, limit=copy)
     shutil.rmtree(source)
 

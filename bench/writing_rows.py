@@ -62,7 +62,7 @@ def written(work: Work) -> Callable[[Workspace], AbstractContextManager[Sides]]:
 def write_large(workspace: Workspace, folder: Path) -> float:
     """Return the MB/s of writing a new file from start to end, 1 MiB at a time, until close returns."""
     chunk = os.urandom(_WRITE_BYTES)
-    bytes(_WARM_UP_FILES * workspace.big_bytes)  # a virtual machine gives idle memory back: touching it is not timed
+    workspace.warm_memory(_WARM_UP_FILES * workspace.big_bytes)
     start = time.perf_counter()
     with (folder / "new.bin").open("wb", buffering=0) as file:
         for _ in range(workspace.big_bytes // len(chunk)):

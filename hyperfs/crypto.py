@@ -1,6 +1,9 @@
 """Hashes, signatures and keys of a hypercore, as pure functions.
 
 Every hash is BLAKE2b with a 32-byte digest; signatures are Ed25519. See docs/formats.md, "Hashes and keys".
+
+Python's own BLAKE2b is the faster one for small blocks, as it is called sooner; libsodium's for large ones, by 4 % at
+`LARGE_BYTES`, 6 % at 64 KiB and 10 % at 512 KiB. Neither holds the interpreter's lock for a large one.
 """
 
 import hashlib
@@ -10,11 +13,18 @@ from dataclasses import dataclass
 
 import nacl.bindings
 import nacl.exceptions
+from nacl._sodium import ffi, lib
 
 KEY_BYTES = 32
 SECRET_KEY_BYTES = 64
 SIGNATURE_BYTES = 64
 HASH_BYTES = 32
+LARGE_BYTES = 16 * 1024
+"""A message of as many bytes, or more, is hashed by libsodium."""
+
+_NO_SALT = bytes(16)
+
+nacl.bindings.sodium_init()  # which chooses the code for this processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +46,23 @@ def key_pair(seed: bytes | None = None) -> KeyPair:
 
 def leaf_hash(block: bytes | memoryview) -> bytes:
     """Return the hash of one block."""
-    state = hashlib.blake2b(b"\x00" + len(block).to_bytes(8, "big"), digest_size=32)
+    prefix = b"\x00" + len(block).to_bytes(8, "big")
+    if len(block) >= LARGE_BYTES:
+        return _large_hash(prefix, block)
+    state = hashlib.blake2b(prefix, digest_size=HASH_BYTES)
     state.update(block)
     return state.digest()
+
+
+def _large_hash(prefix: bytes, block: bytes | memoryview) -> bytes:
+    """Return the hash of both, one behind the other. PyNaCl's own function of the kind takes no views."""
+    state = ffi.new("unsigned char[]", lib.crypto_generichash_statebytes())
+    digest = ffi.new("unsigned char[]", HASH_BYTES)
+    lib.crypto_generichash_blake2b_init_salt_personal(state, b"", 0, HASH_BYTES, _NO_SALT, _NO_SALT)
+    lib.crypto_generichash_blake2b_update(state, prefix, len(prefix))
+    lib.crypto_generichash_blake2b_update(state, ffi.from_buffer(block), len(block))
+    lib.crypto_generichash_blake2b_final(state, digest, HASH_BYTES)
+    return bytes(ffi.buffer(digest))
 
 
 def parent_hash(size: int, left: bytes, right: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Hashes, signatures and keys, against the reference's figures."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ def test_the_discovery_key() -> None:
 @pytest.mark.parametrize(("block", "digest"), VECTORS["leaves"])
 def test_leaf_hashes(block: str, digest: str) -> None:
     assert crypto.leaf_hash(block.encode()).hex() == digest
+
+
+@pytest.mark.parametrize(
+    "size",
+    [0, 1, 4095, 4096, crypto.LARGE_BYTES - 1, crypto.LARGE_BYTES, crypto.LARGE_BYTES + 1, 8 * crypto.LARGE_BYTES + 77],
+)
+def test_a_leaf_hash_is_the_same_of_every_form_and_size_of_a_block(size: int) -> None:
+    block = bytes(index * 7919 >> 5 & 0xFF for index in range(size))
+    expected = hashlib.blake2b(b"\0" + size.to_bytes(8, "big") + block, digest_size=32).digest()
+    in_the_middle = memoryview(b"before" + block + b"behind")[6 : 6 + size]
+    assert [crypto.leaf_hash(form) for form in (block, in_the_middle)] == [expected, expected]
 
 
 def test_the_parent_hash() -> None:
