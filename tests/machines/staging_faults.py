@@ -163,6 +163,8 @@ class Faults:
         for other in before.keys() | tree.keys():
             if other not in touched:
                 assert tree.get(other, "absent") == before.get(other, "absent"), f"{other} was changed by {action}"
+        if action == "put" and not is_done:
+            self.trees.append({**before, name: b""})  # made, and not yet written to
         self.trees.append(tree)
         here = len(self.trees) - 1
         if is_done and action in ("sync", "commit"):
