@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from hyperfs.drive.entry import Entry as Entry
     from hyperfs.drive.exporter import ExportResult as ExportResult
     from hyperfs.drive.exporter import export as export
-    from hyperfs.drive.importer import Compare as Compare
-    from hyperfs.drive.importer import ImportPlan as ImportPlan
+    from hyperfs.drive.import_plan import Compare as Compare
+    from hyperfs.drive.import_plan import ImportPlan as ImportPlan
+    from hyperfs.drive.import_plan import plan_import as plan_import
     from hyperfs.drive.importer import ImportResult as ImportResult
     from hyperfs.drive.importer import Progress as Progress
-    from hyperfs.drive.importer import plan_import as plan_import
     from hyperfs.drive.importer import run_import as run_import
     from hyperfs.drive.library import OpenStore as OpenStore
     from hyperfs.drive.library import open_store as open_store
@@ -45,7 +45,8 @@ _NAMES_OF = {
     "hyperfs.drive.drive": ("Drive",),
     "hyperfs.drive.entry": ("Entry",),
     "hyperfs.drive.exporter": ("ExportResult", "export"),
-    "hyperfs.drive.importer": ("Compare", "ImportPlan", "ImportResult", "Progress", "plan_import", "run_import"),
+    "hyperfs.drive.import_plan": ("Compare", "ImportPlan", "plan_import"),
+    "hyperfs.drive.importer": ("ImportResult", "Progress", "run_import"),
     "hyperfs.drive.library": ("OpenStore", "open_store"),
     "hyperfs.drive.links": ("follow",),
     "hyperfs.drive.snapshot": ("OpenFile", "Snapshot"),

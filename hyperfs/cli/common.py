@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -21,6 +22,7 @@ from click.core import ParameterSource
 from hyperfs.cli.command import DAEMON, CommonOption, Settings, default_of, options_of, settings_of, words_of
 from hyperfs.cli.kinds import PEER, NamedDrive, PortParameter, SecondsParameter
 from hyperfs.cli.output import complain
+from hyperfs.cli.signals import Terminated, cancelling_at_signals, end_by
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
 if TYPE_CHECKING:
@@ -258,11 +260,16 @@ def examples(*lines: str) -> str:
 
 
 def run_with_daemon(
-    common: Common, function: Callable[["DaemonClient"], Awaitable[Result]], *, begins_store: bool = False
+    common: Common,
+    function: Callable[["DaemonClient"], Awaitable[Result]],
+    *,
+    begins_store: bool = False,
+    winds_up: bool = False,
 ) -> Result:
     """Run ``function`` with a client of the store's daemon, which is started when needed.
 
-    Raises `UsageError` when the user names a store that is not there, unless this is how one ``begins_store``.
+    If it ``winds_up``, ^C and SIGTERM cancel it, and otherwise break it off where it stands. Raises `UsageError` when
+    the user names a store that is not there, unless this is how one ``begins_store``, or it is an empty folder.
     """
     import trio
 
@@ -281,20 +288,29 @@ def run_with_daemon(
             idle_seconds=common.idle_seconds,
             change=common.network_change,
         ) as client:
-            return await function(client)
+            with cancelling_at_signals() if winds_up else nullcontext():
+                return await function(client)
 
     return trio.run(run)
 
 
 def refuse_missing_store(common: Common) -> None:
-    """Raise `UsageError` when the user names a store that is not there."""
+    """Raise `UsageError` when the user names a store that is not there, and no empty folder to begin one in either."""
     from hyperfs.daemon.places import Places
 
-    if common.names_store and not Places(common.store.expanduser().resolve()).is_there():
+    store = common.store.expanduser().resolve()
+    if common.names_store and not Places(store).is_there() and not _is_empty_folder(store):
         raise UsageError(
             f"there is no store at {common.store}: look at what --store names; `hyperfs create`, `import`, `serve` and "
-            "`mount` begin one there"
+            "`mount` begin one there, and every command does in a folder that is empty"
         )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        return not os.listdir(path)
+    except OSError:
+        return False
 
 
 def run_with_running_daemon(common: Common, function: Callable[["DaemonClient"], Awaitable[Result]]) -> Result | None:
@@ -347,8 +363,10 @@ def report(error: BaseException, *, verbose: bool) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         click.echo(err=True)
         return 130
+    if isinstance(error, Terminated):
+        end_by(signal.SIGTERM)
     if isinstance(error, BrokenPipeError):
-        end_by_sigpipe()
+        end_by(signal.SIGPIPE)
     complain(describe(error))
     if isinstance(error, HyperfsError | OSError):
         return 2 if isinstance(error, UsageError) else 1
@@ -374,10 +392,3 @@ def sole(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def end_by_sigpipe() -> NoReturn:
-    """End as a program does whose reader hung up."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGPIPE)
-    os._exit(1)

@@ -5,6 +5,7 @@ The rule: whatever goes wrong below ends here, as one line and an exit status.
 
 import importlib
 import io
+import signal
 import sys
 from difflib import get_close_matches
 from typing import Any
@@ -13,7 +14,8 @@ import click
 
 from hyperfs import __version__
 from hyperfs.cli.command import Group
-from hyperfs.cli.common import before_commands, end_by_sigpipe, examples, report
+from hyperfs.cli.common import before_commands, examples, report
+from hyperfs.cli.signals import end_by
 
 _COMMANDS = {
     "import": ("transfer", "import_command", "Make a drive of a folder, or bring a drive up to date with it."),
@@ -74,7 +76,7 @@ class _Group(Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            end_by_sigpipe()  # before click makes it a failure like any other
+            end_by(signal.SIGPIPE)  # before click makes it a failure like any other
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -128,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        end_by_sigpipe()
+        end_by(signal.SIGPIPE)
     sys.exit(status)
 
 

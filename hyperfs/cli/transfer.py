@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from hyperfs.cli.begun import Begun
     from hyperfs.daemon.client import DaemonClient
+    from hyperfs.drive.drive import Drive
+    from hyperfs.drive.import_plan import ImportPlan
     from hyperfs.drive.scan import Skipped
     from hyperfs.keys import DriveAddress
 
@@ -83,52 +85,40 @@ def import_command(
         from hyperfs.cli.drives import open_to_write
         from hyperfs.daemon.committer import DaemonCommitter
         from hyperfs.drive.drive import Drive
-        from hyperfs.drive.importer import Compare, plan_import, run_import
+        from hyperfs.drive.import_plan import Compare, ImportPlan, plan_import
+        from hyperfs.drive.importer import import_folder
 
         nonlocal under_way
         if address is None:
-            key = await client.create_drive()
+            with trio.CancelScope(shield=True):  # nobody would hear of a drive that was made and not told
+                key = await client.create_drive()
             under_way = key
             begun.note(key)
             click.echo(f"a new drive: {key.hex()}", err=True)
             drive = await Drive.open(client, key)
         else:
             drive = await open_to_write(client, common, address)
-        compare = Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME
-        plan = await plan_import(
-            drive.snapshot(),
-            folder,
-            into=directory,
-            delete=delete,
-            compare=compare,
-            excluded=[places.store],
-            with_secrets=with_secrets,
-        )
-        if dry_run:
-            plan = await trio.to_thread.run_sync(plan.without_secrets)
-        if dry_run and common.json:
-            print_json(
-                {
-                    "key": drive.key.hex(),
-                    "version": drive.version,
-                    "files": [found.path for found in plan.files],
-                    "others": [path for path, _ in plan.nodes],
-                    "deletions": list(plan.deletions),
-                }
+
+        async def make_plan() -> ImportPlan:
+            return await plan_import(
+                drive.snapshot(),
+                folder,
+                into=directory,
+                delete=delete,
+                compare=Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME,
+                excluded=[places.store],
+                with_secrets=with_secrets,
             )
-        elif dry_run:
-            for found in plan.files:
-                click.echo(f"+ {shown(found.path)}")
-            for path, _ in plan.nodes:
-                click.echo(f"~ {shown(path)}")
-            for deleted in plan.deletions:
-                click.echo(f"- {shown(deleted)}")
+
         if dry_run:
+            plan = await trio.to_thread.run_sync((await make_plan()).without_secrets)
+            _tell_plan(plan, drive, as_json=common.json)
             _tell_skipped(plan.skipped, names_all=common.verbosity > 0)
             return 0
         under_way = drive.key
+        committer = DaemonCommitter(client, drive.key)
         with transfer_progress("importing", wanted=not common.json) as on_progress:
-            result = await run_import(plan, DaemonCommitter(client, drive.key), on_progress=on_progress)
+            result = await import_folder(drive, make_plan, committer, on_progress=on_progress)
         under_way = None
         begun.has_ended(drive.key)
         _tell_skipped(result.skipped, names_all=common.verbosity > 0)
@@ -153,7 +143,7 @@ def import_command(
         return 1 if result.skipped else 0
 
     try:
-        return run_with_daemon(common, run)
+        return run_with_daemon(common, run, winds_up=True)
     finally:
         if under_way is not None:
             whole = f" --into {shlex.quote(directory)}" if directory else ""
@@ -225,6 +215,27 @@ def _perhaps_begun(begun: "Begun", source: Path) -> "DriveAddress | None":
     elif click.confirm(f"{told}. Go on with it?", default=True, err=True):
         return DriveAddress(key)
     return None
+
+
+def _tell_plan(plan: "ImportPlan", drive: "Drive", *, as_json: bool) -> None:
+    """Say what an import would do."""
+    if as_json:
+        print_json(
+            {
+                "key": drive.key.hex(),
+                "version": drive.version,
+                "files": [found.path for found in plan.files],
+                "others": [path for path, _ in plan.nodes],
+                "deletions": list(plan.deletions),
+            }
+        )
+        return
+    for found in plan.files:
+        click.echo(f"+ {shown(found.path)}")
+    for path, _ in plan.nodes:
+        click.echo(f"~ {shown(path)}")
+    for deleted in plan.deletions:
+        click.echo(f"- {shown(deleted)}")
 
 
 def _tell_skipped(skipped: "Sequence[Skipped]", *, names_all: bool) -> None:

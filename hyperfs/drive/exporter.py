@@ -19,7 +19,8 @@ from hyperfs.drive import folder, names
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.fetching import Fetcher, is_here
 from hyperfs.drive.folder import Part, TargetFolder
-from hyperfs.drive.importer import Compare, Progress, ProgressCallback
+from hyperfs.drive.import_plan import Compare
+from hyperfs.drive.importer import Progress, ProgressCallback
 from hyperfs.drive.links import follow
 from hyperfs.drive.scan import Skipped
 from hyperfs.drive.snapshot import PIECE_BYTES, OpenFile, Snapshot

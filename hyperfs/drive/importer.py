@@ -1,20 +1,11 @@
-"""Bringing a drive up to date with a local folder: first a plan, then the work.
+"""Bringing a drive up to date with a local folder, as a plan says.
 
-The rules: nothing is appended when nothing changed. A file goes into the drive as it was at one instant, or not at all;
-what could not be imported is told, never dropped in silence, and never deleted from the drive for it. Drives mounted in
-the drive are left alone.
+The rules: nothing is appended when nothing changed. A file goes into the drive as it was at one instant, or not at all.
 """
 
-import errno
-import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from functools import partial
-from itertools import islice
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -22,13 +13,13 @@ from hyperfs.core.reader import Run
 from hyperfs.drive import names
 from hyperfs.drive.batch import Clock, milliseconds_now
 from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES, Committer, ContentLease
-from hyperfs.drive.entry import Entry
+from hyperfs.drive.drive import Drive
+from hyperfs.drive.import_plan import ImportPlan
 from hyperfs.drive.keyfile import what_secret_in
 from hyperfs.drive.nursery import open_work
-from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan, what_secret
-from hyperfs.drive.snapshot import Snapshot
-from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
-from hyperfs.errors import BlockNotAvailable, HyperfsError, InvalidRun, PathError
+from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small
+from hyperfs.drive.stat import Stat, encode_stat
+from hyperfs.errors import ConflictingLength, HyperfsError, short
 from hyperfs.trie import Delete, Operation, Put
 
 OPERATIONS_IN_A_COMMIT = 2048
@@ -37,57 +28,12 @@ SMALL_BYTES = CHUNK_BYTES
 LOAD_BYTES = 4 * 1024 * 1024
 LOAD_FILES = 256
 _LOADS_UNDER_WAY = 2
-_SCANNED_AT_ONCE = 1000
 _LARGE_ATTEMPTS = 3
+_PLANS = 10
+"""So often a plan is made anew because somebody else wrote to the drive."""
 WIND_UP_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-class Compare(Enum):
-    """How it is found out whether a file changed."""
-
-    SIZE_AND_TIME = "size and time"
-    CHECKSUM = "checksum"
-
-
-@dataclass(frozen=True, slots=True)
-class ImportPlan:
-    """What an import will do: files whose bytes are appended, nodes that are put without any bytes, deletions.
-
-    ``deletions`` are keys as the trie has them. ``skipped`` is what will not be imported, and why.
-    """
-
-    source: Path
-    into: str
-    version: int
-    files: tuple[Found, ...]
-    nodes: tuple[tuple[str, Stat], ...]
-    deletions: tuple[str, ...]
-    unchanged: int
-    skipped: tuple[Skipped, ...]
-    with_secrets: bool = False
-
-    def without_secrets(self) -> "ImportPlan":
-        """Return the plan less the files that will be skipped because they hold secrets, as doing it finds out.
-
-        Reads small files: for a worker thread.
-        """
-        if self.with_secrets:
-            return self
-        secrets = {found.path: why for found in self.files if (why := what_secret(self.source, found))}
-        files = tuple(found for found in self.files if found.path not in secrets)
-        return replace(self, files=files, skipped=self.skipped + tuple(map(Skipped, secrets, secrets.values())))
-
-    @property
-    def total_bytes(self) -> int:
-        """The size of all files to be read."""
-        return sum(found.stat.size for found in self.files)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be done."""
-        return not (self.files or self.nodes or self.deletions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,160 +62,44 @@ class ImportResult:
 ProgressCallback = Callable[[Progress], None]
 
 
-async def plan_import(
-    snapshot: Snapshot,
-    source: Path,
+async def import_folder(
+    drive: Drive,
+    make_plan: Callable[[], Awaitable[ImportPlan]],
+    committer: Committer,
     *,
-    into: str = "",
-    delete: bool = False,
-    compare: Compare = Compare.SIZE_AND_TIME,
-    excluded: Collection[Path] = (),
-    with_secrets: bool = False,
-) -> ImportPlan:
-    """Compare the folder ``source`` with directory ``into`` of a drive of ours; change nothing.
+    on_progress: ProgressCallback | None = None,
+) -> ImportResult:
+    """Do what a plan for ``drive`` says, and make it anew whenever somebody else wrote to the drive meanwhile.
 
-    With ``delete``, what is not in the folder is to be deleted. ``excluded`` are directories to leave out: the store.
-    Other stores, secret keys and key files that are not sealed are skipped, too, unless ``with_secrets``: who reads the
-    drive could write to the drives that they belong to.
-
-    Raises:
-        PathError: ``into`` is no path of a drive, or what is put there could not be reached: it is a file, or below
-            one, or in a drive that is mounted in this one.
-        OSError: ``source`` cannot be listed.
+    Cancelled, it leaves what `run_import` does. Raises `ConflictingLength` when somebody writes to it all the time.
     """
-    into = await _directory_to_fill(snapshot, into)
-    planner = _Planner(snapshot, source, into)
-    await planner.read_drive()
-    for path in names.ancestors(names.join(into, ".")):
-        planner.keep(path)
-    skip = [(status.st_dev, status.st_ino) for status in [path.stat() for path in excluded if path.is_dir()]]
-    async with aclosing(_scanned(scan(source, excluded=skip, with_secrets=with_secrets))) as items:
-        async for item in items:
-            await planner.add(item, compare)
-    return planner.plan(delete=delete, with_secrets=with_secrets)
-
-
-async def _directory_to_fill(snapshot: Snapshot, path: str) -> str:
-    """Return ``path`` normalised, if it is a directory of this drive, or can become one. Raises `PathError`."""
-    if not names.normalise(path):
-        return ""
-    path = names.checked(path)
-    table = await snapshot.mounts()
-    mounted = path if path in table.targets else table.closest(path)
-    if mounted is not None:
-        raise PathError(errno.EXDEV, path, f"{mounted!r} is another drive, mounted there; import into that one")
-    try:
-        entry = await snapshot.stat(path)
-    except PathError as error:
-        if error.errno == errno.ENOENT:
-            return path
-        raise
-    if not entry.is_directory:
-        raise PathError(errno.ENOTDIR, path, "it is not a directory, so nothing can be imported into it")
-    return path
-
-
-async def _scanned(items: Iterator[Found | Skipped]) -> AsyncGenerator[Found | Skipped, None]:
-    while True:
-        some = await trio.to_thread.run_sync(lambda: list(islice(items, _SCANNED_AT_ONCE)))
-        for item in some:
-            yield item
-        if len(some) < _SCANNED_AT_ONCE:
-            return
-
-
-@dataclass(slots=True)
-class _Planner:
-    snapshot: Snapshot
-    source: Path
-    into: str
-    files: list[Found] = field(default_factory=list)
-    nodes: list[tuple[str, Stat]] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    unchanged: int = 0
-    existing: dict[str, tuple[str, bytes | None]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-    replaced: set[str] = field(default_factory=set)
-    mounted: set[str] = field(default_factory=set)
-    above_mounted: set[str] = field(default_factory=set)
-
-    async def read_drive(self) -> None:
-        """Note the nodes that are in the drive, and where other drives are mounted."""
-        self.mounted = set((await self.snapshot.mounts()).targets)
-        self.above_mounted = {above for mounted in self.mounted for above in names.ancestors(mounted)}
-        async for node in self.snapshot.trie.iterate(self.into):
-            path = names.normalise(node.key)
-            if path != self.into:
-                self.existing[path] = (node.key, node.value)
-
-    def keep(self, path: str) -> None:
-        """Never delete ``path``."""
-        self.existing.pop(path, None)
-
-    async def add(self, item: Found | Skipped, compare: Compare) -> None:
-        """Decide what to do about one thing in the folder."""
-        path = names.join(self.into, item.path)
-        if isinstance(item, Skipped):
-            self.skipped.append(item)
-            self.kept.add(path)
-            return
-        if names.is_too_long(path):
-            self.skipped.append(Skipped(item.path, f"its path there is longer than {names.MAX_PATH_BYTES} bytes"))
-            return
-        if path in self.mounted or any(above in self.mounted for above in names.ancestors(path)):
-            self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted there"))
-            return
-        new = item.stat
-        if not new.is_directory and path in self.above_mounted:
-            self.skipped.append(Skipped(item.path, "in the drive, another drive is mounted below it"))
-            return
-        _, value = self.existing.pop(path, ("", None))
-        old = stat_or_none(value)
-        if not new.is_directory:
-            self.replaced.add(path)
-        same_content = await self._same_content(path, item, old, compare) if new.is_file else False
-        if new.is_file and (old is None or not same_content):
-            self.files.append(item)
-        elif old is not None and _same_node(old, new):
-            self.unchanged += 1
-        elif new.is_file and old is not None:
-            self.nodes.append((path, _with_content_of(new, old)))
-        else:
-            self.nodes.append((path, new))
-
-    async def _same_content(self, path: str, item: Found, old: Stat | None, compare: Compare) -> bool:
-        if old is None or not old.has_content or old.size != item.stat.size:
-            return False
-        if compare is Compare.SIZE_AND_TIME:
-            return old.mtime == item.stat.mtime
-        local = await trio.to_thread.run_sync(partial(_digest_of_file, self.source / item.path))
+    before: list[ImportResult] = []
+    for _ in range(_PLANS):
+        run = _Importing(await make_plan(), committer, on_progress, milliseconds_now)
         try:
-            return local is not None and local == await _digest_of_entry(self.snapshot, path, old)
-        except (BlockNotAvailable, InvalidRun):
-            return False  # what the drive has lost it gets again
+            await run.carry_out()
+        except ConflictingLength as error:
+            _log.info("%s; comparing it with the folder again", error)
+            before.append(run.result())
+            await drive.metadata.wait_longer(run.version)
+        else:
+            return _total([*before, run.result()])
+    raise ConflictingLength(f"others write to drive {short(drive.key)} all the time")
 
-    def plan(self, *, delete: bool, with_secrets: bool) -> ImportPlan:
-        """Return the plan."""
-        gone = {path: key for path, (key, _) in self.existing.items()}
-        deletions = [
-            key
-            for path, key in gone.items()
-            if (delete and self._may_be_deleted(path)) or not self.replaced.isdisjoint(names.ancestors(path))
-        ]
-        return ImportPlan(
-            self.source,
-            self.into,
-            self.snapshot.version,
-            tuple(self.files),
-            tuple(self.nodes),
-            tuple(deletions),
-            self.unchanged,
-            tuple(self.skipped),
-            with_secrets,
-        )
 
-    def _may_be_deleted(self, path: str) -> bool:
-        return not (path in self.mounted or path in self.kept or self.kept.intersection(names.ancestors(path)))
+def _total(results: Sequence[ImportResult]) -> ImportResult:
+    """Return what several imports did, each of which went on where the one before had ended."""
+    last = results[-1]
+    done_before = sum(result.files + result.nodes for result in results[:-1])
+    return ImportResult(
+        last.version,
+        sum(result.files for result in results),
+        sum(result.byte_count for result in results),
+        sum(result.nodes for result in results),
+        sum(result.deleted for result in results),
+        max(0, last.unchanged - done_before),
+        last.skipped,
+    )
 
 
 async def run_import(
@@ -289,22 +119,7 @@ async def run_import(
     Like its commits it does not wait for the disk: `Committer.sync` does.
     """
     run = _Importing(plan, committer, on_progress, clock)
-    if plan.is_empty:
-        return run.result()
-    async with committer.content() as lease:
-        try:
-            for path, stat in plan.nodes:
-                await run.put(path, replace(stat, ctime=run.now))
-            if plan.files:
-                await run.append_files(lease)
-            for key in plan.deletions:
-                await run.add(Delete(key))
-            await run.commit()
-        except BaseException:  # whatever ends it, the next import need not do again what is done
-            with trio.move_on_after(WIND_UP_SECONDS) as scope:
-                scope.shield = True
-                await run.wind_up(lease)
-            raise
+    await run.carry_out()
     return run.result()
 
 
@@ -327,7 +142,9 @@ class _Importing:
         self._plan = plan
         self._committer = committer
         self._on_progress = on_progress
-        self._version = plan.version
+        self.version = plan.version
+        """The drive's after the last commit."""
+        self._committed_files = self._committed_bytes = self._committed_puts = self._committed_deletions = 0
         self._operations: list[Operation] = []
         self._uncommitted_bytes = 0
         self._skipped = list(plan.skipped)
@@ -336,6 +153,26 @@ class _Importing:
         self._total_bytes = plan.total_bytes
         self._named_end = 0
         """Behind which block of the content nothing was put, or will be by what waits for a commit."""
+
+    async def carry_out(self) -> None:
+        """Do all of it. See `run_import`."""
+        plan = self._plan
+        if plan.is_empty:
+            return
+        async with self._committer.content() as lease:
+            try:
+                for path, stat in plan.nodes:
+                    await self.put(path, replace(stat, ctime=self.now))
+                if plan.files:
+                    await self.append_files(lease)
+                for key in plan.deletions:
+                    await self.add(Delete(key))
+                await self.commit()
+            except BaseException:  # whatever ends it, the next import need not do again what is done
+                with trio.move_on_after(WIND_UP_SECONDS) as scope:
+                    scope.shield = True
+                    await self.wind_up(lease)
+                raise
 
     async def wind_up(self, lease: ContentLease) -> None:
         """Commit the files that are whole, and give back what is left over of others. Raises nothing of either."""
@@ -428,7 +265,11 @@ class _Importing:
     async def commit(self) -> None:
         """Commit what is waiting."""
         if self._operations:
-            self._version = await self._committer.commit(self._operations, expected_version=self._version)
+            self.version = await self._committer.commit(self._operations, expected_version=self.version)
+            self._committed_files, self._committed_bytes = self._files, self._bytes
+            deletions = sum(isinstance(operation, Delete) for operation in self._operations)
+            self._committed_deletions += deletions
+            self._committed_puts += len(self._operations) - deletions
             self._operations = []
             self._uncommitted_bytes = 0
 
@@ -437,15 +278,14 @@ class _Importing:
             self._on_progress(Progress(self._files, len(self._plan.files), self._bytes, self._total_bytes))
 
     def result(self) -> ImportResult:
-        """Return what was done."""
-        plan = self._plan
+        """Return what has been done, and is committed."""
         return ImportResult(
-            self._version,
-            self._files,
-            self._bytes,
-            len(plan.nodes),
-            len(plan.deletions),
-            plan.unchanged,
+            self.version,
+            self._committed_files,
+            self._committed_bytes,
+            self._committed_puts - self._committed_files,
+            self._committed_deletions,
+            self._plan.unchanged,
             tuple(self._skipped),
         )
 
@@ -480,35 +320,3 @@ def _load(plan: ImportPlan, files: list[Found]) -> _Load:
             load.blocks.extend(contents.blocks)
             load.files.append((contents.found, len(contents.blocks)))
     return load
-
-
-def _digest_of_file(path: Path) -> bytes | None:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, "blake2b").digest()
-    except OSError:
-        return None
-
-
-async def _digest_of_entry(snapshot: Snapshot, path: str, stat: Stat) -> bytes:
-    file = await snapshot.open(Entry(path, path, 0, snapshot, encode_stat(stat), mode=stat.mode))
-    digest = hashlib.blake2b()
-    for position in range(0, file.size, LOAD_BYTES):
-        digest.update(await file.read(position, LOAD_BYTES))
-    return digest.digest()
-
-
-def _same_node(old: Stat, new: Stat) -> bool:
-    """Tell whether two Stats of equal content are the same but for their times of change."""
-    return (old.mode, old.uid, old.gid, old.mtime, old.linkname, old.present_attributes) == (
-        new.mode,
-        new.uid,
-        new.gid,
-        new.mtime,
-        new.linkname,
-        new.present_attributes,
-    )
-
-
-def _with_content_of(new: Stat, old: Stat) -> Stat:
-    return replace(new, size=old.size, blocks=old.blocks, offset=old.offset, byte_offset=old.byte_offset)

@@ -15,7 +15,8 @@ from hyperfs.core.store import Store, run_store
 from hyperfs.drive.committer import LocalCommitter
 from hyperfs.drive.create import create_drive
 from hyperfs.drive.drive import Drive
-from hyperfs.drive.importer import ImportResult, plan_import, run_import
+from hyperfs.drive.import_plan import ImportPlan, plan_import
+from hyperfs.drive.importer import ImportResult, import_folder
 from hyperfs.drive.writer import DriveWriter
 from hyperfs.errors import NotWritable, short
 from hyperfs.keys import parse_address
@@ -78,8 +79,11 @@ class OpenStore:
 
         Cancelled, the versions that were made stay: importing again goes on from there.
         """
-        plan = await plan_import(drive.snapshot(), Path(source), delete=delete, excluded=(self.store.path,))
-        return await run_import(plan, await self.committer(drive))
+
+        async def plan() -> ImportPlan:
+            return await plan_import(drive.snapshot(), Path(source), delete=delete, excluded=(self.store.path,))
+
+        return await import_folder(drive, plan, await self.committer(drive))
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.create import create_drive
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.exporter import export
-from hyperfs.drive.importer import plan_import, run_import
+from hyperfs.drive.import_plan import plan_import
+from hyperfs.drive.importer import run_import
 from hyperfs.drive.library import OpenStore
 from hyperfs.drive.prune import Keep, plan_prune
 from hyperfs.drive.snapshot import Snapshot

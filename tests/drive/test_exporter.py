@@ -12,7 +12,8 @@ import trio.testing
 from hyperfs.drive import folder, names
 from hyperfs.drive.exporter import export
 from hyperfs.drive.folder import TargetFolder
-from hyperfs.drive.importer import Compare, Progress, plan_import, run_import
+from hyperfs.drive.import_plan import Compare, plan_import
+from hyperfs.drive.importer import Progress, run_import
 from hyperfs.drive.stat import MountTarget, Stat, encode_stat
 from hyperfs.errors import PathError
 from hyperfs.trie import Put

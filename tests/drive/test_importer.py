@@ -11,16 +11,18 @@ import pytest
 import trio
 
 from hyperfs.crypto import key_pair
+from hyperfs.drive import import_plan as plan_module
 from hyperfs.drive import importer as importer_module
 from hyperfs.drive import scan as scan_module
 from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES
 from hyperfs.drive.folder import part_name
-from hyperfs.drive.importer import Compare, ImportPlan, ImportResult, Progress, plan_import, run_import
+from hyperfs.drive.import_plan import Compare, ImportPlan, plan_import
+from hyperfs.drive.importer import ImportResult, Progress, import_folder, run_import
 from hyperfs.drive.keyfile import Cost, DriveKeys, encode_keys, seal_keys
 from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
-from hyperfs.drive.stat import Stat
+from hyperfs.drive.stat import DEFAULT_FILE_MODE, Stat, encode_stat
 from hyperfs.errors import ConflictingLength, PathError
-from hyperfs.trie import Operation
+from hyperfs.trie import Operation, Put
 from tests.support.drives import OwnDrive, new_drive
 
 LARGE = 2 * PIECE_BYTES + 5
@@ -323,7 +325,7 @@ async def test_what_could_not_be_read_is_not_deleted(source: Path, monkeypatch: 
     def unreadable(folder: Path, *, excluded: object, with_secrets: bool) -> list[Found | Skipped]:
         return [Skipped("a", "Permission denied")]
 
-    monkeypatch.setattr(importer_module, "scan", unreadable)
+    monkeypatch.setattr(plan_module, "scan", unreadable)
     plan = await plan_import(own.drive.snapshot(), source, delete=True)
     assert sorted(plan.deletions) == ["big", "empty", "link", "zero"]
 
@@ -357,6 +359,44 @@ async def test_somebody_elses_commit_is_a_conflict(source: Path) -> None:
     await own.writer.put_file("x")
     with pytest.raises(ConflictingLength):
         await run_import(plan, own.committer)
+
+
+async def test_what_somebody_else_writes_meanwhile_is_compared_anew(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer_module, "OPERATIONS_IN_A_COMMIT", 1)
+    own = await new_drive()
+    commit, commits = own.committer.commit, 0
+
+    async def second(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
+        nonlocal commits
+        commits += 1
+        if commits in (1, 4):
+            theirs = encode_stat(Stat(DEFAULT_FILE_MODE, mtime=1))
+            await commit([Put(path, theirs) for path in ("a/b/c.txt", f"theirs {commits}")])
+        return await commit(operations, expected_version=expected_version)
+
+    monkeypatch.setattr(own.committer, "commit", second)
+    result = await import_folder(own.drive, lambda: plan_import(own.drive.snapshot(), source), own.committer)
+    found = await contents(own)
+    assert (found["a/b/c.txt"], found["theirs 1"], found["theirs 4"]) == (b"hello", b"", b"")
+    assert (await plan_import(own.drive.snapshot(), source)).is_empty
+    assert (result.version, result.files, result.unchanged) == (own.drive.version, 3, 0)
+
+
+async def test_an_import_gives_up_when_somebody_writes_all_the_time(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = await new_drive()
+    commit = own.committer.commit
+
+    async def second(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
+        await commit([Put("theirs", encode_stat(Stat(DEFAULT_FILE_MODE)))])
+        return await commit(operations, expected_version=expected_version)
+
+    monkeypatch.setattr(own.committer, "commit", second)
+    with pytest.raises(ConflictingLength, match="all the time"):
+        await import_folder(own.drive, lambda: plan_import(own.drive.snapshot(), source), own.committer)
 
 
 async def test_progress_ends_with_everything(source: Path) -> None:

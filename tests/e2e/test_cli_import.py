@@ -32,21 +32,24 @@ def begun_of(command: Command) -> str:
     return command.stderr.readline().decode().removeprefix("a new drive: ").strip()
 
 
-def interrupted(hyperfs: Hyperfs, source: Path) -> str:
+def interrupted(hyperfs: Hyperfs, source: Path, *, by: signal.Signals = signal.SIGINT, status: int = 130) -> str:
     """Interrupt an import before anything is in the drive, where nothing else can end it; return the drive's key."""
     with daemon_that_waits_and_fails(hyperfs) as (waits, _, _):
         waits.touch()
         with hyperfs.start("import", source) as command:
             key = begun_of(command)
-            command.send_signal(signal.SIGINT)
+            command.send_signal(by)
             output, errors = command.communicate(timeout=60)
-        assert (command.returncode, output) == (130, b"")
+        assert (command.returncode, output) == (status, b"")
         assert f"hyperfs import '{source}' {key}" in errors.decode()
     return key
 
 
-def test_what_was_interrupted_says_how_to_go_on_and_that_goes_on(hyperfs: Hyperfs, source: Path) -> None:
-    key = interrupted(hyperfs, source)
+@pytest.mark.parametrize(("by", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_what_was_interrupted_says_how_to_go_on_and_that_goes_on(
+    hyperfs: Hyperfs, source: Path, by: signal.Signals, status: int
+) -> None:
+    key = interrupted(hyperfs, source, by=by, status=status)
     assert hyperfs("import", source, key) == f"{key}\n"
     assert hyperfs("cat", key, "file") == "content"
     assert "begun" not in hyperfs.run("import", source).stderr.decode()

@@ -1,0 +1,60 @@
+"""What a command does that is told to end."""
+
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.cli.signals import Terminated, cancelling_at_signals
+
+SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+
+
+async def told_to_end(number: signal.Signals, work: Callable[[], Awaitable[object]]) -> None:
+    with cancelling_at_signals():
+        os.kill(os.getpid(), number)
+        await work()
+
+
+@pytest.mark.parametrize(("number", "error"), SIGNALS)
+async def test_a_signal_cancels_the_work(number: signal.Signals, error: type[BaseException]) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(error):
+        await told_to_end(number, trio.sleep_forever)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("number", "error"), SIGNALS)
+async def test_what_is_shielded_comes_to_its_end_and_a_second_signal_is_the_systems(
+    number: signal.Signals, error: type[BaseException]
+) -> None:
+    is_done = False
+
+    async def work() -> None:
+        nonlocal is_done
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            is_done = signal.getsignal(number) is signal.SIG_DFL
+        await trio.sleep_forever()
+
+    with pytest.raises(error):
+        await told_to_end(number, work)
+    assert is_done
+
+
+async def test_work_that_is_done_all_the_same_has_succeeded() -> None:
+    with cancelling_at_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with cancelling_at_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.testing.wait_all_tasks_blocked()
+    finally:
+        signal.signal(signal.SIGTERM, before)
