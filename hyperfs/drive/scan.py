@@ -55,8 +55,9 @@ class Contents:
 def scan(
     folder: Path, *, excluded: Collection[tuple[int, int]] = (), with_secrets: bool = False
 ) -> Iterator[Found | Skipped]:
-    """Yield everything below ``folder``, a directory before what is in it.
+    """Yield everything below ``folder``, a directory before what is in it, and directories in the order of their names.
 
+    What is imported so lies in a drive as it is walked, so that whoever reads on there finds the next behind the last.
     ``excluded`` are directories, by device and inode number, that are left out; so are stores, which hold secret keys,
     unless ``with_secrets``. Raises OSError for ``folder`` itself.
     """
@@ -74,6 +75,7 @@ def scan(
                 raise
             yield Skipped(directory, error.strerror or str(error))
             continue
+        directories: list[str] = []
         for entry in listed:
             path = names.join(directory, entry.name)
             item = _look(entry, path, excluded)
@@ -81,7 +83,8 @@ def scan(
                 item = Skipped(path, _STORE)
             yield item
             if isinstance(item, Found) and item.stat.is_directory:
-                waiting.append(path)
+                directories.append(path)
+        waiting.extend(reversed(directories))  # it is taken from the end
 
 
 def what_secret(folder: Path, found: Found) -> str | None:

@@ -3,11 +3,14 @@
 The rule: nothing for who opens a file or two. From the third small file of a folder on that is really read, some of
 the files that come after it in the listing, and twice as many each time that they were used up. Who has read on so
 in one folder goes through all of them: of the next one everything is fetched with the first file, and what lies behind
-it, since files that came into a drive together lie together. Pure: it says how many, others fetch.
+it, or before it, since files that came into a drive together lie together. Pure: it says how many, others fetch.
 """
 
 from collections import OrderedDict
 from typing import NamedTuple
+
+from hyperfs.core.reader import CoreReader
+from hyperfs.drive.snapshot import OpenFile
 
 SMALL_BYTES = 64 * 1024
 """What counts as small. Of what is larger `Readahead` fetches ahead."""
@@ -84,3 +87,20 @@ class Siblings:
         if len(self._folders) > _MAX_FOLDERS:
             self._folders.popitem(last=False)
         return begun
+
+
+class Course:
+    """Which way a reader goes through a drive's content, from folder to folder: some writers put the last one first."""
+
+    def __init__(self) -> None:
+        self._core: CoreReader | None = None
+        self._folder = ""
+        self._start = 0
+        self._backwards = False
+
+    def backwards(self, folder: str, file: OpenFile) -> bool:
+        """Note that ``file`` of ``folder`` is read; tell whether it lies before what was read in another folder."""
+        if folder != self._folder or self._core is not file.core:
+            self._backwards = self._core is file.core and file.run.blocks.start < self._start
+            self._core, self._folder, self._start = file.core, folder, file.run.blocks.start
+        return self._backwards

@@ -20,7 +20,7 @@ from hyperfs.mount.attributes import LIVE_SECONDS, content_of, lasting_seconds, 
 from hyperfs.mount.files import Handle, Readable
 from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.rows import row_of, unlasting
-from hyperfs.mount.siblings import SMALL_BYTES, STEP_BYTES, Step
+from hyperfs.mount.siblings import SMALL_BYTES, STEP_BYTES, Course, Step
 from hyperfs.mount.staging.nodes import attributes_of, stat_of
 from hyperfs.mount.view import Answer, Space, View, absent
 
@@ -29,6 +29,8 @@ _MOST_BLOCKS = (1 << 63) // _BLOCK_BYTES
 _MOST_LISTED = 16384
 _MAX_RECENT = 64
 _LARGEST_RECENT_BYTES = 4096
+_BESIDE_AT_ONCE = 128
+"""Blocks that are asked for in their order: of what lies before a file the last ones are wanted first."""
 
 
 class SnapshotView(View):
@@ -40,6 +42,7 @@ class SnapshotView(View):
         self._drive = drive
         self._confines_links = confines_links
         self._recent: dict[tuple[int, bytes], Entry] = {}
+        self._course = Course()
 
     @property
     def generation(self) -> object:
@@ -147,10 +150,14 @@ class SnapshotView(View):
             count -= 1
             if count <= 0 or room <= 0:
                 break
-        if step.reads_on and handle.file is not None:
-            ranges.setdefault(handle.file.core, []).append(_behind(handle.file, count, room))
         for core, blocks in ranges.items():
             core.prefetch(blocks)
+        if handle.file is None:
+            return
+        backwards = self._course.backwards(handle.name.rpartition("/")[0], handle.file)
+        if step.reads_on:
+            for blocks_beside in _beside(handle.file, count, room, backwards=backwards):
+                handle.file.core.prefetch([blocks_beside])
 
     async def released(self, handle: Handle) -> None:
         """A handle holds nothing."""
@@ -207,11 +214,15 @@ class SnapshotView(View):
         return f"{above}/{text}" if above else text
 
 
-def _behind(file: OpenFile, count: int, room: int) -> range:
-    """Return at most ``count`` blocks behind those of a file, which take about ``room`` bytes at most."""
-    core, start = file.core, file.run.blocks.stop
-    fitting = max(0, room) * core.length // max(1, core.byte_length)
-    return range(start, max(start, min(start + count, start + fitting, core.length)))
+def _beside(file: OpenFile, count: int, room: int, *, backwards: bool) -> Iterator[range]:
+    """Yield at most ``count`` blocks before or behind those of a file, of about ``room`` bytes, the nearest first."""
+    core, blocks = file.core, file.run.blocks
+    count = min(count, max(0, room) * core.length // max(1, core.byte_length))
+    if backwards:
+        for stop in range(blocks.start, max(0, blocks.start - count), -_BESIDE_AT_ONCE):
+            yield range(max(0, blocks.start - count, stop - _BESIDE_AT_ONCE), stop)
+    elif blocks.stop < core.length:
+        yield range(blocks.stop, min(blocks.stop + count, core.length))
 
 
 async def _files_after(snapshot: Snapshot, path: str) -> list[Entry]:

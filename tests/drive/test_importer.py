@@ -493,6 +493,14 @@ def test_a_scan_tells_a_directory_before_what_is_in_it(source: Path) -> None:
     assert paths.index("a") < paths.index("a/b") < paths.index("a/b/c.txt")
 
 
+def test_a_scan_goes_through_directories_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b/file", "a/inner/file", "c/file", "a/other/file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = [item.path for item in scan(tmp_path) if item.path.endswith("file")]
+    assert files == ["a/inner/file", "a/other/file", "b/file", "c/file"]
+
+
 async def test_content_that_the_drive_has_lost_is_brought_again_when_compared_by_checksum(source: Path) -> None:
     own = await new_drive()
     await bring(own, source)

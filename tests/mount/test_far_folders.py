@@ -16,13 +16,13 @@ from tests.support.drives import RealDrive, real_drive
 from tests.support.far_drives import ROUND_TRIP, FarDrive, far_drive
 
 FILES = 50
-FOLDERS = ("first", "second", "third", "fourth")
+FOLDERS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 CONTENT = b"content " * 12
 
 
 @pytest.fixture
 async def origin() -> AsyncIterator[RealDrive]:
-    """A drive of four folders of 50 small files each, and one folder with large ones among the small."""
+    """A drive of eight folders of 50 small files each, and one folder with large ones among the small."""
     async with real_drive() as drive:
         async with drive.writer.batch() as batch:
             for folder in FOLDERS:
@@ -83,6 +83,13 @@ async def test_one_folder_after_another_is_read_in_few_round_trips(
     patient_clock: trio.testing.MockClock, origin: RealDrive
 ) -> None:
     paths = [f"{folder}/{number:02}.txt" for folder in FOLDERS for number in range(FILES)]
+    assert await round_trips_to_read(origin, paths) < 8
+
+
+async def test_one_folder_after_another_is_read_in_few_round_trips_from_the_last_one_on(
+    patient_clock: trio.testing.MockClock, origin: RealDrive
+) -> None:
+    paths = [f"{folder}/{number:02}.txt" for folder in reversed(FOLDERS) for number in range(FILES)]
     assert await round_trips_to_read(origin, paths) < 8
 
 
