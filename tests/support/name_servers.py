@@ -135,6 +135,9 @@ def web_server(*names: str) -> Iterator[Site]:
 
 
 class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    """Closing it waits for the threads that answer."""
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client may go before he has heard all."""
 
