@@ -346,8 +346,10 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def set_up_logging(common: Common) -> None:
     """Send log lines to standard error: warnings, with ``-v`` more."""
+    from hyperfs.log_rate import log_to_stderr
+
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(common.verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
 
 
 def report(error: BaseException, *, verbose: bool) -> int:

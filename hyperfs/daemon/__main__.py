@@ -52,12 +52,10 @@ def run(
     from hyperfs.daemon.files import raise_file_limit
     from hyperfs.daemon.places import places_of
     from hyperfs.errors import HyperfsError
+    from hyperfs.log_rate import log_to_stderr
 
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    level = logging.DEBUG if verbose else logging.INFO
+    log_to_stderr(level, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     raise_file_limit()
     waiting = _Waiting(ready_descriptor)
     try:

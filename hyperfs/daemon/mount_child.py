@@ -29,6 +29,7 @@ from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import DaemonError, HyperfsError, MountFailed, UsageError, short
 from hyperfs.garbage import collect_all_when_idle
+from hyperfs.log_rate import log_to_stderr
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
@@ -48,9 +49,7 @@ LAST_WORD_SECONDS: Final = 10.0
 def main(arguments: list[str]) -> int:
     """Serve the mount until it ends; return the exit status."""
     store, id = arguments
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s mount {id[:4]} %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(logging.INFO, f"%(asctime)s %(levelname)s mount {id[:4]} %(name)s: %(message)s")
     with LockFile(places_of(store).mount_lock(id)) as lock:
         if not lock.try_take():
             _log.error("another process serves this mount already: %s", lock.holder())

@@ -9,18 +9,12 @@ same. Whoever has not shown yet that he knows a key gives way to the next one: p
 from __future__ import annotations
 
 import ipaddress
-import logging
-from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Final, NamedTuple
 
-import trio
-
 from hyperfs.replication.bans import Bans
-
-logger = logging.getLogger(__name__)
 
 MAX_ACCEPTED: Final = 256
 """Connections that were accepted and are up at one time."""
@@ -28,8 +22,6 @@ MAX_OF_NETWORK: Final = 24
 """Of these, from one network."""
 MAX_OF_MACHINE: Final = 128
 """Of these, from this machine itself."""
-REFUSALS_SECONDS: Final = 10.0
-"""How often refusals for one reason are told."""
 MAX_OFFENCES: Final = 3
 """A network from which peers broke the rules so often, within the time of a ban, is banned."""
 _MACHINE: Final = ""
@@ -49,8 +41,6 @@ class Admission:
         self._up: dict[str, list[str]] = {}
         self._bans = Bans()
         self._offences = Bans()
-        self._untold: Counter[str] = Counter()
-        self._quiet_until: dict[str, float] = {}
 
     def refusal(self, host: str) -> Refusal | None:
         """Return why a connection from ``host`` is not accepted now, None when it is."""
@@ -64,16 +54,6 @@ class Admission:
         if sum(map(len, self._up.values())) >= MAX_ACCEPTED:
             return Refusal(f"{MAX_ACCEPTED} connections are up", set(chain.from_iterable(self._up.values())))
         return None
-
-    def tell_refused(self, name: str, reason: str) -> None:
-        """Log that a connection was refused; of many for one reason only how many there were, now and then."""
-        now = trio.current_time()
-        if now < self._quiet_until.get(reason, now):
-            self._untold[reason] += 1
-            return
-        untold = self._untold.pop(reason, 0)
-        logger.warning("refused %s: %s%s", name, reason, f"; and {untold} others since the last time" if untold else "")
-        self._quiet_until[reason] = now + REFUSALS_SECONDS
 
     @contextmanager
     def admitted(self, host: str, name: str) -> Iterator[None]:

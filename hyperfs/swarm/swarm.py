@@ -150,7 +150,7 @@ class Swarm:
         refusal = self._admission.refusal(host)
         if refusal is None or self._replicator.end_stranger(refusal.instead):
             return True
-        self._admission.tell_refused(name, refusal.reason)
+        logger.warning("refused %s: %s", name, refusal.reason)
         return False
 
     # dialling

@@ -12,7 +12,6 @@ from hyperfs.swarm.admission import (
     MAX_OF_MACHINE,
     MAX_OF_NETWORK,
     MAX_OFFENCES,
-    REFUSALS_SECONDS,
     Admission,
     network_of,
 )
@@ -92,19 +91,3 @@ async def test_this_machine_leaves_room_for_others() -> None:
             connections.enter_context(admission.admitted("127.0.0.1", str(number)))
         assert admission.refusal("::1") is not None
         assert admission.refusal("192.0.2.7") is None
-
-
-async def test_of_many_refusals_one_is_told_and_how_many_there_were(
-    patient_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    admission = Admission()
-    for number in range(300):
-        admission.tell_refused(f"192.0.2.7:{number}", "too many")
-    admission.tell_refused("192.0.2.8:1", "another reason")
-    assert [record.getMessage() for record in caplog.records] == [
-        "refused 192.0.2.7:0: too many",
-        "refused 192.0.2.8:1: another reason",
-    ]
-    await trio.sleep(REFUSALS_SECONDS)
-    admission.tell_refused("192.0.2.7:300", "too many")
-    assert caplog.records[-1].getMessage() == "refused 192.0.2.7:300: too many; and 299 others since the last time"

@@ -125,7 +125,7 @@ async def wire() -> AsyncIterator[Wire]:
 
 
 async def test_nobody_is_banned_for_what_is_said_with_his_address_before_a_handshake(
-    autojump_clock: trio.testing.MockClock,
+    patient_clock: trio.testing.MockClock,
 ) -> None:
     async with wire() as made:
         for number in range(2 * MAX_OFFENCES):
@@ -138,7 +138,7 @@ async def test_nobody_is_banned_for_what_is_said_with_his_address_before_a_hands
         assert made.swarm.admits(FAR)
 
 
-async def test_who_shakes_hands_by_utp_and_misbehaves_is_banned(autojump_clock: trio.testing.MockClock) -> None:
+async def test_who_shakes_hands_by_utp_and_misbehaves_is_banned(patient_clock: trio.testing.MockClock) -> None:
     async with wire() as made:
         for _ in range(MAX_OFFENCES):
             assert made.swarm.admits(FAR)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from hyperfs.swarm.token_bucket import TokenBucket
+from hyperfs.token_bucket import TokenBucket
 
 PROVEN_SECONDS: Final = 960.0
 """As long as what somebody announces is kept."""

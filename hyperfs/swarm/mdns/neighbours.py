@@ -12,7 +12,7 @@ from typing import Final
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.mdns.messages import ID_BYTES, NAME_BYTES, Answer, address_of, answer, parse, question
-from hyperfs.swarm.token_bucket import TokenBucket
+from hyperfs.token_bucket import TokenBucket
 
 ANSWERS_A_SECOND: Final = 10.0
 _BURST_SECONDS: Final = 3.0
