@@ -26,6 +26,7 @@ from hyperfs.swarm.dht.service import DEFAULT_BOOTSTRAP, DhtService, open_dht, r
 from hyperfs.swarm.discovery import Discovery, Interest
 from hyperfs.swarm.mdns.discovery import MdnsDiscovery
 from hyperfs.swarm.mdns.service import open_mdns
+from hyperfs.swarm.whereabouts import Whereabouts, tell_moves, whereabouts
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Network:
         self._opening = trio.Lock()
         self._dht_port: int | None = None
         self._first_nodes: _Bootstrapped | None = None
+        nursery.start_soon(tell_moves, self._whereabouts, self._moved)
 
     @property
     def finds(self) -> bool:
@@ -94,6 +96,17 @@ class Network:
         if settings.port != old.port and self._own is not None:
             self._close_own()
             self.want_own_port(wanted=self._wants_own)
+
+    # The machine
+
+    def _whereabouts(self) -> Whereabouts:
+        return whereabouts(None if self.node is None else self.node.node.public_address())
+
+    def _moved(self) -> None:
+        _log.info("this machine is elsewhere in the network: looking and announcing anew")
+        if self._first_nodes is not None:
+            self._first_nodes.hurry()
+        self.swarm.moved()
 
     # The port
 
@@ -209,6 +222,7 @@ class _Bootstrapped:
         self.problem: str | None = None
         """Why nobody is known to begin with."""
         self._changed = trio.Event()
+        self._again = trio.Event()
 
     async def run(self) -> None:
         """Find the first nodes, and join."""
@@ -216,12 +230,18 @@ class _Bootstrapped:
         while not (known := await resolve(self._bootstrap)):
             self.problem = "the names of its first nodes cannot be looked up"
             self._has_changed()
-            await trio.sleep(pause)
-            pause = min(2 * pause, _LAST_RETRY_SECONDS)
+            self._again = trio.Event()
+            with trio.move_on_after(pause) as paused:
+                await self._again.wait()
+            pause = min(2 * pause, _LAST_RETRY_SECONDS) if paused.cancelled_caught else _FIRST_RETRY_SECONDS
         self._service.node.bootstrap = tuple(known)
         self.problem = None
         self._has_changed()
         await self._service.join()
+
+    def hurry(self) -> None:
+        """Look names up again now, if that is only waited for: the network is another one."""
+        self._again.set()
 
     async def follow(self, interest: Interest) -> None:
         """See `Discovery.follow`."""

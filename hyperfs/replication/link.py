@@ -180,6 +180,11 @@ class Link:
         """Whether the peer has shown to know no key, and nobody has ended the connection yet."""
         return not self._protocol.has_proven and self._ending is None
 
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """What it runs over."""
+        return self._stream
+
     def end(self, reason: EndReason, message: str) -> None:
         """End the connection; the first reason is the one that counts."""
         if self._ending is None:

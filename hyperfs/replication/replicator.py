@@ -255,6 +255,12 @@ class Replicator:
             if link.initiator and link.name == name:
                 link.end(EndReason.CLOSED, "closed by us")
 
+    def end_where(self, leads_nowhere: Callable[[trio.abc.Stream], bool], message: str) -> None:
+        """End the connections of whose streams ``leads_nowhere`` says so; ``message`` is why, for the log."""
+        for link in list(self._links):
+            if leads_nowhere(link.stream):
+                link.end(EndReason.TIMED_OUT, message)
+
     @property
     def peer_count(self) -> int:
         """How many peers are connected."""

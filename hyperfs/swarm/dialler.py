@@ -86,6 +86,11 @@ class Dialler:
             del self._held[route]
             held.dialling.stop()
 
+    def hurry(self) -> None:
+        """Dial now whoever is not connected: the network is another one."""
+        for held in self._held.values():
+            held.dialling.skip_pause()
+
     def want(self) -> None:
         """Dial soon what somebody insists on: a reader waits."""
         for held in self._held.values():

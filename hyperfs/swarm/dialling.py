@@ -67,6 +67,10 @@ class Dialling:
         if not self.connected:
             self.tried.set()
             self.tried = trio.Event()
+        self.skip_pause()
+
+    def skip_pause(self) -> None:
+        """Dial now, if the next turn is only waited for."""
         self._pause.cancel()
 
     def want(self) -> None:

@@ -28,10 +28,13 @@ class Found:
 
 
 class Impatience:
-    """Whether somebody waits just now for what discoveries may find, as ``somebody_waits`` says."""
+    """Whether a discovery is to look, and announce, sooner than it would: somebody waits for what it may find, as
+    ``somebody_waits`` says, or what it found and announced last counts no more.
+    """
 
     def __init__(self, somebody_waits: Callable[[], bool]) -> None:
         self._somebody_waits = somebody_waits
+        self._is_outdated = False
         self._began = trio.Event()
 
     def hurry(self) -> None:
@@ -39,12 +42,18 @@ class Impatience:
         self._began.set()
         self._began = trio.Event()
 
+    def outdate(self) -> None:
+        """What was found and announced, also by a look that is under way, counts no more."""
+        self._is_outdated = True
+        self.hurry()
+
     async def pause(self, seconds: float, *, least_seconds: float) -> None:
-        """Return after ``seconds``, or as soon as somebody waits, but not before ``least_seconds``."""
+        """Return after ``seconds``, or as soon as a look is wanted, but not before ``least_seconds``."""
         with trio.move_on_after(seconds):
             await trio.sleep(min(seconds, least_seconds))
-            if not self._somebody_waits():
+            if not (self._is_outdated or self._somebody_waits()):
                 await self._began.wait()
+        self._is_outdated = False
 
 
 @dataclass(frozen=True, slots=True)

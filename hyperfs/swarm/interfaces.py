@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _REQUEST: Final = struct.Struct("@16sH22s")
 """struct ifreq: a name, and what is asked; flags are a short, a socket address begins with its family and port."""
@@ -39,6 +40,16 @@ def interfaces() -> list[Interface]:
             host = None if address is None else socket.inet_ntoa(address[1][_ADDRESS])
             found.append(Interface(index, bool(flags[0] & _IFF_LOOPBACK), host))
     return found
+
+
+def has_address(family: int, address: tuple[Any, ...]) -> bool:
+    """Tell whether this machine has an address, as `socket.socket.getsockname` returns it, on any interface."""
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
+        try:
+            asked.bind((address[0], 0, *address[2:]))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def _ask(asked: socket.socket, what: int, name: str) -> tuple[int, bytes] | None:

@@ -18,7 +18,7 @@ from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.admission import Admission
 from hyperfs.swarm.dialler import Dialler
 from hyperfs.swarm.discovery import Discovery, Found
-from hyperfs.swarm.interfaces import interfaces
+from hyperfs.swarm.interfaces import has_address, interfaces
 from hyperfs.swarm.reach import may_dial
 from hyperfs.swarm.routes import Route, TcpRoute, address_name, host_names
 from hyperfs.swarm.topics import Topic, TopicStatus
@@ -196,6 +196,17 @@ class Swarm:
             self._wanted[topic] = (looks, announces)
             self._follow(topic)
 
+    def moved(self) -> None:
+        """This machine has come to be elsewhere: look, announce, and dial anew.
+
+        Connections from addresses that it has no more are ended: they are dead, and new ones would count as doubles.
+        """
+        self._own_until = 0.0
+        self._replicator.end_where(leads_nowhere, "this machine has its address no more")
+        self._dialler.hurry()
+        for topic in self._topics.values():
+            topic.outdate()
+
     def leave(self, topic: bytes) -> None:
         """Look for and announce a topic no more; what was found by it alone is disconnected."""
         self._wanted.pop(topic, None)
@@ -281,6 +292,16 @@ class Swarm:
             self._own = {Address(host, port) for host in hosts for port in ports}
             self._own_until = trio.current_time() + _OWN_SECONDS
         return may_dial(found.address, told_by=found.told_by, own=self._own)
+
+
+def leads_nowhere(stream: trio.abc.Stream) -> bool:
+    """Tell whether a TCP stream goes out from an address that this machine has no more."""
+    if not isinstance(stream, trio.SocketStream):
+        return False
+    try:
+        return not has_address(stream.socket.family, stream.socket.getsockname())
+    except OSError:  # closed meanwhile
+        return True
 
 
 class _Named:

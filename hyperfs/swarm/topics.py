@@ -26,6 +26,10 @@ MAX_WAITING: Final = 256
 MAX_WAITING_OF_HOST: Final = 32
 FIRST_LOOK_SECONDS: Final = 8.0
 """After so long the first look counts as over, whoever has not answered: a request of the DHT has 7 s for that."""
+ALONE_SECONDS: Final = (15.0, 300.0)
+"""When all who were found are given up, others are looked for at once; then at least so much later, and so on, each
+time after twice as long, up to so long."""
+NO_ANSWER: Final = "nobody has answered yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class TopicStatus:
     """How a topic is followed: whether others are looked for, at which port it is announced, if it is.
 
     ``found`` is how many found routes are dialled, or connected. ``looked`` says by the names of discoveries how the
-    newest look of each went; those that are off are left out.
+    newest look of each went, or that the first one takes longer than it should; those that are off are left out.
     """
 
     looks: bool
@@ -69,9 +73,11 @@ class Topic:
         self._dialled: dict[Route, str] = {}
         """With the host that each leads to, here and below."""
         self._waiting: dict[Route, str] = {}
-        self._impatience = Impatience(somebody_waits)
+        self._impatiences = [Impatience(somebody_waits) for _ in discoveries]
         self._looked: dict[str, str | None] = {}
         self._first_look = trio.Event()
+        self._alone = trio.Event()
+        """Set while all who were found are given up."""
         self._scope = trio.CancelScope()
         self._turn = trio.CancelScope()
 
@@ -84,6 +90,9 @@ class Topic:
     def status(self) -> TopicStatus:
         """How it stands."""
         looked = {name: how for name, how in self._looked.items() if how is not None}
+        if not self.is_first_look:
+            silent = [one.name for one in self._discoveries if one.name not in self._looked]
+            looked |= dict.fromkeys(silent, NO_ANSWER)
         return TopicStatus(self.looks, self.port, len(self._dialled), looked)
 
     @property
@@ -101,6 +110,7 @@ class Topic:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._end_first_look)
+                    nursery.start_soon(self._look_when_alone)
                     while True:
                         self._turn = trio.CancelScope()
                         with self._turn:
@@ -111,9 +121,9 @@ class Topic:
 
     async def _follow(self) -> None:
         async with trio.open_nursery() as nursery:
-            for discovery in self._discoveries:
+            for discovery, impatience in zip(self._discoveries, self._impatiences, strict=True):
                 looked = partial(self._note_look, discovery.name)
-                interest = Interest(self.topic, self.port, self.looks, self._found, looked, self._impatience)
+                interest = Interest(self.topic, self.port, self.looks, self._found, looked, impatience)
                 nursery.start_soon(discovery.follow, interest)
             nursery.start_soon(trio.sleep_forever)
 
@@ -132,7 +142,13 @@ class Topic:
 
     def hurry(self) -> None:
         """Somebody waits for a peer: look again soon."""
-        self._impatience.hurry()
+        for impatience in self._impatiences:
+            impatience.hurry()
+
+    def outdate(self) -> None:
+        """What was found and announced counts no more: look and announce again soon."""
+        for impatience in self._impatiences:
+            impatience.outdate()
 
     async def wait_looked(self) -> None:
         """Return once each discovery has looked for the first time, or has had `FIRST_LOOK_SECONDS` for that."""
@@ -150,10 +166,24 @@ class Topic:
         following = next((other for other, host in self._waiting.items() if self._has_room(host)), None)
         if following is not None:
             self._dial(following, self._waiting.pop(following))
+        elif not self._dialled:
+            self._alone.set()
 
     async def _end_first_look(self) -> None:
         await trio.sleep(FIRST_LOOK_SECONDS)
         self._first_look.set()
+
+    async def _look_when_alone(self) -> None:
+        shortest, longest = ALONE_SECONDS
+        pause, quiet_at = shortest, trio.current_time()
+        while True:
+            await self._alone.wait()
+            if trio.current_time() >= quiet_at:
+                pause = shortest
+            self.outdate()
+            await trio.sleep(pause)
+            pause = min(2 * pause, longest)
+            quiet_at = trio.current_time() + longest
 
     def _note_look(self, name: str, how: str | None) -> None:
         self._looked[name] = how
@@ -175,6 +205,8 @@ class Topic:
 
     def _dial(self, route: Route, host: str) -> None:
         self._dialled[route] = host
+        if self._alone.is_set():
+            self._alone = trio.Event()
         self._dialler.hold(route, self)
 
 

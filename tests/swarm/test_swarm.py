@@ -148,6 +148,24 @@ async def test_a_lost_connection_is_made_again() -> None:
         assert await core.get(2) == block(2)
 
 
+async def test_a_connection_from_an_address_that_the_machine_has_no_more_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, theirs = Replicator(), Replicator()
+    async with swarms(mine, theirs) as (dialler, listener):
+        listening = await listener.listen("127.0.0.1", 0)
+        dialler.add_peer("127.0.0.1", listening.port)
+        await until_connected(mine)
+        first = next(iter(mine._links))
+        dialler.moved()
+        assert not first._scope.cancel_called
+        monkeypatch.setattr("hyperfs.swarm.swarm.has_address", lambda family, address: False)
+        dialler.moved()
+        while first in mine._links:
+            await mine.wait_changed()
+        await until_connected(mine)
+
+
 async def test_our_own_address_is_dialled_once() -> None:
     mine = Replicator()
     async with swarms(mine) as (swarm,):

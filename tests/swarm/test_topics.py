@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import trio
@@ -11,9 +12,11 @@ from hyperfs.replication import Follow, Replicator
 from hyperfs.swarm import Swarm
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dialler import ATTEMPTS
+from hyperfs.swarm.dialling import CONNECT_SECONDS
 from hyperfs.swarm.discovery import Found, Impatience, Interest
 from hyperfs.swarm.routes import TcpRoute
 from hyperfs.swarm.topics import (
+    ALONE_SECONDS,
     FIRST_LOOK_SECONDS,
     MAX_WAITING,
     MAX_WAITING_OF_HOST,
@@ -257,6 +260,55 @@ async def test_a_reader_that_waits_has_discoveries_look_again(patient_clock: tri
         nursery.cancel_scope.cancel()
 
 
+class Looking(Scripted):
+    """A discovery that finds ``who`` each time that it looks; ``looked`` says when that was."""
+
+    def __init__(self, *who: Address) -> None:
+        super().__init__()
+        self.who = who
+        self.looked: list[float] = []
+
+    async def follow(self, interest: Interest) -> None:
+        self.followed.append(interest)
+        while True:
+            self.looked.append(trio.current_time())
+            self.find(*self.who)
+            await interest.impatience.pause(10_000, least_seconds=2)
+
+
+async def test_when_all_who_were_found_are_given_up_others_are_looked_for_at_once_and_then_ever_more_seldom(
+    patient_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Silent(monkeypatch)
+    discovery = Looking(*places(1, 2))
+    async with trio.open_nursery() as nursery:
+        Swarm(Replicator(), nursery, discoveries=[discovery]).join(TOPIC, looks=True, announces=False)
+        await trio.sleep(5000)
+        nursery.cancel_scope.cancel()
+    between = [later - earlier for earlier, later in pairwise(discovery.looked)]
+    assert between[0] < 2 * ATTEMPTS * CONNECT_SECONDS
+    assert between[6:] == pytest.approx([ALONE_SECONDS[1]] * len(between[6:]))
+    assert len(between) > 12
+
+
+async def test_who_moved_looks_again_also_when_that_is_only_over_soon(
+    patient_clock: trio.testing.MockClock,
+) -> None:
+    discoveries = [Looking(), Looking()]
+    async with trio.open_nursery() as nursery:
+        swarm = Swarm(Replicator(), nursery, discoveries=discoveries)
+        swarm.join(TOPIC, looks=True, announces=False)
+        await trio.testing.wait_all_tasks_blocked()
+        swarm.moved()
+        await trio.sleep(100)
+        swarm.moved()
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    began = discoveries[0].looked[0]
+    for discovery in discoveries:
+        assert [seconds - began for seconds in discovery.looked] == pytest.approx([0, 2, 100], abs=0.1)
+
+
 class Announcing(Scripted):
     """A discovery that says what it does, and takes back what it announced only when ``may_end`` is set."""
 
@@ -352,4 +404,5 @@ async def test_the_first_look_of_a_discovery_that_does_not_answer_has_an_end(
         before = trio.current_time()
         await swarm.wait_found(TOPIC)
         assert trio.current_time() - before == pytest.approx(FIRST_LOOK_SECONDS)
+        assert swarm.topics[TOPIC].looked == {"script": "nobody has answered yet"}
         nursery.cancel_scope.cancel()

@@ -1,0 +1,62 @@
+"""Whether this machine has come to be elsewhere: on another network, at another public address, or awake from a sleep.
+
+The rule: how it stands now is compared with how it stood, so that nothing is missed that an event would have told of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from hyperfs.swarm.addresses import Address
+from hyperfs.swarm.interfaces import Interface, interfaces
+
+LOOK_SECONDS: Final = 5.0
+MOVED_SECONDS: Final = 10.0
+"""After a move so much time passes before the next one counts, whoever says where he sees us."""
+SLEPT_SECONDS: Final = 30.0
+"""A sleep that was shorter has broken nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """How a machine stands: the ``interfaces`` that have an IPv4 address, loopback aside; ``public``, where others see
+    it, None when they do not agree; and for how many seconds in all it has slept since it was started.
+    """
+
+    interfaces: frozenset[Interface]
+    public: Address | None
+    slept_seconds: float
+
+    def is_elsewhere(self, before: Whereabouts) -> bool:
+        """Tell whether what was announced, or dialled, ``before`` may be of no use now. That a network went is none."""
+        has_come = bool(self.interfaces - before.interfaces)
+        is_seen_elsewhere = None not in (self.public, before.public) and self.public != before.public
+        return has_come or is_seen_elsewhere or self.slept_seconds - before.slept_seconds >= SLEPT_SECONDS
+
+    def since(self, before: Whereabouts) -> Whereabouts:
+        """Return what the next ones are compared with: while others do not agree where they see us, it is there."""
+        return self if self.public is not None else Whereabouts(self.interfaces, before.public, self.slept_seconds)
+
+
+def whereabouts(public: Address | None) -> Whereabouts:
+    """Return how this machine stands now, and where others see it."""
+    near = frozenset(one for one in interfaces() if one.host is not None and not one.is_loopback)
+    return Whereabouts(near, public, time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC))
+
+
+async def tell_moves(look: Callable[[], Whereabouts], moved: Callable[[], None]) -> None:
+    """Call ``moved`` when ``look`` says that this machine has come to be elsewhere, until cancelled."""
+    before = look()
+    pause = LOOK_SECONDS
+    while True:
+        await trio.sleep(pause)
+        now = look()
+        has_moved = now.is_elsewhere(before)
+        before, pause = now.since(before), MOVED_SECONDS if has_moved else LOOK_SECONDS
+        if has_moved:
+            moved()
