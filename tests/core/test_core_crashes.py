@@ -11,7 +11,7 @@ from hyperfs.storage import MemoryDirectory
 from tests.support.cores import KEYS, bring, reader, writer
 from tests.support.crashes import Operation, RecordingDirectory, Replay, folder_of
 
-SEEDS = range(6)
+SEEDS = range(3)
 THIS_BOOT, NEXT_BOOT = b"1" * 16, b"2" * 16
 
 

@@ -25,7 +25,7 @@ from tests.support.crashes import Replay
 from tests.support.scheduling import Schedule
 from tests.support.slow_files import SlowDirectory
 
-SEEDS = 500
+SEEDS = 200
 _CRASHES = 3
 _THREADS = "_THREAD_BYTES"
 

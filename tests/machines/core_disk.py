@@ -18,7 +18,7 @@ from hyperfs.crypto import key_pair
 from hyperfs.errors import BlockNotAvailable, DamagedStore, HyperfsError, InvalidKey
 from tests.support.lying_disk import LyingDirectory, LyingDisk
 
-SEEDS = 400
+SEEDS = 200
 OURS, THEIRS = key_pair(b"\x01" * 32), key_pair(b"\x02" * 32)
 STEPS = 14
 

@@ -39,7 +39,7 @@ from tests.support.drives import RealCores
 
 Answer = TypeVar("Answer")
 
-SEEDS = 60
+SEEDS = 30
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 512 << 20
 """What one run may take beyond what the process has already, as address space."""

@@ -42,7 +42,7 @@ from tests.support.scheduling import Schedule
 from tests.support.sparse_core import SparseCore
 from tests.support.turns import STEPS_A_MILLISECOND, TurnMeter, bounded_memory, measure
 
-SEEDS = 40
+SEEDS = 20
 TURN_MILLISECONDS = 20
 """No turn may be longer."""
 _MEMORY_BYTES = 256 << 20

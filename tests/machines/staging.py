@@ -36,7 +36,7 @@ from tests.support.scheduling import Schedule
 from tests.support.slow_drives import DAEMON_AWAY, SlowCommitter, cut, slow_drive
 from tests.support.workspaces import Paths
 
-SEEDS = 400
+SEEDS = 200
 _MEMORY = Path("/dev/shm")
 _FOREIGN = "foreign"
 _MAX_IMAGES = 5

@@ -29,7 +29,7 @@ from tests.support.scheduling import Schedule
 from tests.support.staging_disk import CALLS, StagingDisk
 from tests.support.workspaces import Paths
 
-SEEDS = 600
+SEEDS = 250
 _MEMORY = Path("/dev/shm")
 _CODES = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _SYNCS = ("fdatasync", "fdatasync", "fsync")

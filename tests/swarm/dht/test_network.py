@@ -18,7 +18,7 @@ def network_of(count: int, seed: int, **options: float) -> tuple[SimulatedNetwor
     return network, nodes
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_one_announces_all_find_within_two_seconds(seed: int) -> None:
     network, nodes = network_of(NODES, seed)
     topic = network.rng.randbytes(32)
@@ -28,7 +28,7 @@ def test_what_one_announces_all_find_within_two_seconds(seed: int) -> None:
     assert max(lookup.seconds for lookup in lookups) < 2.0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_was_announced_is_found_when_a_third_has_died(seed: int) -> None:
     network, nodes = network_of(NODES, seed)
     topic = network.rng.randbytes(32)
@@ -40,7 +40,7 @@ def test_what_was_announced_is_found_when_a_third_has_died(seed: int) -> None:
     assert max(lookup.seconds for lookup in lookups) < 2.0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_many_lookups_of_one_node_find_within_eight_seconds_when_half_has_died(seed: int) -> None:
     network, nodes = network_of(NODES, seed)
     topics = [network.rng.randbytes(32) for _ in range(10)]
