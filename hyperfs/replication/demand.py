@@ -92,6 +92,7 @@ class Flight:
         "demands",
         "dependants",
         "done",
+        "hastened",
         "held",
         "index",
         "optimistic",
@@ -121,6 +122,8 @@ class Flight:
         """Which of what it brings the peer was told is here."""
         self.optimistic = False
         """Whether it is handled after the flights that were asked before it, since its proof may rely on theirs."""
+        self.hastened = False
+        """Whether another peer was asked for it before; not a second time, or two would take it from each other."""
         self.answered = False
         self.cancelled = False
         """Whether it was taken back: then its answer may come or not."""

@@ -52,6 +52,8 @@ ASKS_AT_ONCE: Final = 256
 """Blocks that are asked for, whomever, before others have their turn."""
 _WANTS_OF_A_DEMAND: Final = 64
 _LOOKS_AT_ONCE: Final = 256
+_COUNTED_RANGES: Final = 16
+"""How many of the ranges that are wanted are looked at to tell whether that is much."""
 
 
 class OutOfStep(Exception):
@@ -263,10 +265,12 @@ class Exchange:
         self._opened.set()
         self._opened = trio.Event()
         peer.last_answer_at = trio.current_time()
-        peer.haves.uploading = self.uploading
+        if peer.only_asked:
+            peer.liveness = Liveness.ANSWERING  # it is somebody who does, on another connection
+        peer.haves.uploading = uploading = self.uploading and not peer.only_asked
         downloading = not self.core.writable or bool(self.demands)
-        if not (self.uploading and downloading):
-            peer.channel.send_status(uploading=self.uploading, downloading=downloading)
+        if not (uploading and downloading):
+            peer.channel.send_status(uploading=uploading, downloading=downloading)
         self.refill(peer)
         peer.link.wake()
 
@@ -276,6 +280,8 @@ class Exchange:
             return
         self.uploading = uploading
         for peer in self.open_peers:
+            if peer.only_asked:
+                continue
             peer.haves.uploading = uploading
             peer.channel.send_status(uploading=uploading, downloading=True)
             peer.haves.changed(0, self.core.length)
@@ -358,11 +364,11 @@ class Exchange:
                 spare = room - asked
             else:
                 if any(demand.todo for demand in demands):
-                    peer.window.note_full()
+                    self._note_full(peer)
                 break
             for demand in list(demands):
                 if spare <= 0:
-                    peer.window.note_full()
+                    self._note_full(peer)
                     break
                 unseen = demand.unseen(peer)
                 if not unseen or not demand.todo:
@@ -371,14 +377,24 @@ class Exchange:
                 asked += taken
                 spare -= taken
                 if spare <= 0 and demand.todo:
-                    peer.window.note_full()
+                    self._note_full(peer)
                 if demand.check():
                     self._demands[priority].pop(demand, None)
                 if steps.over:
                     peer.link.attend_soon(peer)
                     return
+        if room > asked:
+            asked += self.under_way.hasten(peer, room - asked, trio.current_time())
         if asked:
             peer.link.wake()
+
+    def _note_full(self, peer: Peer) -> None:
+        """Note that ``peer`` would be asked for more, could more be under way."""
+        peer.window.note_full()
+        if self.core.length:
+            todo = (blocks for demands in self._demands.values() for demand in demands for blocks in demand.todo)
+            wanted = sum(map(len, islice(todo, _COUNTED_RANGES)))
+            peer.link.note_full(peer, wanted * self.core.byte_length // self.core.length)
 
     def _ask_for(self, demand: Demand, peer: Peer, unseen: Ranges, most: int, steps: _Steps) -> int:
         """Ask ``peer`` for at most ``most`` blocks that ``demand`` wants; return how many.
@@ -561,7 +577,7 @@ class Exchange:
     def _tell(self, start: int, end: int, origin: object = None) -> None:
         if self.uploading:
             for peer in self.peers:
-                if peer is not origin and peer.is_open:
+                if peer is not origin and peer.is_open and not peer.only_asked:
                     peer.haves.changed(start, end)
                     if peer.haves:
                         peer.link.attend_soon(peer)

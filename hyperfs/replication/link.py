@@ -39,6 +39,7 @@ from hyperfs.protocol.events import (
 )
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.availability import PageBudget
+from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
@@ -107,8 +108,12 @@ class Link:
         name: str,
         static_key: NoiseKeyPair,
         is_tcp: bool = True,
+        bundle: Bundle | None = None,
+        is_extra: bool = False,
     ) -> None:
         self.name = name
+        self.is_extra = is_extra
+        """Whether it is there for downloading alone, beside another one to the same peer; see `Bundle`."""
         self.initiator = initiator
         self.is_tcp = is_tcp
         self.remote_key: bytes | None = None
@@ -124,8 +129,11 @@ class Link:
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
         self._account = Account(host.pace)
-        self._extensions = Extensions(host.extensions, self._account)
-        self._storing = Storing(self.downloads, self._account, self._reopen)
+        self._extensions = Extensions(() if is_extra else host.extensions, self._account)
+        self._storing = Storing(self.downloads, self._account, self._reopen, self._brought)
+        self._bundle = bundle
+        self._counted_bytes = 0
+        self._offered: set[Exchange] = set()
         self._pages = PageBudget()
         self._questions = QuestionBudget()
         self._due: dict[Peer, None] = {}
@@ -209,6 +217,12 @@ class Link:
             self._open(exchange)
             self.wake()
 
+    def offer(self, exchange: Exchange) -> None:
+        """Open the channel of a core on an extra connection, but not a second time."""
+        if self._protocol.is_ready and exchange not in self._offered:
+            self._offered.add(exchange)
+            self.share(exchange)
+
     def unshare(self, exchange: Exchange) -> None:
         """Close the channel of a core."""
         for peer in [peer for peer in self._peers.values() if peer.exchange is exchange]:
@@ -222,8 +236,9 @@ class Link:
             self.wake()
 
     def status(self) -> PeerStatus:
-        """Return what the connection is doing."""
+        """Return what the connection is doing, together with the extra ones to the same peer."""
         now = trio.current_time()
+        links = [self, *(link for link in (self._bundle.links if self._bundle is not None else ()) if link is not self)]
         trips = [trip for peer in self._peers.values() if (trip := peer.window.round_trip) is not None]
         return PeerStatus(
             name=self.name,
@@ -231,13 +246,13 @@ class Link:
             initiator=self.initiator,
             connected_seconds=now - self._began_at,
             cores=tuple(peer.exchange.core.key for peer in self._peers.values() if peer.is_open),
-            downloaded_bytes=self.downloads.bytes,
+            downloaded_bytes=sum(link.downloads.bytes for link in links),
             uploaded_bytes=self.uploads.bytes,
-            downloaded_blocks=self.downloads.blocks,
+            downloaded_blocks=sum(link.downloads.blocks for link in links),
             uploaded_blocks=self.uploads.blocks,
-            download_rate=self.downloads.rate(now),
+            download_rate=sum(link.downloads.rate(now) for link in links),
             upload_rate=self.uploads.rate(now),
-            in_flight=sum(len(peer.requests) for peer in self._peers.values()),
+            in_flight=sum(len(peer.requests) for link in links for peer in link._peers.values()),
             round_trip_seconds=min(trips, default=None),
         )
 
@@ -248,7 +263,15 @@ class Link:
         if channel in self._peers:  # asked for, taken back and asked for again, before we looked at the first
             return self._peers[channel]
         rely = self._reopened < MAX_REOPENED
-        peer = Peer(self, channel, exchange, pages=self._pages, questions=self._questions, rely=rely)
+        peer = Peer(
+            self,
+            channel,
+            exchange,
+            pages=self._pages,
+            questions=self._questions,
+            rely=rely,
+            only_asked=self.is_extra,
+        )
         self._peers[channel] = peer
         exchange.join(peer)
         if channel.is_open:
@@ -268,6 +291,16 @@ class Link:
         peer.channel.close()
         self._leave(peer.channel)
         self.share(peer.exchange)
+
+    def note_full(self, peer: Peer, wanted_bytes: int) -> None:
+        """Note that ``wanted_bytes`` more would be asked of ``peer``, could more be under way."""
+        if self._bundle is not None:
+            self._bundle.note_full(self, peer, wanted_bytes)
+
+    def _brought(self, peer: Peer) -> None:
+        if self._bundle is not None:
+            size_bytes, self._counted_bytes = self.downloads.bytes - self._counted_bytes, self.downloads.bytes
+            self._bundle.brought(self, peer, size_bytes)
 
     # reading
 
@@ -385,7 +418,11 @@ class Link:
         if ending is not None:
             self.end(ending.reason, ending.message)
             return
-        if self.initiator:
+        if self.is_extra:
+            for exchange in [] if self._bundle is None else self._bundle.exchanges:
+                if self._host.exchange_of(exchange.core.discovery_key) is exchange:
+                    self.offer(exchange)
+        elif self.initiator:
             for exchange in self._host.exchanges:
                 self.share(exchange)
         self.ready.set()

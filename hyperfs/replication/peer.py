@@ -45,6 +45,7 @@ class Peer:
     """A peer on one core; it exists from our Open until either side closes the channel.
 
     ``pages`` and ``questions`` are what the cores of its connection may keep together; ``rely`` as for `Requests`.
+    ``only_asked``: it is told nothing of what is here, since it hears of that over another connection.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Peer:
         pages: PageBudget,
         questions: QuestionBudget,
         rely: bool = True,
+        only_asked: bool = False,
     ) -> None:
         self.link = link
+        self.only_asked = only_asked
         self.channel = channel
         self.exchange = exchange
         self.availability = Availability(pages)

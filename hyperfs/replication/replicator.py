@@ -16,6 +16,7 @@ from hyperfs.core.reader import Priority
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.bans import Bans
+from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.extensions import Extension
 from hyperfs.replication.link import Link
@@ -78,7 +79,8 @@ class Replicator:
         exchange = Exchange(core, follow, uploading=uploading)
         self._exchanges[core.discovery_key] = exchange
         for link in self._links:
-            link.share(exchange)
+            if not link.is_extra:
+                link.share(exchange)
 
     def remove_core(self, core: Core) -> None:
         """Stop sharing ``core``; its channels are closed and its waiting fetches raise `BlockNotAvailable`."""
@@ -125,7 +127,9 @@ class Replicator:
     def _send_hint(self, exchange: Exchange, hint: Hint | None) -> None:
         if hint is None:
             return
-        hinted = sorted(exchange.open_peers, key=lambda peer: len(peer.requests))
+        hinted = sorted(
+            (peer for peer in exchange.open_peers if not peer.only_asked), key=lambda peer: len(peer.requests)
+        )
         for peer in [peer for peer in hinted if peer.channel.remote_supports(hint.extension)][:HINTED_PEERS]:
             if isinstance(peer.link, Link):
                 peer.link.send_hint(peer, hint)
@@ -154,21 +158,44 @@ class Replicator:
 
     # connections
 
-    async def run(self, stream: trio.abc.Stream, *, initiator: bool, name: str, is_tcp: bool = True) -> Ending:
+    async def run(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        initiator: bool,
+        name: str,
+        is_tcp: bool = True,
+        bundle: Bundle | None = None,
+        is_extra: bool = False,
+    ) -> Ending:
         """Run one connection over ``stream`` to its end, close the stream, and say why it ended.
 
         ``initiator`` is the side that dialled; ``is_tcp`` is false for uTP, which yields to TCP to the same peer.
-        ``name`` is how logs and `status` call the peer (``host:port``). Never raises for anything the peer or the
-        network does.
+        ``name`` is how logs and `status` call the peer (``host:port``). ``bundle`` has the connections that are dialled
+        as this one is, of which all but the first are ``is_extra``. Never raises for anything the peer or the network
+        does.
 
         Cancelled, the stream is closed, what was verified and written stays, and others are asked for the rest.
         """
-        link = Link(self, stream, initiator=initiator, name=name, static_key=self._key, is_tcp=is_tcp)
+        link = Link(
+            self,
+            stream,
+            initiator=initiator,
+            name=name,
+            static_key=NoiseKeyPair.generate() if is_extra else self._key,
+            is_tcp=is_tcp,
+            bundle=bundle,
+            is_extra=is_extra,
+        )
         self._links[link] = None
+        if bundle is not None:
+            bundle.links[link] = None
         try:
             ending = await link.run()
         finally:
             del self._links[link]
+            if bundle is not None:
+                del bundle.links[link]
             self._note_change()
             if self.on_wanted is not None and self.wanted:
                 self.on_wanted()
@@ -178,7 +205,13 @@ class Replicator:
                 self._bans.add(name)
             if ending.remote_key is not None:
                 self._bans.add(ending.remote_key)
+            self._end_others_of(ending.remote_key)
         return ending
+
+    def _end_others_of(self, remote_key: bytes | None) -> None:
+        for link in self._links:
+            if remote_key is not None and link.remote_key == remote_key:
+                link.end(EndReason.BANNED, "it misbehaved on another connection")
 
     def end_stranger(self, names: Container[str]) -> bool:
         """End the oldest connection whose peer has shown to know no key, of those with ``names`` that peers began.
@@ -209,7 +242,8 @@ class Replicator:
         """Take note of who ``link`` leads to; return why it has to end, if so.
 
         Of two connections to one peer the one stays that goes by TCP, or else the one that the side with the smaller
-        static key dialled (of two dialled by the same side the older), and the dialler closes the other. See
+        static key dialled (of two dialled by the same side the older), and the dialler closes the other; but extra ones
+        stay, whose other side sees another key than ours. See
         docs/formats.md, "Finding peers".
         """
         remote_key = link.remote_key
@@ -219,7 +253,7 @@ class Replicator:
         if remote_key in self._bans:
             return Ending(EndReason.BANNED, "it misbehaved lately", remote_key)
         for other in list(self._links):
-            if other is link or other.remote_key != remote_key:
+            if other is link or other.remote_key != remote_key or link.is_extra or other.is_extra:
                 continue
             if other.is_tcp != link.is_tcp:
                 loser = other if link.is_tcp else link
@@ -264,18 +298,18 @@ class Replicator:
     @property
     def peer_count(self) -> int:
         """How many peers are connected."""
-        return sum(link.remote_key is not None for link in self._links)
+        return sum(link.remote_key is not None and not link.is_extra for link in self._links)
 
     def peer_statuses(self) -> Iterator[PeerStatus]:
         """Yield what is known of each peer that is connected now, as it is when it is yielded."""
-        return (link.status() for link in list(self._links) if link.remote_key is not None)
+        return (link.status() for link in list(self._links) if link.remote_key is not None and not link.is_extra)
 
     def core_statuses(self) -> Iterator[CoreStatus]:
         """Yield what is known of each core that is shared now, as it is when it is yielded."""
         return (
             CoreStatus(
                 key=exchange.core.key,
-                peers=len(exchange.open_peers),
+                peers=sum(not peer.only_asked for peer in exchange.open_peers),
                 length=exchange.core.length,
                 claimed_length=exchange.claimed_length,
                 in_flight=len(exchange.under_way),

@@ -37,12 +37,20 @@ Batch = dict["Peer", Answers]
 class Storing:
     """The answers of one connection that are not stored yet; ``downloads`` counts those that are about to be.
 
-    ``on_out_of_step`` is called after a proof failed that is nobody's fault.
+    ``on_out_of_step`` is called after a proof failed that is nobody's fault, ``on_stored`` once what a peer answered is
+    stored and more is asked of it.
     """
 
-    def __init__(self, downloads: Meter, account: Account, on_out_of_step: Callable[[Peer, OutOfStep], None]) -> None:
+    def __init__(
+        self,
+        downloads: Meter,
+        account: Account,
+        on_out_of_step: Callable[[Peer, OutOfStep], None],
+        on_stored: Callable[[Peer], None] = lambda peer: None,
+    ) -> None:
         self._downloads = downloads
         self._account = account
+        self._on_stored = on_stored
         self._on_out_of_step = on_out_of_step
         self._arrived: Batch = {}
         self._arrived_bytes = 0
@@ -112,6 +120,7 @@ class Storing:
                 del batch[peer]
                 if peer.is_open:
                     peer.exchange.refill(peer)
+                    self._on_stored(peer)
             self._went_on()
 
     async def _store(self, peer: Peer, answers: Answers, now: float) -> None:

@@ -6,6 +6,10 @@ to answer, the demands that wait for it have it back, to be asked for again.
 Who owes blocks and answers nothing, for longer than others would take, is *silent*: what he owes is asked of others at
 once, and of him a proof alone, for which nobody waits. Once that has come he is asked for one block at a time, as long
 as others answer, and for a while that is longer each time.
+
+Who has nothing else to do is asked for what another is asked for and would bring later, instead of that one; and who
+would bring a block sooner that somebody begins to wait for, besides the one that has been asked. So a far peer beside a
+near one, or a slow one, holds nobody up; no block changes hands twice for that.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import trio
+
+from hyperfs.core.reader import Priority
 from hyperfs.replication.demand import Demand, Flight
 from hyperfs.replication.peer import Liveness, Peer
 
@@ -26,6 +33,9 @@ NEW_SECONDS: Final = 0.05
 """The same for a peer that has not answered yet; what counts for it is how fast others answer, or its handshake was."""
 NEW_REQUESTS: Final = 2
 """What such a peer is asked for at one time."""
+_SOONER_TIMES: Final = 2
+_SOONER_SECONDS: Final = 0.02
+"""So much sooner a peer that has nothing else to do has to be to be asked for what another is asked for."""
 _LOOKS_AT_ONCE: Final = 256
 """Requests of one peer that are looked at, and given to others, at one time."""
 
@@ -48,6 +58,8 @@ class UnderWay:
         if flights is None:
             return False
         flights[0].demands.append(demand)
+        if demand.priority is Priority.URGENT and len(flights) == 1:
+            self._hurry(flights[0])
         return True
 
     def ask(self, flight: Flight) -> None:
@@ -123,10 +135,12 @@ class UnderWay:
     def patience_seconds(self, peer: Peer) -> float:
         """Return how long a block that ``peer`` was asked for may take."""
         if peer.liveness is Liveness.ANSWERING:
-            return max(SLOW_SECONDS * 0.5**peer.silences, NEW_SECONDS, 4 * peer.window.latency)
+            usual = peer.window.latency or peer.link.handshake_seconds
+            return max(SLOW_SECONDS * 0.5**peer.silences, NEW_SECONDS, 4 * usual)
         others = [other.window.latency for other in self._others(peer) if other.liveness is Liveness.ANSWERING]
         usual = max(NEW_SECONDS, 4 * min(others)) if others else max(2 * NEW_SECONDS, 4 * peer.link.handshake_seconds)
-        return min(SLOW_SECONDS, usual)
+        # the first answer over a long line takes several round trips if it is a large block
+        return min(usual, max(SLOW_SECONDS, 4 * peer.link.handshake_seconds))
 
     def look_after(self, peer: Peer, now: float) -> None:
         """Ask others for what ``peer`` takes too long to bring, if somebody waits for it or they have nothing to do."""
@@ -142,6 +156,65 @@ class UnderWay:
             flights = self._flights.get(flight.index, [])
             if flights and flights[0] is flight and now - flights[-1].asked_at >= patience:
                 self._ask_others(flights, now)
+        for other in self._others(peer):
+            if not len(other.requests) and self.hasten(other, self.room(other), now):
+                other.link.wake()
+
+    # who is sooner
+
+    def seconds_left(self, flight: Flight, now: float) -> float:
+        """Return how much longer an answer is likely to take: what its peer's usually take; or, past that, as long."""
+        usual = flight.peer.window.latency or 2 * max(NEW_SECONDS, flight.peer.link.handshake_seconds)
+        return abs(usual - (now - flight.asked_at))
+
+    def hasten(self, peer: Peer, most: int, now: float) -> int:
+        """Ask ``peer``, who has nothing else to do, for what others are going to bring later than it would.
+
+        Those are not asked for it any more. At most ``most`` blocks; return how many.
+        """
+        asked = 0
+        for other in self._others(peer):
+            if other.liveness is not Liveness.ANSWERING:
+                continue  # it is found out, or given up, otherwise
+            for flight in list(islice(reversed(other.requests.blocks.values()), most - asked)):
+                if not self._is_sooner(peer, flight, now):
+                    break
+                if self._take_over(peer, flight, now):
+                    asked += 1
+            if asked >= most:
+                break
+        return asked
+
+    def _take_over(self, peer: Peer, flight: Flight, now: float) -> bool:
+        index = flight.index
+        if flight.hastened or flight.done is not None or len(self._flights.get(index, ())) != 1:
+            return False
+        if not peer.availability.has(index) or index in peer.requests.blocks or not flight.peer.requests.cancel(flight):
+            return False
+        flight.peer.link.wake()
+        self._flights[index].remove(flight)
+        hastened = Flight(index, peer, now, demands=flight.demands)
+        hastened.hastened = True
+        self.ask(hastened)
+        return True
+
+    def _hurry(self, flight: Flight) -> None:
+        """Ask somebody else besides for a block that somebody waits for from now on, if he brings it sooner."""
+        now = trio.current_time()
+        for other in self._others(flight.peer):
+            if self._is_sooner(other, flight, now) and other.availability.has(flight.index):
+                self.ask(Flight(flight.index, other, now, demands=flight.demands))
+                other.link.wake()
+                return
+
+    def _is_sooner(self, peer: Peer, flight: Flight, now: float) -> bool:
+        """Tell whether ``peer``, asked now for a block, would bring it clearly sooner than who was asked for it."""
+        delay = peer.window.delay(len(peer.requests))
+        if delay is None or peer.liveness is not Liveness.ANSWERING:
+            return False
+        return self.seconds_left(flight, now) > _SOONER_TIMES * delay + _SOONER_SECONDS
+
+    # who is silent
 
     def _relieve(self, peer: Peer, first: Flight, now: float) -> None:
         """Take back what a silent peer owes, as far as others have it that are not silent."""

@@ -82,6 +82,12 @@ class Window:
             wanted //= 4
         return max(MIN_REQUESTS, min(wanted, MAX_REQUESTS, int(MAX_BYTES / max(1.0, self._block_bytes))))
 
+    def delay(self, queued: int) -> float | None:
+        """Return how long an answer is going to take behind ``queued`` others, None before the first one came."""
+        if not self._trip:
+            return None
+        return self._trip + (queued + 1) / max(self._rate, self._previous_rate)
+
     def expect(self, block_bytes: float) -> None:
         """Note how large the core's blocks are on average, as far as that is known before any came."""
         if not self._measured:

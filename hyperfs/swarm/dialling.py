@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import random
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final
 
 import trio
 
+from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.replicator import Replicator
 from hyperfs.replication.status import Ending, EndReason
 from hyperfs.swarm.routes import Route
@@ -61,6 +62,7 @@ class Dialling:
         self._pause = trio.CancelScope()
         self._failed_at = 0.0
         self._failures = 0
+        self._bundle = Bundle()
 
     def hurry(self) -> None:
         """Dial now instead of waiting for the next turn."""
@@ -86,9 +88,30 @@ class Dialling:
     async def run(self) -> None:
         """Dial until stopped, until it turns out to lead to this process, or until the attempts are used up."""
         try:
-            await self._run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._widen, nursery)
+                await self._run()
+                nursery.cancel_scope.cancel()
         finally:
             self.tried.set()
+
+    async def _widen(self, nursery: trio.Nursery) -> None:
+        """Open extra connections as they are wanted; see `Bundle`."""
+        while True:
+            await self._bundle.wait_missing()
+            while self._bundle.missing:
+                await nursery.start(self._run_extra)
+
+    async def _run_extra(self, task_status: trio.TaskStatus[None]) -> None:
+        with self._bundle.extra():
+            task_status.started()
+            stream = None
+            with suppress(OSError), trio.move_on_after(CONNECT_SECONDS):
+                stream = await self.route.open()
+            if isinstance(stream, UtpStream):  # another one would share what the first one takes
+                await stream.aclose()
+            elif stream is not None:
+                await self._replicator.run(stream, initiator=True, name=self.name, bundle=self._bundle, is_extra=True)
 
     async def _run(self) -> None:
         with self._scope:
@@ -105,6 +128,7 @@ class Dialling:
                         self.is_own = True
                         return
                     if ending.reason is EndReason.DOUBLE and ending.remote_key is not None:
+                        self._bundle.end_extra_links("the peer has dialled us")
                         await self._replicator.wait_disconnected(ending.remote_key)
                         self._failures = 0
                     elif ending.reason is EndReason.BANNED:
@@ -131,7 +155,9 @@ class Dialling:
         self.tried.set()
         try:
             is_tcp = not isinstance(stream, UtpStream)
-            return await self._replicator.run(stream, initiator=True, name=self.name, is_tcp=is_tcp)
+            return await self._replicator.run(
+                stream, initiator=True, name=self.name, is_tcp=is_tcp, bundle=self._bundle
+            )
         finally:
             self.connected = False
 

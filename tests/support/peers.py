@@ -247,10 +247,26 @@ def join_far(
 
     ``rate`` is in bits a second, any unless given. The clock is to be a virtual one.
     """
+    left, right = far_streams(nursery, round_trip=round_trip, rate=rate)
+    nursery.start_soon(lambda: dialler.run(left, initiator=True, name="far:1"))
+    nursery.start_soon(lambda: listener.run(right, initiator=False, name="far:2"))
+
+
+def far_streams(
+    nursery: trio.Nursery, *, round_trip: float, rate: float | None = None
+) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """Return both ends of a line as for `join_far`; who carries on it ends with either end."""
     left, left_end = trio.testing.memory_stream_pair()
     right_end, right = trio.testing.memory_stream_pair()
     conditions = Conditions(round_trip, rate, queue_bytes=_ENDLESS)
-    nursery.start_soon(carry, left_end, right_end, Line(conditions))
-    nursery.start_soon(carry, right_end, left_end, Line(conditions))
-    nursery.start_soon(lambda: dialler.run(left, initiator=True, name="far:1"))
-    nursery.start_soon(lambda: listener.run(right, initiator=False, name="far:2"))
+
+    async def carry_both() -> None:
+        try:
+            async with trio.open_nursery() as both:
+                both.start_soon(carry, left_end, right_end, Line(conditions))
+                both.start_soon(carry, right_end, left_end, Line(conditions))
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    nursery.start_soon(carry_both)
+    return left, right
