@@ -18,8 +18,14 @@ from hyperfs.errors import UsageError
 
 SYSTEM_PATH: Final = Path("/etc/hyperfs/config.toml")
 MAX_BYTES: Final = 1 << 14
-"""No file is longer; finding a line takes time that grows faster than the longest value."""
+"""No file is longer."""
 _MAX_DEPTH: Final = 8
+_TOKEN: Final = re.compile(
+    r'''"""(?:\\.|[^\\])*?"{3,5}|"(?:\\.|[^"\\])*"|'''
+    r"""'''.*?'{3,5}|'[^']*'|#[^\n]*|[][{}\n]""",
+    re.DOTALL,
+)
+"""What may hold a line's end that ends no statement: strings, comments, and brackets, within which it does not."""
 _AT_LINE: Final = re.compile(r" ?\(at line ([0-9]+), column [0-9]+\)")
 
 
@@ -130,27 +136,34 @@ def _refuse_others(path: Path, info: os.stat_result) -> None:
 
 
 def _statements(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Yield for each table and each value of a valid text the line that it begins in, and the keys that lead to it.
-
-    Whatever is valid by itself is a statement: only a value of several lines has beginnings that are not.
-    """
+    """Yield for each table and each value of a valid text the line that it begins in, and the keys that lead to it."""
     import tomllib
 
     table: tuple[str, ...] = ()
-    begun, first = "", 1
-    for number, line in enumerate(text.split("\n"), start=1):
-        begun += line + "\n"
-        try:
-            said = tomllib.loads(begun)
-        except tomllib.TOMLDecodeError:
-            continue
-        if begun.lstrip().startswith("["):
+    line = 1
+    for statement in _split(text):
+        said = tomllib.loads(statement)
+        if statement.lstrip().startswith("["):
             ((table, _),) = _leaves(said)
-            yield first, table
+            yield line, table
         else:
             for path, _ in _leaves(said):
-                yield first, (*table, *path)
-        begun, first = "", number + 1
+                yield line, (*table, *path)
+        line += statement.count("\n")
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield the statements of a valid text, each with what ends its last line, in time that grows as the text does."""
+    begin = depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+        elif token[0] in "]}":
+            depth -= 1
+        elif token[0] == "\n" and not depth:
+            yield text[begin : token.end()]
+            begin = token.end()
+    yield text[begin:]
 
 
 def _leaves(said: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

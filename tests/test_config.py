@@ -1,6 +1,7 @@
 """Files of options: what is read, in which line something stands, and whose files are refused."""
 
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,44 @@ def test_the_line_in_which_a_value_begins_is_found(line: int, keys: tuple[str, .
     file = read_file(written(tmp_path / "config.toml", TEXT))
     assert file is not None
     assert file.line_of(*keys) == line
+
+
+VALUES = [
+    '""',
+    r'"\""',
+    '"# [{"',
+    r"'\'",
+    "'\"'",
+    '"""\n"a" ]\n""\n\\"""\n\\\\""""',
+    "'''\n''\n\\''''",
+    '""""""',
+    '[ [1, 2], # ]\n { a = \']\' },\n """\n]\n"""\n]',
+    "{ a = [\n], b = '}' }",
+    "1 # '''",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_ends_where_toml_has_it_end(value: str, tmp_path: Path) -> None:
+    file = read_file(written(tmp_path / "config.toml", f"first = {value}\nsecond = 2\n"))
+    assert file is not None
+    assert file.line_of("second") == value.count("\n") + 2
+
+
+@pytest.mark.parametrize("value", ['"""' + 8000 * "]\n" + '"""', "[" + 5000 * "1,\n" + "]"], ids=["text", "list"])
+def test_of_a_long_value_each_line_is_read_once(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = read_file(written(tmp_path / "config.toml", f"long = {value}\nlast = 1\n"))
+    assert file is not None
+    parsed: list[str] = []
+    loads = tomllib.loads
+
+    def count(text: str) -> dict[str, object]:
+        parsed.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", count)
+    assert file.line_of("last") == value.count("\n") + 2
+    assert sum(map(len, parsed)) <= MAX_BYTES
 
 
 @pytest.mark.parametrize(
