@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.allowance import Rates
+from hyperfs.swarm.allowance import Rates
 from hyperfs.swarm.dht.datagrams import Datagram, PeersInput, PeersOutput
 from hyperfs.swarm.dht.node import PEERS, DhtNode
 from hyperfs.swarm.dht.service import ANNOUNCE_SECONDS

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from hyperfs.swarm.addresses import Address, encode_address
-from hyperfs.swarm.dht.allowance import Allowance, Rates
+from hyperfs.swarm.allowance import Allowance, Rates
 from hyperfs.swarm.dht.datagrams import (
     ID_BYTES,
     Datagram,

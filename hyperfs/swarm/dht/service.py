@@ -24,7 +24,7 @@ from hyperfs.crypto import KeyPair, sign, verify
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import HyperfsError
 from hyperfs.swarm.addresses import Address, decode_addresses
-from hyperfs.swarm.dht.allowance import Rates
+from hyperfs.swarm.allowance import Rates
 from hyperfs.swarm.dht.datagrams import (
     MAX_DATAGRAM_BYTES,
     MAX_SALT_BYTES,

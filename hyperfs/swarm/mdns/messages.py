@@ -7,21 +7,18 @@ nothing.
 from __future__ import annotations
 
 import ipaddress
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import dns.exception
 import dns.flags
 import dns.message
 import dns.name
 import dns.rdataclass
 import dns.rdatatype
 import dns.rdtypes.ANY.TXT
-import dns.rdtypes.IN.SRV
 import dns.rrset
-
-from hyperfs.swarm.addresses import Address
 
 PORT: Final = 5353
 GROUP: Final = "224.0.0.251"
@@ -34,6 +31,14 @@ _LABEL: Final = b"\x0ahyperswarm"
 _REFERRER: Final = dns.name.from_text("referrer.hyperswarm.local.")
 _ID_PREFIX: Final = b"id="
 _SENDER: Final = "0.0.0.0"
+_DOMAIN_LABELS: Final = [b"hyperswarm", b"local"]
+_HEADER: Final = struct.Struct(">6H")
+_QUESTION: Final = struct.Struct(">HH")
+_RECORD: Final = struct.Struct(">HHIH")
+_SERVICE: Final = struct.Struct(">HHH")
+_POINTER: Final = 0xC0
+_MAX_LABELS: Final = 5
+"""One more than an address in dotted form has."""
 _MAX_QUESTIONS: Final = 64
 _MAX_ANSWERS: Final = 256
 
@@ -81,53 +86,91 @@ def answer(answers: Iterable[Answer], asker: str | None) -> bytes:
 
 
 def parse(data: bytes) -> list[Question | Answer]:
-    """Return the questions, or the answers, of a message; nothing of one that is malformed or about other things."""
+    """Return the questions, or the answers, of a message; nothing of one that is malformed or about other things.
+
+    Everybody on the network can send as many as he likes, so no more is read of one than what it is asked for.
+    """
     if len(data) > MAX_MESSAGE_BYTES or _LABEL not in data.lower():  # most of what is said is of other things
         return []
     try:
-        message = dns.message.from_wire(data, ignore_trailing=True, one_rr_per_rrset=True)
-    except (dns.exception.DNSException, ValueError):
+        return _parse(data)
+    except (IndexError, struct.error):
         return []
-    ids = {}
-    for rrset in message.answer[:_MAX_ANSWERS]:
-        name = _name(rrset.name)
-        txt = rrset[0]
-        if name is not None and isinstance(txt, dns.rdtypes.ANY.TXT.TXT):
-            strings = txt.strings
-            if strings and strings[0].startswith(_ID_PREFIX):
-                ids[name] = strings[0].removeprefix(_ID_PREFIX)
-    if not message.flags & dns.flags.QR:
-        asked = [_name(rrset.name) for rrset in message.question[:_MAX_QUESTIONS] if rrset.rdtype == dns.rdatatype.SRV]
-        return [Question(name, ids.get(name)) for name in asked if name is not None]
-    found: list[Question | Answer] = []
-    for rrset in message.answer[:_MAX_ANSWERS]:
-        name = _name(rrset.name)
-        srv = rrset[0]
-        if name is not None and isinstance(srv, dns.rdtypes.IN.SRV.SRV):  # of another class it is bytes, unparsed
-            host = srv.target.to_text(omit_final_dot=True)
-            if srv.port and _is_ipv4(host):
-                found.append(Answer(name, srv.port, None if host == _SENDER else host, ids.get(name)))
-    return found
 
 
-def address_of(found: Answer, sender: str) -> Address:
-    """Return where an answer that came from ``sender`` says that somebody is."""
-    return Address(found.host or sender, found.port)
+def _parse(data: bytes) -> list[Question | Answer]:
+    _, flags, asked_count, answer_count, _, _ = _HEADER.unpack_from(data)
+    at = _HEADER.size
+    asked: list[bytes] = []
+    for number in range(asked_count):
+        begin, at = at, _skip_name(data, at)
+        kind, _ = _QUESTION.unpack_from(data, at)
+        at += _QUESTION.size
+        if number < _MAX_QUESTIONS and kind == dns.rdatatype.SRV and (name := _topic_name(data, begin)) is not None:
+            asked.append(name)
+    ids: dict[bytes, bytes] = {}
+    services: list[tuple[bytes, int, str]] = []
+    for _ in range(min(answer_count, _MAX_ANSWERS)):
+        begin, at = at, _skip_name(data, at)
+        kind, rdclass, _, size = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        end = at + size
+        if end > len(data):
+            return []
+        name = _topic_name(data, begin) if kind in (dns.rdatatype.SRV, dns.rdatatype.TXT) else None
+        if name is not None and kind == dns.rdatatype.TXT:
+            said = data[at + 1 : min(at + 1 + data[at], end)] if size else b""
+            if said.startswith(_ID_PREFIX):
+                ids[name] = said.removeprefix(_ID_PREFIX)
+        elif name is not None and rdclass == dns.rdataclass.IN:
+            _, _, port = _SERVICE.unpack_from(data, at)
+            host = b".".join(_labels(data, at + _SERVICE.size)).decode("ascii", "replace")
+            if port and _is_ipv4(host):
+                services.append((name, port, host))
+        at = end
+    if not flags & dns.flags.QR:
+        return [Question(name, ids.get(name)) for name in asked]
+    return [Answer(name, port, None if host == _SENDER else host, ids.get(name)) for name, port, host in services]
 
 
 def _domain(name: bytes) -> dns.name.Name:
     return dns.name.Name([name.hex().encode()]).concatenate(_DOMAIN)
 
 
-def _name(domain: dns.name.Name) -> bytes | None:
-    """Return the 20 bytes of a topic in a domain name, None when it is another name."""
-    if len(domain.labels) != len(_DOMAIN.labels) + 1 or not domain.is_subdomain(_DOMAIN):
+def _skip_name(data: bytes, at: int) -> int:
+    """Return where the name ends that begins at ``at``. Raises IndexError when it does not end."""
+    while size := data[at]:
+        if size >= _POINTER:
+            return at + 2
+        at += 1 + size
+    return at + 1
+
+
+def _labels(data: bytes, at: int) -> list[bytes]:
+    """Return the first labels of a name: of those that mean something there are few. Raises IndexError."""
+    labels: list[bytes] = []
+    for _ in range(2 * _MAX_LABELS):
+        size = data[at]
+        if not size or len(labels) >= _MAX_LABELS:
+            break
+        if size >= _POINTER:
+            at = (size - _POINTER) << 8 | data[at + 1]
+        else:
+            labels.append(data[at + 1 : at + 1 + size])
+            at += 1 + size
+    return labels
+
+
+def _topic_name(data: bytes, at: int) -> bytes | None:
+    """Return the 20 bytes of a topic in the domain name at ``at``, None when it is another name."""
+    digits, *domain = _labels(data, at) or [b""]
+    if len(digits) != 2 * NAME_BYTES or [label.lower() for label in domain] != _DOMAIN_LABELS:
         return None
     try:
-        name = bytes.fromhex(domain.labels[0].decode("ascii"))
+        name = bytes.fromhex(digits.decode("ascii"))
     except ValueError:
         return None
-    return name if len(name) == NAME_BYTES else None
+    return name if len(name) == NAME_BYTES else None  # there may have been spaces
 
 
 def _is_ipv4(host: str) -> bool:

@@ -1,7 +1,8 @@
 """Whom we look for on the local network, and to whom we answer.
 
 The rules: who only announces does not ask, who only looks does not answer; a node does not find itself, by an id of its
-own for each topic. How many answers a flood of questions gets is bounded.
+own for each topic. What is read and what is answered has a rate, for each sender and in all, so that who floods the
+network is not heard instead of others; and each tells of himself alone, so that he has nobody else dialled.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.mdns.messages import ID_BYTES, NAME_BYTES, Answer, address_of, answer, parse, question
-from hyperfs.token_bucket import TokenBucket
+from hyperfs.swarm.allowance import Allowance, Rates
+from hyperfs.swarm.mdns.messages import ID_BYTES, NAME_BYTES, Answer, answer, parse, question
 
-ANSWERS_A_SECOND: Final = 10.0
-_BURST_SECONDS: Final = 3.0
+READING: Final = Rates(unproven_host=100.0, unproven=1000.0, burst_seconds=3.0)
+"""Messages that are read."""
+ANSWERING: Final = Rates(unproven_host=10.0, unproven=50.0, burst_seconds=3.0)
+"""Questions that are answered."""
 _IN_ONE: Final = 10
 """Topics in one message, so that it fits in what an Ethernet carries."""
 
@@ -44,7 +47,8 @@ class Neighbours:
         self._random_bytes = random_bytes
         self._now = now
         self._topics: dict[bytes, _Topic] = {}
-        self._allowance = TokenBucket(ANSWERS_A_SECOND, _BURST_SECONDS, now())
+        self._reading = Allowance(READING, now())
+        self._answering = Allowance(ANSWERING, now())
 
     def join(self, topic: bytes, *, port: int | None, looks: bool) -> list[bytes]:
         """Announce a topic at a TCP ``port`` (None: do not), look for others (``looks``); return what to send at once.
@@ -76,6 +80,8 @@ class Neighbours:
 
     def receive(self, data: bytes, sender: str) -> tuple[list[Neighbour], bytes | None]:
         """Take a message from the IPv4 address ``sender``; return whom it tells of, and what to answer."""
+        if not self._reading.may_answer(sender, self._now()):
+            return [], None
         found: list[Neighbour] = []
         answers: list[Answer] = []
         for part in parse(data):
@@ -83,10 +89,10 @@ class Neighbours:
             if topic is None or part.id == topic.id:
                 continue
             if isinstance(part, Answer):
-                if topic.looks:
-                    found.append(Neighbour(topic.topic, address_of(part, sender), sender))
+                if topic.looks and part.host in (None, sender):
+                    found.append(Neighbour(topic.topic, Address(sender, part.port), sender))
             elif topic.port is not None:
                 answers.append(Answer(part.name, topic.port, id=topic.id))
-        if not answers or not self._allowance.take(self._now()):
+        if not answers or not self._answering.may_answer(sender, self._now()):
             return found, None
         return found, answer(answers, sender)

@@ -30,6 +30,7 @@ INTERFACES_SECONDS: Final = 5.0
 _TTL: Final = 255
 _SLICE_SECONDS: Final = 0.002
 _ANCILLARY_BYTES: Final = 256
+_RECEIVE_BUFFER_BYTES: Final = 1 << 20
 # linux/in.h; the socket module has no names for these
 _IP_PKTINFO: Final = 8
 _IP_RECVTTL: Final = 12
@@ -144,6 +145,7 @@ async def open_mdns() -> AsyncIterator[MdnsService]:
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)  # or as much as the system allows
         for option, value in (
             (socket.IP_MULTICAST_TTL, _TTL),
             (socket.IP_MULTICAST_LOOP, 1),

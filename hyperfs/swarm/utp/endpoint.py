@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.allowance import Allowance, Rates
+from hyperfs.swarm.allowance import Allowance, Rates
 from hyperfs.swarm.dht.timers import Timer, Timers
 from hyperfs.swarm.utp.connection import Connection, State
 from hyperfs.swarm.utp.packets import SEQUENCE_MASK, Packet, PacketType, decode, encode

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.allowance import PROVEN_SECONDS, Rates
+from hyperfs.swarm.allowance import PROVEN_SECONDS, Rates
 from hyperfs.swarm.dht.datagrams import Datagram, Holepunch, Kind, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode
 from hyperfs.swarm.dht.timers import Timers

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hyperfs.swarm.addresses import Address
-from hyperfs.swarm.dht.allowance import PROVEN_SECONDS, Allowance, Rates
+from hyperfs.swarm.allowance import PROVEN_SECONDS, Allowance, Rates
 from hyperfs.swarm.dht.datagrams import Datagram, Kind, Mutable, PeersInput, decode, encode
 from hyperfs.swarm.dht.node import DhtNode
 from hyperfs.swarm.dht.reachability import Nat

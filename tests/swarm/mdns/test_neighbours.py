@@ -4,7 +4,7 @@ import random
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.mdns.messages import Answer, Question, answer, parse, question
-from hyperfs.swarm.mdns.neighbours import Neighbour, Neighbours
+from hyperfs.swarm.mdns.neighbours import READING, Neighbour, Neighbours
 
 TOPIC = bytes(range(32))
 OTHER = bytes(range(1, 33))
@@ -112,3 +112,35 @@ def test_a_flood_of_questions_is_answered_at_a_rate() -> None:
     assert replies <= 30 + 9 * 10
     clock.now = 100.0
     assert announcer.receive(asked(), HERE)[1] is not None
+
+
+def test_who_floods_with_questions_takes_nobody_elses_answer() -> None:
+    clock = Clock()
+    announcer = neighbours(1, clock)
+    announcer.join(TOPIC, port=4000, looks=False)
+    announcer.join(OTHER, port=4000, looks=False)
+    for _ in range(10_000):
+        clock.now += 0.001
+        announcer.receive(asked(), HERE)
+    assert announcer.receive(asked(OTHER), THERE)[1] is not None
+
+
+def test_who_floods_with_answers_hides_no_real_one() -> None:
+    clock = Clock()
+    looker = neighbours(2, clock)
+    looker.join(TOPIC, port=None, looks=True)
+    lie = answer([Answer(TOPIC[:20], 1)], None)
+    read = 0
+    for _ in range(10_000):
+        clock.now += 0.001
+        read += len(looker.receive(lie, HERE)[0])
+    assert read <= 13 * READING.unproven_host
+    real = answer([Answer(TOPIC[:20], 4000)], None)
+    assert looker.receive(real, THERE)[0] == [Neighbour(TOPIC, Address(THERE, 4000), THERE)]
+
+
+def test_nobody_has_others_dialled() -> None:
+    looker = neighbours()
+    looker.join(TOPIC, port=None, looks=True)
+    told = answer([Answer(TOPIC[:20], 4000, host="10.0.0.9"), Answer(TOPIC[:20], 5000, host=THERE)], None)
+    assert looker.receive(told, THERE)[0] == [Neighbour(TOPIC, Address(THERE, 5000), THERE)]
