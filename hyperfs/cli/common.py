@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 
 from hyperfs.cli.command import DAEMON, CommonOption, Settings, default_of, options_of, settings_of, words_of
-from hyperfs.cli.kinds import PEER, NamedDrive, PortParameter, SecondsParameter
+from hyperfs.cli.kinds import PEER, NamedDrive, PortParameter, RateParameter, SecondsParameter
 from hyperfs.cli.output import complain
 from hyperfs.cli.signals import Terminated, cancelling_at_signals, end_by
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
@@ -111,10 +111,28 @@ _OPTIONS: Final = {
         of_daemon=True,
         help="Where peers reach us, by TCP and UDP.  [default: 3282, or another that is free and is kept]",
     ),
+    "limit_up": _option(
+        "--limit-up",
+        metavar="RATE",
+        type=RateParameter(),
+        default=0,
+        heading=FINDING_PEERS,
+        of_daemon=True,
+        help="Send peers no more than this in a second, as 500K or 2M.  [default: none]",
+    ),
+    "limit_down": _option(
+        "--limit-down",
+        metavar="RATE",
+        type=RateParameter(),
+        default=0,
+        heading=FINDING_PEERS,
+        of_daemon=True,
+        help="Receive no more than this in a second.  [default: none]",
+    ),
 }
 _OF_PEERS: Final = frozenset({"timeout", "peer", "dns_over_https"})
 """What only those commands take that ask peers."""
-_OF_DAEMON: Final = frozenset({"bootstrap", "no_dht", "no_mdns", "port"})
+_OF_DAEMON: Final = frozenset({"bootstrap", "no_dht", "no_mdns", "port", "limit_up", "limit_down"})
 """How the daemon takes part in the network: for those commands, too, and for the one that runs it."""
 _ADDED_UP: Final = frozenset({"verbose", "peer", "bootstrap"})
 """What adds up when it stands before the command and behind it."""
@@ -196,6 +214,8 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
             mdns=not values["no_mdns"],
             bootstrap=values["bootstrap"],
             port=values["port"],
+            limit_up=values["limit_up"],
+            limit_down=values["limit_down"],
         ),
         idle_seconds=_idle_seconds(settings),
         network_change=NetworkChange(
@@ -203,6 +223,8 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
             mdns=not given["no_mdns"] if "no_mdns" in given else None,
             bootstrap=tuple(given["bootstrap"]) if "bootstrap" in given else None,
             port=given.get("port"),
+            limit_up=given.get("limit_up"),
+            limit_down=given.get("limit_down"),
         ),
     )
 

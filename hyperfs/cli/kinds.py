@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from hyperfs.cli.output import parse_size
 from hyperfs.errors import InvalidKey, UsageError
 
 if TYPE_CHECKING:
@@ -122,6 +123,22 @@ class SecondsParameter(click.types.FloatParamType):
         if not 0 < seconds < float("inf"):
             self.fail(f"{value!r} is not a time to wait: write a number of seconds above 0", param, ctx)
         return seconds
+
+
+class RateParameter(click.ParamType[int]):
+    """A number of bytes a second, with a unit or without; ``none`` is 0, no limit."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse it; fail as wrong usage with what is wrong."""
+        if isinstance(value, int):
+            return value
+        text = str(value).removesuffix("/s")
+        rate = 0 if text == "none" else parse_size(text)
+        if rate is None:
+            self.fail(f"{value!r} is not a rate: write bytes a second, as 500K or 2M, or none", param, ctx)
+        return rate
 
 
 DRIVE = DriveParameter(versioned=False, whole=True)

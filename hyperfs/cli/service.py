@@ -244,9 +244,12 @@ def _network_lines(network: "NetworkTold") -> list[str]:
         seen = _SEEN[node.nat].format(node.seen_as)
         dht = f"{known}; UDP port {node.port}, {seen}; {'persistent' if node.persistent else 'ephemeral'}"
     near = ", ".join(network.interfaces) or "no network"
+    limits = {"up": network.settings.limit_up, "down": network.settings.limit_down}
+    limited = [f"{size_text(rate)}/s {way}" for way, rate in limits.items() if rate]
     return [
         f"DHT        {dht}",
         f"neighbours {network.problems.get('local network', f'asked from {near}') if network.settings.mdns else 'off'}",
+        *([f"limited to {', '.join(limited)}"] if limited else []),
     ]
 
 

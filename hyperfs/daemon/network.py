@@ -55,6 +55,8 @@ class Network:
         """The node of the DHT, while there is one."""
         self.swarm = Swarm(replicator, nursery, discoveries=[self.dht, self.mdns])
         self.swarm.on_port_changed = self._port_changed
+        self._replicator = replicator
+        self._limit()
         self._state = state
         self._nursery = nursery
         self._own: Listening | None = None
@@ -89,6 +91,7 @@ class Network:
         if settings.port not in (None, self.port) and not is_free(settings.port):
             raise UsageError(f"port {settings.port} is taken: say another --port, or none for one that is free")
         old, self.settings = self.settings, settings
+        self._limit()
         self.dht.switch(on=settings.dht)
         self.mdns.switch(on=settings.mdns)
         if settings.bootstrap != old.bootstrap or settings.port != old.port:
@@ -107,6 +110,13 @@ class Network:
         if self._first_nodes is not None:
             self._first_nodes.hurry()
         self.swarm.moved()
+
+    def _limit(self) -> None:
+        """Have the rates hold that are in force."""
+        limits = self._replicator.limits
+        for limit, rate in ((limits.up, self.settings.limit_up), (limits.down, self.settings.limit_down)):
+            if limit.rate != rate:
+                limit.rate = rate
 
     # The port
 

@@ -9,6 +9,9 @@ from typing import Final
 from hyperfs.daemon.addresses import parse_address
 from hyperfs.errors import UsageError
 
+MIN_RATE: Final = 16 << 10
+"""The lowest limit, in bytes a second: peers give up whoever is slower."""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
@@ -23,8 +26,16 @@ class NetworkSettings:
     port: int | None = None
     """Where to listen by TCP, and by UDP for the DHT; None: at the store's own port, which is kept between starts."""
 
+    limit_up: int = 0
+    """How many bytes a second are sent to all peers together; 0: as many as go."""
+    limit_down: int = 0
+    """Likewise received."""
+
     def check(self) -> None:
-        """Raise `UsageError` for a port, or an address, that is none."""
+        """Raise `UsageError` for a port, an address or a rate that is none."""
+        for rate in (self.limit_up, self.limit_down):
+            if rate and rate < MIN_RATE:
+                raise UsageError(f"{rate} bytes a second are too few: at least {MIN_RATE >> 10}K, or none for no limit")
         if self.port is not None and not 0 < self.port < 1 << 16:
             raise UsageError(f"{self.port} is not a port between 1 and 65535")
         for node in self.bootstrap:
@@ -43,6 +54,8 @@ class NetworkChange:
     mdns: bool | None = None
     bootstrap: tuple[str, ...] | None = None
     port: int | None = None
+    limit_up: int | None = None
+    limit_down: int | None = None
 
     def of(self, settings: NetworkSettings) -> NetworkSettings:
         """Return ``settings`` with the change made."""

@@ -43,6 +43,7 @@ from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
+from hyperfs.replication.limits import Limits
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.peer import Liveness, Peer
@@ -86,6 +87,10 @@ class LinkHost(Protocol):
         """What all connections keep to together."""
 
     @property
+    def limits(self) -> Limits:
+        """The rates of all connections together."""
+
+    @property
     def exchanges(self) -> list[Exchange]:
         """The exchanges of all shared cores."""
 
@@ -125,6 +130,7 @@ class Link:
         self.downloads = Meter()
         self.uploads = Meter()
         self._host = host
+        self._limits = host.limits
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
@@ -321,13 +327,14 @@ class Link:
 
     async def _read(self) -> None:
         while True:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self._stream.receive_some(self._limits.down.piece(RECEIVE_BYTES))
             if not data:
                 await self._storing.finish()
                 self.end(EndReason.CLOSED, "closed by the other side")
                 return
             self._heard_at = trio.current_time()
             self._heard_bytes += len(data)
+            self._account.waited_seconds += await self._limits.down.take(len(data))
             await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:
@@ -466,11 +473,15 @@ class Link:
                     self._due[peer] = None
 
     async def _send(self, output: memoryview) -> None:
-        for start in range(0, len(output), SEND_BYTES):
+        sent = 0
+        while sent < len(output):
+            piece = output[sent : sent + self._limits.up.piece(SEND_BYTES)]
+            await self._limits.up.take(len(piece))
             self._sending_since = trio.current_time()
-            await self._stream.send_all(output[start : start + SEND_BYTES])
+            await self._stream.send_all(piece)
             self._sending_since = None
             self._sent_at = trio.current_time()
+            sent += len(piece)
 
     async def _answer(self) -> bool:
         """Make some answers for every peer that waits; tell whether any did."""

@@ -19,6 +19,7 @@ from hyperfs.replication.bans import Bans
 from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.extensions import Extension
+from hyperfs.replication.limits import Limits
 from hyperfs.replication.link import Link
 from hyperfs.replication.pace import Pace
 from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus
@@ -51,6 +52,7 @@ class Replicator:
         self.alone_timeout_seconds = alone_timeout_seconds
         self.extensions = tuple(extensions)
         self.pace = Pace()
+        self.limits = Limits()
         self.on_wanted: Callable[[], None] | None = None
         """Called when somebody asks, or begins to wait, for blocks of a core that no peer is there for."""
         self._key = NoiseKeyPair.generate() if static_key is None else NoiseKeyPair.of_secret(static_key)

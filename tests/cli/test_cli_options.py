@@ -194,6 +194,8 @@ NODES = ("--bootstrap", "a:1", "--bootstrap", "b:2")
         (NODES, NetworkSettings(bootstrap=("a:1", "b:2")), NetworkChange(bootstrap=("a:1", "b:2"))),
         (("--no-bootstrap",), NetworkSettings(), NetworkChange(bootstrap=())),
         (("--port", "4000"), NetworkSettings(port=4000), NetworkChange(port=4000)),
+        (("--limit-up", "1.5M/s"), NetworkSettings(limit_up=3 << 19), NetworkChange(limit_up=3 << 19)),
+        (("--limit-down", "none"), NetworkSettings(), NetworkChange(limit_down=0)),
     ],
 )
 @pytest.mark.parametrize("place", range(2))
@@ -219,6 +221,11 @@ def test_what_a_file_or_a_variable_says_of_peers_is_no_news_to_a_daemon_that_run
 @pytest.mark.parametrize("port", ["0", "65536", "x"])
 def test_what_is_no_port_is_wrong_usage(port: str) -> None:
     assert "port" in refused("ls", "ab" * 32, "--port", port).output
+
+
+@pytest.mark.parametrize("rate", ["fast", "-1", "1X"])
+def test_what_is_no_rate_is_wrong_usage(rate: str) -> None:
+    assert "rate" in refused("ls", "ab" * 32, "--limit-up", rate).output
 
 
 def test_only_commands_that_ask_peers_say_in_their_help_how_they_are_found() -> None:

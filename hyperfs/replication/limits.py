@@ -1,0 +1,80 @@
+"""How many bytes a second all connections together may send, and receive.
+
+Who wants to send or has received something takes turns in the order of asking, each for one piece, so that all
+connections have equal shares. What was not used is saved up for a tenth of a second at most, and an answer is never
+split, so over ten seconds the rate holds within a few hundredths. Small pieces, such as requests, do not wait, but
+count.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+SMALL_BYTES: Final = 4096
+"""What does not wait."""
+_PIECES_A_SECOND: Final = 20
+_MIN_PIECE_BYTES: Final = 8192
+_SAVED_SECONDS: Final = 0.1
+
+
+class RateLimit:
+    """One direction's. Bytes a second; 0 is no limit."""
+
+    def __init__(self) -> None:
+        self._rate = 0
+        self._owed_bytes = 0.0
+        """What was let through before its time; below 0 what is saved up."""
+        self._reckoned_at = 0.0
+        self._turns = trio.Lock()
+        self._changed = trio.Event()
+
+    @property
+    def rate(self) -> int:
+        """The limit; setting it counts at once, also for who waits."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, bytes_a_second: int) -> None:
+        self._rate = bytes_a_second
+        self._owed_bytes = 0.0
+        self._reckoned_at = trio.current_time()
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def piece(self, most: int) -> int:
+        """Return how many bytes to take at one time, ``most`` where there is no limit."""
+        return min(most, max(_MIN_PIECE_BYTES, self._rate // _PIECES_A_SECOND)) if self._rate else most
+
+    async def take(self, size_bytes: int) -> float:
+        """Wait until ``size_bytes`` may go; return for how many seconds. Cancelled, they do not count."""
+        if not self._rate:
+            return 0.0
+        began_at = trio.current_time()
+        if size_bytes > SMALL_BYTES:
+            async with self._turns:
+                while (seconds := self._wait_seconds()) > 0:
+                    with trio.move_on_after(seconds):
+                        await self._changed.wait()
+        self._owed_bytes += size_bytes
+        return trio.current_time() - began_at
+
+    def _wait_seconds(self) -> float:
+        now = trio.current_time()
+        if not self._rate:
+            self._owed_bytes = 0.0
+            return 0.0
+        paid = (now - self._reckoned_at) * self._rate
+        self._owed_bytes = max(-_SAVED_SECONDS * self._rate, self._owed_bytes - paid)
+        self._reckoned_at = now
+        # a part of a byte may take less time than a clock has digits for
+        return self._owed_bytes / self._rate if self._owed_bytes > 1 else 0.0
+
+
+class Limits:
+    """Both directions'."""
+
+    def __init__(self) -> None:
+        self.up = RateLimit()
+        self.down = RateLimit()

@@ -1,0 +1,74 @@
+"""The rates of all connections together. The clock is a virtual one."""
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.replication import Replicator
+from hyperfs.replication.limits import SMALL_BYTES, RateLimit
+from tests.support.peers import join_far, nursery_to_cancel, reader, serving, writer
+
+BLOCK_BYTES = 16 << 10
+COUNT = 200
+RATE = COUNT * BLOCK_BYTES // 10
+"""By which all blocks take ten seconds."""
+
+
+async def seconds_to_fetch(replicator: Replicator, server: Replicator) -> float:
+    core = await reader(replicator)
+    async with nursery_to_cancel() as nursery:
+        join_far(nursery, replicator, server, round_trip=0.05)
+        await core.get(0)
+        start = trio.current_time()
+        await core.fetch([range(COUNT)])
+        return trio.current_time() - start
+    raise AssertionError
+
+
+async def served() -> Replicator:
+    return serving(await writer(0, blocks=[bytes([index % 251]) * BLOCK_BYTES for index in range(COUNT)]))
+
+
+async def test_what_is_sent_keeps_to_its_limit(patient_clock: trio.testing.MockClock) -> None:
+    server = await served()
+    server.limits.up.rate = RATE
+    assert await seconds_to_fetch(Replicator(), server) == pytest.approx(10, rel=0.05)
+
+
+async def test_what_is_received_keeps_to_its_limit(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator()
+    replicator.limits.down.rate = RATE
+    assert await seconds_to_fetch(replicator, await served()) == pytest.approx(10, rel=0.05)
+
+
+async def test_several_have_equal_shares_of_it(patient_clock: trio.testing.MockClock) -> None:
+    server = await served()
+    server.limits.up.rate = 4 * RATE
+    seconds = []
+
+    async def fetch() -> None:
+        seconds.append(await seconds_to_fetch(Replicator(), server))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(fetch)
+    assert seconds == pytest.approx([10] * 4, rel=0.1)
+
+
+async def test_no_limit_lets_go_who_waits(patient_clock: trio.testing.MockClock) -> None:
+    limit = RateLimit()
+    limit.rate = 1
+    await limit.take(SMALL_BYTES + 1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limit.take, SMALL_BYTES + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        limit.rate = 0
+    assert trio.current_time() < 1
+
+
+async def test_small_pieces_do_not_wait_and_count(patient_clock: trio.testing.MockClock) -> None:
+    limit = RateLimit()
+    limit.rate = SMALL_BYTES
+    await limit.take(SMALL_BYTES + 1)
+    assert await limit.take(SMALL_BYTES) == 0
+    assert await limit.take(SMALL_BYTES + 1) == pytest.approx(2, rel=0.1)
