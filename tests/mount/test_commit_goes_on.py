@@ -24,7 +24,7 @@ from tests.model.test_workspace_model import Model
 from tests.mount.test_workspace_crashes import Instant, cut
 from tests.support.workspaces import Paths
 
-SEEDS = 40
+SEEDS = 16
 NAMES = ["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f", "f/a", "f/e", "f/e/a"]
 
 

@@ -38,9 +38,11 @@ async def fill(workspace: Workspace, most_bytes: int, chance: random.Random) -> 
     return written
 
 
-@pytest.mark.parametrize("most_bytes", [400, 20_000, 3_000_000])
-async def test_all_that_was_staged_before_the_disk_was_full_can_be_committed(tmp_path: Path, most_bytes: int) -> None:
-    with small_disk(tmp_path / "disk", 24) as disk:
+@pytest.mark.parametrize(("most_bytes", "mebibytes"), [(400, 12), (20_000, 24), (3_000_000, 24)])
+async def test_all_that_was_staged_before_the_disk_was_full_can_be_committed(
+    tmp_path: Path, most_bytes: int, mebibytes: int
+) -> None:
+    with small_disk(tmp_path / "disk", mebibytes) as disk:
         async with open_store(disk / "store") as store:
             drive = await store.create_drive()
             committer = await store.committer(drive)

@@ -138,7 +138,7 @@ async def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> 
     return recorder, paths.own, trees
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_after_a_kill_everything_done_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -153,7 +153,7 @@ async def test_after_a_kill_everything_done_is_there(
         again.workspace.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_after_a_power_failure_what_was_synced_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -175,7 +175,7 @@ async def test_after_a_power_failure_what_was_synced_is_there(
 
 def lose_power(instant: Instant, chance: random.Random) -> None:
     """Give each sector that was written since its file was synced its old content, or its new one."""
-    for path in instant.directory.iterdir():
+    for path in sorted(instant.directory.iterdir()):
         data = path.read_bytes()
         old = instant.synced.get(path.name, b"").ljust(len(data), b"\0")
         sectors = [chance.choice((old, data))[at : at + SECTOR_BYTES] for at in range(0, len(data), SECTOR_BYTES)]

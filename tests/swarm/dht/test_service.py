@@ -82,7 +82,7 @@ async def test_who_looks_is_told_of_what_is_announced_later(monkeypatch: pytest.
         nursery.cancel_scope.cancel()
 
 
-async def test_a_network_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_that_does_not_answer_is_said_so(patient_clock: trio.testing.MockClock) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((LOCALHOST, 0))
         async with open_dht(LOCALHOST, bootstrap=[silent.getsockname()]) as service:
