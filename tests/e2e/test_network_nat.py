@@ -53,6 +53,7 @@ class Places:
         self._switch = switch
         self._stack = stack
         self._bootstrap = bootstrap
+        self._processes: list[ReferencePeer] = []
         self._numbers = count(1)
 
     def next_number(self) -> int:
@@ -67,10 +68,16 @@ class Places:
                 nursery.start_soon(partial(peer.call, "swarm.start", bootstrap=self._bootstrap, port=PORT))
         return peers
 
+    def kill(self) -> None:
+        """End all peers at once: each would tell nodes that are gone what it takes back, and wait for their answers."""
+        for process in self._processes:
+            process.kill()
+
     async def _peer(self, kind: Kind, nat: Nat | None) -> Peer:
         home = None if nat is None else self._switch.home(nat)
         host = self._switch.host() if home is None else home.host()
         process = await self._stack.enter_async_context(kind(wrapper=host.wrapper))
+        self._processes.append(process)
         return Peer(process.call, nat, host.address if home is None else home.address)
 
 
@@ -84,7 +91,9 @@ async def places() -> AsyncIterator[Places]:
             for address in first.addresses:
                 known = bootstrap if address != first.address else []
                 await nodes.call("dht.start", bootstrap=known, ephemeral=False, host=address, port=PORT)
-            yield Places(switch, stack, bootstrap)
+            there = Places(switch, stack, bootstrap)
+            yield there
+            there.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +159,6 @@ async def test_ours_reach(kind: Kind) -> None:
         async with trio.open_nursery() as nursery:
             for peer in peers:
                 nursery.start_soon(fetch, peer, announced)
-        async with trio.open_nursery() as nursery:
-            for peer in peers:
                 nursery.start_soon(look_in_vain, peer, announced)
 
 
