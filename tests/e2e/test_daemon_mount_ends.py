@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,12 +119,13 @@ def test_a_mount_that_lived_through_its_daemon_is_unmounted_once_it_has_found_th
     (mount,) = hyperfs.mounts()
     hyperfs.kill_daemon()
     (mountpoint / "file").write_bytes(b"content")
-    with hyperfs.start("umount", mountpoint) as umount:
+    with ExitStack() as commands:
         with stopped(mount["pid"]):
+            umount = commands.enter_context(hyperfs.start("umount", mountpoint))
             eventually(lambda: [mount["state"] for mount in hyperfs.json("status").get("mounts", ())] == ["starting"])
             assert umount.poll() is None
             assert mounted_below(mountpoint.parent) == [str(mountpoint)]
-        assert umount.wait(60) == 0
+        assert umount.wait(240) == 0
     assert (mounted_below(mountpoint.parent), hyperfs.mounts()) == ([], [])
     assert hyperfs("cat", key, "file") == "content"
 
@@ -136,11 +137,12 @@ def test_a_mount_that_lived_through_its_daemon_can_be_mounted_and_has_one_again(
     hyperfs("mount", key, mountpoint)
     (before,) = hyperfs.mounts()
     hyperfs.kill_daemon()
-    with hyperfs.start("mount", key, mountpoint) as again:
+    with ExitStack() as commands:
         with stopped(before["pid"]):
+            again = commands.enter_context(hyperfs.start("mount", key, mountpoint))
             eventually(lambda: hyperfs.json("status")["running"])
             assert (hyperfs.mounts()[0]["state"], again.poll()) == ("starting", None)
-        assert again.wait(60) == 0
+        assert again.wait(240) == 0
     (mount,) = hyperfs.mounts()
     assert (mount["state"], mount["pid"]) == ("mounted", before["pid"])
 
@@ -170,7 +172,7 @@ def test_the_folder_goes_first_and_umount_returns_once_all_is_committed(hyperfs:
             eventually(lambda: hyperfs.mounts()[0]["state"] == "committing")
             assert umount.poll() is None
             waits.unlink()
-            assert umount.wait(60) == 0
+            assert umount.wait(240) == 0
         assert hyperfs("cat", key, "file") == "content"
 
 
@@ -184,7 +186,7 @@ def test_a_mount_where_one_still_commits_waits_for_it(hyperfs: Hyperfs, mountpoi
         eventually(lambda: hyperfs.mounts()[0]["state"] == "committing")
         with hyperfs.start("mount", key, mountpoint) as mount:
             waits.unlink()
-            assert mount.wait(60) == 0
+            assert mount.wait(240) == 0
         assert (mountpoint / "file").read_bytes() == b"content"
 
 
@@ -210,7 +212,7 @@ def test_stop_says_what_could_not_be_committed(hyperfs: Hyperfs, mountpoint: Pat
         fails.touch()
         (mountpoint / "file").write_bytes(b"content")
         assert "is kept in the store" in hyperfs.fails("stop")
-        assert process.wait(60) == 1
+        assert process.wait(240) == 1
     hyperfs("create")
     eventually(lambda: hyperfs.mounts()[0]["state"] == "mounted")
     assert (mountpoint / "file").read_bytes() == b"content"
@@ -225,7 +227,7 @@ def test_a_daemon_told_to_end_waits_until_its_mounts_have_committed(hyperfs: Hyp
         process.terminate()
         eventually(lambda: mounted_below(mountpoint.parent) == [])
         waits.unlink()
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     assert hyperfs("cat", key, "file") == "content"
 
 
