@@ -13,10 +13,10 @@ from hyperfs.core.store import run_store
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in, kill
 
-KILLS = 5
+KILLS = 3
 KILLS_OF_READERS = 4
-KILLS_OF_MOUNTS = 3
-FILES = 120
+KILLS_OF_MOUNTS = 2
+FILES = 60
 FILE_BYTES = 400_000
 
 
@@ -66,16 +66,15 @@ def test_a_writer_that_is_killed_again_and_again(pair: tuple[Hyperfs, Hyperfs], 
     (address,) = writer.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
     reader("mount", key, mountpoint, "--peer", address)
     broken_off = 0
-    for _ in range(KILLS):
+    while broken_off < KILLS:  # some may be done with it just before
         fill(folder, chance, FILES)
         with writer.start("import", folder, key) as importing:
-            kill_after(writer, chance.randrange(FILES * FILE_BYTES // 4), amid=importing)
-            _, words = importing.communicate(timeout=60)
+            kill_after(writer, chance.randrange(FILES * FILE_BYTES // 8), amid=importing)
+            _, words = importing.communicate(timeout=240)
             assert importing.returncode in (0, 1)
             assert b"Traceback" not in words
         broken_off += importing.returncode
         assert audit(writer) == {}
-    assert broken_off
     writer("import", folder, key)
     assert writer.json("import", "--checksum", folder, key)["version"] == writer.json("import", folder, key)["version"]
     eventually(lambda: agrees(folder, mountpoint))
@@ -103,7 +102,7 @@ def test_a_reader_whose_daemon_is_killed_again_and_again(pair: tuple[Hyperfs, Hy
     for number in range(KILLS_OF_READERS):
         command = ["diff", "-r", folder / str(number), mountpoint / str(number)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as comparing:
-            broken_off += kill_after(reader, chance.randrange(FILES * FILE_BYTES // 8), amid=comparing)
+            broken_off += kill_after(reader, chance.randrange(FILES * FILE_BYTES // 16), amid=comparing)
             assert audit(reader) == {}
             reader("info", key)
             output, _ = comparing.communicate(timeout=120)
@@ -133,7 +132,7 @@ def test_a_mount_that_is_killed_again_and_again(pair: tuple[Hyperfs, Hyperfs], t
             goal = written_bytes(reader) + chance.randrange(FILES * FILE_BYTES // 16)
             eventually(lambda diff=diff, goal=goal: diff.poll() is not None or written_bytes(reader) >= goal)
             kill(mount["pid"])
-            diff.communicate(timeout=60)
+            diff.communicate(timeout=240)
         eventually(lambda pid=mount["pid"]: [m["state"] for m in reader.mounts() if m["pid"] != pid] == ["mounted"])
     assert agrees(folder, mountpoint)
     reader("umount", mountpoint)
@@ -144,5 +143,5 @@ def test_a_mount_that_is_killed_again_and_again(pair: tuple[Hyperfs, Hyperfs], t
 def agrees(folder: Path, mountpoint: Path) -> bool:
     """Tell whether two folders hold the same."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return not subprocess.run(["diff", "-r", folder, mountpoint], capture_output=True, timeout=60).returncode
+        return not subprocess.run(["diff", "-r", folder, mountpoint], capture_output=True, timeout=240).returncode
     return False
