@@ -57,8 +57,7 @@ class Peer:
         return {"length": length}
 
     async def core_get(self, core: str, index: int) -> Any:
-        """Fetch a block, and say how long it is."""
-        await self._cores[core].wait_longer(index)
+        """Fetch a block, and say how long it is. While it is waited for, who has it is looked for again and again."""
         return {"size": len(await self._cores[core].get(index))}
 
     async def swarm_start(self, bootstrap: list[str], port: int) -> Any:
