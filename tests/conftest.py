@@ -15,7 +15,9 @@ from hypothesis import settings
 from tests.support import clocks
 from tests.support.leaks import Held
 
-settings.register_profile("hyperfs", deadline=None, max_examples=60, print_blob=True)
+# The same examples each time, so that what fails is what was changed; --hypothesis-profile=explore looks for others.
+settings.register_profile("explore", deadline=None, max_examples=60, print_blob=True)
+settings.register_profile("hyperfs", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("hyperfs")
 
 # No test speaks with the public network, or with neighbours: those that find peers say by which.
