@@ -259,7 +259,7 @@ def test_a_directory_of_thousands_is_renamed_at_once(drive: WritableMount) -> No
 
 def test_what_was_fsynced_outlives_the_mount_process(tmp_path: Path) -> None:
     with writable_mount(tmp_path, "--flush-interval", "3600") as drive:
-        for round_number in range(4):
+        for round_number in range(2):
             path = drive.folder / f"f{round_number}"
             file = os.open(path, os.O_WRONLY | os.O_CREAT)
             os.write(file, b"%d" % round_number * 70_000)
@@ -270,12 +270,12 @@ def test_what_was_fsynced_outlives_the_mount_process(tmp_path: Path) -> None:
             eventually(lambda path=path: path.exists())
             assert path.read_bytes() == b"%d" % round_number * 70_000
         drive.unmount()
-        assert drive.cat("f3") == b"3" * 70_000
+        assert drive.cat("f1") == b"1" * 70_000
 
 
 def test_the_death_of_the_daemon_loses_nothing(tmp_path: Path) -> None:
     with writable_mount(tmp_path, "--flush-interval", "0.3") as drive:
-        for round_number in range(3):
+        for round_number in range(2):
             (drive.folder / f"before{round_number}").write_bytes(b"before")
             drive.hyperfs.kill_daemon()
             (drive.folder / f"after{round_number}").write_bytes(b"after")
