@@ -71,7 +71,7 @@ def harm(store: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["key", "tree", "signatures", "bitfield"])
 def test_a_damaged_file_is_healed_or_told_by_name(damaged: Hyperfs, copies: Copies, name: str, kind: str) -> None:
     harm(damaged.store, name, kind)
-    done = damaged.run("cat", copies.key, *NAMES, "--peer", copies.address, "--timeout", "5")
+    done = damaged.run("cat", copies.key, *NAMES, "--peer", copies.address, "--timeout", "30")
     words = done.stderr.decode()
     assert "Traceback" not in words
     if done.returncode == 0:
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_healed_or_told_by_name(damaged: Hyperfs, copies: Copi
 
 def test_content_that_was_cut_off_is_told_by_name(damaged: Hyperfs, copies: Copies) -> None:
     harm(damaged.store, "data", "truncated")
-    done = damaged.run("cat", copies.key, *READ, "--peer", copies.address, "--timeout", "5")
+    done = damaged.run("cat", copies.key, *READ, "--peer", copies.address, "--timeout", "30")
     assert done.stdout == contents(READ) or "data" in done.stderr.decode()
 
 

@@ -20,7 +20,7 @@ from ..support.commands import eventually, hyperfs_in
 from ..support.namespaces import two_hosts
 from ..support.patterns import pattern
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 240
 LOCAL = {"HYPERFS_NO_MDNS": "0"}
 PORT = 3282
 
@@ -80,7 +80,7 @@ def test_two_hosts_on_a_switch_find_each_other_without_an_address(tmp_path: Path
         reader("mount", key, folder, wrapper=near.wrapper)
         assert (folder / "file").read_bytes() == pattern("file", 300_000)
         print(f"mounted, and read from, {time.monotonic() - began:.2f} s after it was asked for")
-        assert [peer["name"].split(":")[0] for peer in reader.json("status")["peers"]] == [far.address]
+        assert {peer["name"].split(":")[0] for peer in reader.json("status")["peers"]} == {far.address}
 
 
 def test_a_drive_is_found_in_the_dht_and_whoever_mounts_it_is_found_there_too(
