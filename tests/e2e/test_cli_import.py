@@ -39,7 +39,7 @@ def interrupted(hyperfs: Hyperfs, source: Path, *, by: signal.Signals = signal.S
         with hyperfs.start("import", source) as command:
             key = begun_of(command)
             command.send_signal(by)
-            output, errors = command.communicate(timeout=60)
+            output, errors = command.communicate(timeout=240)
         assert (command.returncode, output) == (status, b"")
         assert f"hyperfs import '{source}' {key}" in errors.decode()
     return key
@@ -83,7 +83,7 @@ def test_a_daemon_that_is_killed_meanwhile_is_no_reason_to_begin_again(hyperfs: 
         with hyperfs.start("import", source) as command:
             key = begun_of(command)
             process.kill()
-            errors = command.communicate(timeout=60)[1].decode()
+            errors = command.communicate(timeout=240)[1].decode()
         assert command.returncode == 1
     assert f"hyperfs import '{source}' {key}" in errors
     hyperfs("import", source, key)

@@ -53,7 +53,7 @@ def mounted(store: Path, key: str, path: Path) -> Iterator[Path]:
             assert process.stdout.readline() == b"ready\n"
             yield path
             process.terminate()
-            assert process.wait(60) == 0
+            assert process.wait(240) == 0
         finally:
             process.kill()
             subprocess.run(["fusermount3", "-u", "-z", "-q", str(path)], check=False, stderr=subprocess.DEVNULL)

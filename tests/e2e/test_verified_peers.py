@@ -23,7 +23,7 @@ from ..support.our_peer import OurPeer, our_peer
 from ..support.patterns import pattern
 from ..support.peers import ScriptedPeer
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 240.0
 FORGED = b"forged" * 100
 FILE_BYTES = 1_200_000
 

@@ -17,7 +17,7 @@ LOCALHOST = "127.0.0.1"
 TOPIC = bytes(range(32))
 VALUE = b"a small value"
 SALT = b"sixteen bytes..."
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 240
 
 
 class Mixed:

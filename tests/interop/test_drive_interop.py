@@ -10,7 +10,7 @@ from tests.support.our_peer import our_peer
 from tests.support.patterns import pattern, sha256
 from tests.support.reference import ReferencePeer, reference_peer
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 240.0
 
 
 async def write_outer_and_inner(peer: ReferencePeer) -> str:

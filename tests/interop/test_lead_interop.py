@@ -12,7 +12,7 @@ from tests.support.patterns import pattern
 from tests.support.reference import reference_peer
 from tests.support.stores import eventually
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 240.0
 
 
 async def drive_and_backup(store: Path) -> str:

@@ -32,7 +32,7 @@ from tests.support.patterns import pattern
 from tests.support.reference import ReferencePeer, reference_peer
 from tests.support.wire import DISCOVERY_KEY, KEY, NODE, OTHER_KEY, SIGNATURE, send_one_of_each
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 240
 
 both_ways = pytest.mark.parametrize("we_dial", [True, False], ids=["we-dial", "they-dial"])
 

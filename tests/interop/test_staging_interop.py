@@ -12,7 +12,7 @@ from tests.support.our_peer import OurPeer, our_peer
 from tests.support.reference import reference_peer
 from tests.support.workspaces import Paths
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 240.0
 LARGEST_BYTES = 1_300_000
 FILES = [f"f{number}" for number in range(12)]
 

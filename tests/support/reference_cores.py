@@ -16,7 +16,7 @@ from hyperfs.swarm import Swarm
 from .reference import ReferencePeer
 
 KEYS = key_pair(b"interop".ljust(32))
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 240
 OPENED: list[Core] = []
 """Cores that the helpers here opened; `tests/interop/conftest.py` closes them after each test."""
 
