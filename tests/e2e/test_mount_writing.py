@@ -20,9 +20,48 @@ NO_REPLACE, EXCHANGE = 1, 2
 NOBODY = 65534
 
 
+FLUSHED = "--flush-interval", "0.5"
+
+
+class Part(WritableMount):
+    """A folder of a mounted drive, as if it were all of it."""
+
+    def __init__(self, whole: WritableMount, name: str) -> None:
+        self.hyperfs, self.key = whole.hyperfs, whole.key
+        self.folder = whole.folder / name
+        self.folder.mkdir()
+        self._whole, self._name = whole, name
+
+    def mount(self, *options: str) -> None:
+        self._whole.mount(*options)
+
+    def unmount(self) -> None:
+        self._whole.unmount()
+
+    def cat(self, path: str) -> bytes:
+        return self._whole.cat(f"{self._name}/{path}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WritableMount]:
+    with writable_mount(tmp_path_factory.mktemp("written"), *FLUSHED) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def part(whole: WritableMount, tmp_path: Path) -> Iterator[WritableMount]:
+    """A folder of a test's own, in a drive that is mounted once for many."""
+    yield Part(whole, tmp_path.name)
+    if [mount["writable"] for mount in whole.hyperfs.mounts()] != [True]:  # as the test left it
+        if whole.folder.is_mount():
+            whole.unmount()
+        whole.mount(*FLUSHED)
+
+
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[WritableMount]:
-    with writable_mount(tmp_path, "--flush-interval", "0.5") as mounted:
+    """A drive of a test's own, to which nobody else commits."""
+    with writable_mount(tmp_path, *FLUSHED) as mounted:
         yield mounted
 
 
@@ -59,8 +98,8 @@ def fill(path: Path, mebibytes: int) -> None:
             file.write(bytes(1 << 20))
 
 
-def test_what_is_written_and_touched_by_turns_never_gets_older(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_what_is_written_and_touched_by_turns_never_gets_older(part: WritableMount) -> None:
+    path = part.folder / "f"
     times = []
     for _ in range(100):
         path.write_bytes(b"x")
@@ -70,11 +109,11 @@ def test_what_is_written_and_touched_by_turns_never_gets_older(drive: WritableMo
     assert times == sorted(times)
 
 
-def test_what_is_written_is_a_version_within_the_flush_interval(drive: WritableMount) -> None:
-    (drive.folder / "d").mkdir()
-    (drive.folder / "d/f").write_bytes(b"hello")
-    assert (drive.folder / "d/f").read_bytes() == b"hello"
-    eventually(lambda: drive.cat("d/f") == b"hello")
+def test_what_is_written_is_a_version_within_the_flush_interval(part: WritableMount) -> None:
+    (part.folder / "d").mkdir()
+    (part.folder / "d/f").write_bytes(b"hello")
+    assert (part.folder / "d/f").read_bytes() == b"hello"
+    eventually(lambda: part.cat("d/f") == b"hello")
 
 
 def test_nothing_written_is_no_version(drive: WritableMount) -> None:
@@ -95,15 +134,15 @@ def test_unmounting_commits_everything(tmp_path: Path) -> None:
         assert drive.cat("f") == b"x" * 100_000
 
 
-def test_writes_through_a_mapping_arrive(drive: WritableMount) -> None:
-    with (drive.folder / "m").open("wb+") as file:
+def test_writes_through_a_mapping_arrive(part: WritableMount) -> None:
+    with (part.folder / "m").open("wb+") as file:
         file.truncate(3 * 4096)
         with mmap.mmap(file.fileno(), 3 * 4096) as mapping:
             mapping[5000:5005] = b"hello"
     expected = bytes(5000) + b"hello" + bytes(3 * 4096 - 5005)
-    assert (drive.folder / "m").read_bytes() == expected
-    drive.unmount()
-    assert drive.cat("m") == expected
+    assert (part.folder / "m").read_bytes() == expected
+    part.unmount()
+    assert part.cat("m") == expected
 
 
 def test_a_file_that_was_cut_off_reads_the_same_in_every_mount(drive: WritableMount) -> None:
@@ -119,8 +158,8 @@ def test_a_file_that_was_cut_off_reads_the_same_in_every_mount(drive: WritableMo
     assert path.read_bytes() == (b"0123456789" * 70_001)[:700_001]
 
 
-def test_an_unlinked_file_lives_on_for_who_has_it_open(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_an_unlinked_file_lives_on_for_who_has_it_open(part: WritableMount) -> None:
+    path = part.folder / "f"
     path.write_bytes(b"before")
     with path.open("rb+") as file:
         path.unlink()
@@ -133,34 +172,34 @@ def test_an_unlinked_file_lives_on_for_who_has_it_open(drive: WritableMount) -> 
     assert not path.exists()
 
 
-def test_a_reader_of_the_old_file_keeps_it_when_another_is_renamed_over_it(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_a_reader_of_the_old_file_keeps_it_when_another_is_renamed_over_it(part: WritableMount) -> None:
+    path = part.folder / "f"
     path.write_bytes(b"old")
     with path.open("rb") as reader:
-        (drive.folder / "f.new").write_bytes(b"new")
-        (drive.folder / "f.new").rename(path)
+        (part.folder / "f.new").write_bytes(b"new")
+        (part.folder / "f.new").rename(path)
         assert reader.read() == b"old"
     assert path.read_bytes() == b"new"
 
 
-def test_who_opened_a_file_to_read_it_sees_what_others_then_do_to_it(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_who_opened_a_file_to_read_it_sees_what_others_then_do_to_it(part: WritableMount) -> None:
+    path = part.folder / "f"
     path.write_bytes(b"first")
-    drive.unmount()
-    drive.mount("--flush-interval", "0.5")
+    part.unmount()
+    part.mount(*FLUSHED)
     with path.open("rb", buffering=0) as reader:
         assert reader.read() == b"first"
         with path.open("rb+", buffering=0) as writer:
             writer.write(b"other and longer")
             reader.seek(0)
             assert reader.read() == b"other and longer"
-        eventually(lambda: drive.cat("f") == b"other and longer")
-        path.rename(drive.folder / "g")
-        (drive.folder / "g").unlink()
+        eventually(lambda: part.cat("f") == b"other and longer")
+        path.rename(part.folder / "g")
+        (part.folder / "g").unlink()
         os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         reader.seek(0)
         assert reader.read() == b"other and longer"
-    assert os.listdir(drive.folder) == []
+    assert os.listdir(part.folder) == []
 
 
 def test_who_has_a_file_open_sees_its_next_version(drive: WritableMount, tmp_path: Path) -> None:
@@ -176,8 +215,8 @@ def test_who_has_a_file_open_sees_its_next_version(drive: WritableMount, tmp_pat
         eventually(lambda: os.pread(reader.fileno(), 100, 0) == b"two, of the next version")
 
 
-def test_renames_exchange_and_refuse(drive: WritableMount) -> None:
-    a, b = drive.folder / "a", drive.folder / "b"
+def test_renames_exchange_and_refuse(part: WritableMount) -> None:
+    a, b = part.folder / "a", part.folder / "b"
     a.write_bytes(b"a")
     b.write_bytes(b"b")
     assert renameat2(a, b, NO_REPLACE) == errno.EEXIST
@@ -190,8 +229,8 @@ def test_renames_exchange_and_refuse(drive: WritableMount) -> None:
     [(st.S_IFIFO, None), (st.S_IFSOCK, None), (st.S_IFCHR, errno.EPERM)],
     ids=["fifo", "socket", "device"],
 )
-def test_special_files_are_made_except_devices(drive: WritableMount, kind: int, wanted: int | None) -> None:
-    path = drive.folder / "special"
+def test_special_files_are_made_except_devices(part: WritableMount, kind: int, wanted: int | None) -> None:
+    path = part.folder / "special"
     if wanted is None:
         os.mknod(path, kind | 0o600)
         assert st.S_IFMT(path.stat().st_mode) == kind
@@ -199,19 +238,19 @@ def test_special_files_are_made_except_devices(drive: WritableMount, kind: int, 
     assert errno_of(lambda: os.mknod(path, kind | 0o600, os.makedev(1, 3))) == wanted
 
 
-def test_a_hard_link_is_not_permitted(drive: WritableMount) -> None:
-    (drive.folder / "f").touch()
+def test_a_hard_link_is_not_permitted(part: WritableMount) -> None:
+    (part.folder / "f").touch()
     with pytest.raises(PermissionError):
-        os.link(drive.folder / "f", drive.folder / "g")
+        os.link(part.folder / "f", part.folder / "g")
 
 
-def test_times_are_kept_to_the_nanosecond_and_permissions_whole(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_times_are_kept_to_the_nanosecond_and_permissions_whole(part: WritableMount) -> None:
+    path = part.folder / "f"
     path.touch()
     os.utime(path, ns=(1, 1_234_567_890_123_456_789))
     path.chmod(0o2751)
-    drive.unmount()
-    drive.mount("--read-only")
+    part.unmount()
+    part.mount("--read-only")
     assert path.stat().st_mtime_ns == 1_234_567_890_123_456_789
     assert st.S_IMODE(path.stat().st_mode) == 0o2751
 
@@ -230,8 +269,8 @@ def test_an_unprivileged_program_that_writes_clears_the_set_id_bits(tmp_path: Pa
         assert modes == ["0o777"] * 3
 
 
-def test_extended_attributes_are_set_and_removed(drive: WritableMount) -> None:
-    path = drive.folder / "f"
+def test_extended_attributes_are_set_and_removed(part: WritableMount) -> None:
+    path = part.folder / "f"
     path.touch()
     os.setxattr(path, "user.one", b"1")
     os.setxattr(path, "user.two", b"")
