@@ -73,6 +73,7 @@ def test_two_hosts_on_a_switch_find_each_other_without_an_address(tmp_path: Path
         two_hosts() as (far, near),
         hyperfs_in(tmp_path, "server", **LOCAL) as server,
         hyperfs_in(tmp_path, "reader", **LOCAL) as reader,
+        hyperfs_in(tmp_path, "beside", **LOCAL) as beside,
     ):
         key = server("import", source, wrapper=far.wrapper).strip()
         server("serve", key)
@@ -81,6 +82,9 @@ def test_two_hosts_on_a_switch_find_each_other_without_an_address(tmp_path: Path
         assert (folder / "file").read_bytes() == pattern("file", 300_000)
         print(f"mounted, and read from, {time.monotonic() - began:.2f} s after it was asked for")
         assert {peer["name"].split(":")[0] for peer in reader.json("status")["peers"]} == {far.address}
+        assert "no peer is known" in beside.fails("cat", "--no-mdns", key, "file", wrapper=far.wrapper)
+        found = beside.run("cat", "--mdns", key, "file", wrapper=far.wrapper)
+        assert found.stdout == pattern("file", 300_000), "two daemons of one host find each other, too"
 
 
 def test_a_drive_is_found_in_the_dht_and_whoever_mounts_it_is_found_there_too(

@@ -440,16 +440,21 @@ def own_hosts() -> set[str]:
 
 async def resolve(nodes: Iterable[tuple[str, int]]) -> list[Address]:
     """Return the IPv4 addresses of nodes by name. Those whose name cannot be looked up are logged, and left out."""
-    found: list[Address] = []
-    for host, port in nodes:
+    found: dict[int, Address] = {}
+
+    async def look_up(number: int, host: str, port: int) -> None:
         try:
             with host_names():
                 answers = await trio.socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)
         except OSError as error:
             logger.warning("cannot find the bootstrap node %s: %s", host, error.strerror or error)
-            continue
-        found += [Address(*answer[4][:2]) for answer in answers[:1]]
-    return found
+            return
+        found.update((number, Address(*answer[4][:2])) for answer in answers[:1])
+
+    async with open_work() as nursery:  # at one time: where no name server answers, each takes many seconds
+        for number, node in enumerate(nodes):
+            nursery.start_soon(look_up, number, *node)
+    return [found[number] for number in sorted(found)]
 
 
 def _verified(answer: bytes, public_key: bytes, seq: int, salt: bytes | None) -> Mutable | None:

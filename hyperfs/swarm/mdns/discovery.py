@@ -37,11 +37,14 @@ class MdnsDiscovery:
         self._service.join(interest.topic, port=interest.port, found=found if interest.looks else None)
         try:
             await trio.sleep(ANSWER_SECONDS)
-            interest.looked("everybody was asked")
+            self._tell(interest)
             await trio.sleep(AGAIN_SECONDS - ANSWER_SECONDS)
             while True:
                 self._service.ask(interest.topic)
-                interest.looked("everybody was asked")
+                self._tell(interest)
                 await interest.impatience.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
         finally:
             self._service.leave(interest.topic)
+
+    def _tell(self, interest: Interest) -> None:
+        interest.looked("everybody was asked" if self._service.is_on_network else "this machine is on none with IPv4")

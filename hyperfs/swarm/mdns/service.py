@@ -50,6 +50,11 @@ class MdnsService:
         self._found: dict[bytes, Found] = {}
         self._interfaces: frozenset[Interface] = frozenset()
 
+    @property
+    def is_on_network(self) -> bool:
+        """Whether there is anybody to ask: an interface with an IPv4 address."""
+        return bool(self._interfaces)
+
     def join(self, topic: bytes, *, port: int | None, found: Found | None) -> None:
         """Announce a 32-byte topic at a TCP ``port`` (None: do not), and tell ``found`` (None: nobody) who has it."""
         if found is None:
