@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hyperfs.cli.names import key_of_name
+from hyperfs.errors import UsageError
+
 from ..support.commands import Hyperfs, hyperfs_in
 from ..support.name_servers import HERE, Site, web_server
 
@@ -47,3 +50,9 @@ def test_a_name_stands_for_a_key_wherever_one_is_taken(hyperfs: Hyperfs, site: S
 )
 def test_what_is_wrong_with_a_name_is_said(hyperfs: Hyperfs, given: str, status: int, problem: str) -> None:
     assert problem in hyperfs.fails("ls", given, status=status)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1/dns-query", "https://[", "https:///dns-query"])
+def test_whom_to_ask_has_to_be_a_server_that_nobody_in_between_can_answer_for(url: str) -> None:
+    with pytest.raises(UsageError, match="is not the URL of a server"):
+        key_of_name("drive.example", dns_over_https=url)

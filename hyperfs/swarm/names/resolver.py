@@ -7,6 +7,7 @@ with a line in the log. Everything that comes from outside has a bound in size a
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 from collections.abc import Sequence
 from typing import Final
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 DNS_SECONDS: Final = 5.0
 HTTPS_SECONDS: Final = 10.0
+KEPT_SECONDS: Final = 4.0
+"""For how long whoever knows what was true last asks whether it still is."""
 MAX_FILE_BYTES: Final = 4096
 MAX_REDIRECTS: Final = 5
 
@@ -71,14 +74,17 @@ class NameResolver:
         if kept is not None and self._cache.is_fresh(kept):
             return kept.key
         problems: list[str] = []
-        for ask in (self._ask_dns, self._ask_web):
-            try:
-                answer = await ask(name)
-            except _Failed as failure:
-                problems.append(str(failure))
-                continue
-            self._cache.keep(name, answer)
-            return answer.key
+        with trio.move_on_after(math.inf if kept is None else KEPT_SECONDS) as limit:
+            for ask in (self._ask_dns, self._ask_web):
+                try:
+                    answer = await ask(name)
+                except _Failed as failure:
+                    problems.append(str(failure))
+                    continue
+                self._cache.keep(name, answer)
+                return answer.key
+        if limit.cancelled_caught:
+            problems.append(f"nothing more was heard in {KEPT_SECONDS:g} s")
         words = "; ".join(problems)
         if kept is not None:
             logger.warning("%s cannot be asked for, so it is taken for what it was last: %s", name, words)

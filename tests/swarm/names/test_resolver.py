@@ -108,6 +108,19 @@ async def test_when_nobody_can_be_asked_what_was_true_last_counts(
     assert "taken for what it was last" in caplog.text
 
 
+async def test_who_knows_what_was_true_last_does_not_wait_long_for_who_says_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.zone.records[NAME] = [f"datkey={KEY.hex()}"]
+    assert await world.resolver().resolve(NAME) == KEY
+    world.zone.silent = True
+    world.now += 10_000
+    monkeypatch.setattr(resolver_module, "DNS_SECONDS", 1000.0)
+    monkeypatch.setattr(resolver_module, "KEPT_SECONDS", 0.1)
+    assert await world.resolver().resolve(NAME) == KEY
+    assert "nothing more was heard in 0.1 s" in caplog.text
+
+
 async def test_dns_over_https_is_asked_instead(world: World) -> None:
     world.site.zone.records[NAME] = [f"datkey={KEY.hex()}"]
     server = f"https://{HERE}:{world.site.port}/dns-query"
