@@ -4,6 +4,7 @@ The rule: whoever names peers, or has some, gets the newest version that they ha
 limit; without peers, what is here is good enough.
 """
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hyperfs.drive.entry import Entry
     from hyperfs.drive.snapshot import Snapshot
     from hyperfs.keys import DriveAddress
+
+logger = logging.getLogger(__name__)
 
 KNOWN_DRIVE_SECONDS = 3.0
 """How long to look for a newer version of a drive of which some version is here."""
@@ -34,6 +37,8 @@ async def open_drive(client: DaemonClient, common: "Common", address: "DriveAddr
     time_is_up = False
     if not core.writable and not (address.version is not None and core.length >= address.version):
         time_is_up = await refresh(client, common, core)
+        if core.length:
+            await _warn_unreached(client, common, address.key)
     if core.length == 0 and core.writable:
         await client.prepare_to_write(address.key)  # its secret key was brought here, and nothing else yet
     if core.length == 0 and not core.writable:
@@ -88,6 +93,18 @@ async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> b
     with trio.move_on_after(limit):
         await core.update()
     return trio.current_time() - begun >= limit
+
+
+async def _warn_unreached(client: DaemonClient, common: "Common", key: bytes) -> None:
+    """Tell that somebody who was named by ``--peer`` could not be asked whether he has a newer version."""
+    if not common.peers:
+        return
+    peers = await client.peers(key)
+    problems = {peer: peers.unreached[peer] for peer in common.peers if peer in peers.unreached}
+    if not peers.connected:
+        problems = dict.fromkeys(common.peers, "no answer yet") | problems
+    for peer, problem in problems.items():
+        logger.warning("cannot reach %s: %s; drive %s is shown as it is here", peer, problem, short(key))
 
 
 async def _why_nothing(client: DaemonClient, common: "Common", key: bytes, *, time_is_up: bool) -> str:

@@ -189,6 +189,10 @@ def test_a_file_that_nobody_has_any_more_is_told(shared: Hyperfs, key: str, tmp_
         shared("unserve", key)
         reader.kill_daemon()
         assert "no peer" in reader.fails("cat", key, "file")
+        shown = reader.run("ls", key, "--peer", "127.0.0.1:1")
+        assert shown.stdout == b"file\n", "what is here is shown"
+        problem = f"cannot reach 127.0.0.1:1: Connection refused; drive {key[:8]} is shown as it is here"
+        assert problem in shown.stderr.decode()
 
 
 def test_an_address_that_is_taken_is_told(shared: Hyperfs, key: str) -> None:
