@@ -38,6 +38,7 @@ from hyperfs.replication.requests import Answers
 from hyperfs.replication.status import Follow
 from hyperfs.replication.under_way import SLOW_SECONDS, UnderWay
 from hyperfs.replication.wants import WANT_BLOCKS
+from hyperfs.replication.window import INITIAL_BYTES, LONGEST_TRIP_SECONDS, LONGEST_TRIP_TIMES, MIN_REQUESTS
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -52,6 +53,8 @@ ASKS_AT_ONCE: Final = 256
 """Blocks that are asked for, whomever, before others have their turn."""
 _WANTS_OF_A_DEMAND: Final = 64
 _LOOKS_AT_ONCE: Final = 256
+_BEYOND: Final = 8
+"""What somebody waits for is asked for beyond the window, by half of that, or by so many small blocks."""
 _COUNTED_RANGES: Final = 16
 """How many of the ranges that are wanted are looked at to tell whether that is much."""
 
@@ -265,8 +268,12 @@ class Exchange:
         self._opened.set()
         self._opened = trio.Event()
         peer.last_answer_at = trio.current_time()
+        peer.window.longest_trip = LONGEST_TRIP_TIMES * peer.link.handshake_seconds + LONGEST_TRIP_SECONDS
         if peer.only_asked:
-            peer.liveness = Liveness.ANSWERING  # it is somebody who does, on another connection
+            # it is somebody who answers, and how much at a time, on another connection
+            peer.liveness = Liveness.ANSWERING
+            others = [other.window.size for other in self.open_peers if other.link.bundle is peer.link.bundle]
+            peer.window.most_initial = max(MIN_REQUESTS, min(others))
         peer.haves.uploading = uploading = self.uploading and not peer.only_asked
         downloading = not self.core.writable or bool(self.demands)
         if not (uploading and downloading):
@@ -349,11 +356,14 @@ class Exchange:
         self._send_wants(peer)
         if self.reconciliation is not None and not self.reconciliation.trusts(peer):
             return
+        least_beyond = _BEYOND
         if self.core.length:
-            peer.window.expect(self.core.byte_length / self.core.length)
+            block_bytes = self.core.byte_length / self.core.length
+            peer.window.expect(block_bytes)
+            least_beyond = max(MIN_REQUESTS, min(_BEYOND, int(INITIAL_BYTES / max(1.0, block_bytes))))
         size = peer.window.size
         room = self.under_way.room(peer)
-        beyond = 0 if self.under_way.is_doubtful(peer) else max(8, size // 2)
+        beyond = 0 if self.under_way.is_doubtful(peer) else max(least_beyond, size // 2)
         asked = 0
         for priority, demands in self._demands.items():
             if not demands:

@@ -137,7 +137,7 @@ class Link:
         self._account = Account(host.pace)
         self._extensions = Extensions(() if is_extra else host.extensions, self._account)
         self._storing = Storing(self.downloads, self._account, self._reopen, self._brought)
-        self._bundle = bundle
+        self.bundle = bundle
         self._counted_bytes = 0
         self._offered: set[Exchange] = set()
         self._pages = PageBudget()
@@ -244,7 +244,7 @@ class Link:
     def status(self) -> PeerStatus:
         """Return what the connection is doing, together with the extra ones to the same peer."""
         now = trio.current_time()
-        links = [self, *(link for link in (self._bundle.links if self._bundle is not None else ()) if link is not self)]
+        links = [self, *(link for link in (self.bundle.links if self.bundle is not None else ()) if link is not self)]
         trips = [trip for peer in self._peers.values() if (trip := peer.window.round_trip) is not None]
         return PeerStatus(
             name=self.name,
@@ -300,13 +300,13 @@ class Link:
 
     def note_full(self, peer: Peer, wanted_bytes: int) -> None:
         """Note that ``wanted_bytes`` more would be asked of ``peer``, could more be under way."""
-        if self._bundle is not None:
-            self._bundle.note_full(self, peer, wanted_bytes)
+        if self.bundle is not None:
+            self.bundle.note_full(self, peer, wanted_bytes)
 
     def _brought(self, peer: Peer) -> None:
-        if self._bundle is not None:
+        if self.bundle is not None:
             size_bytes, self._counted_bytes = self.downloads.bytes - self._counted_bytes, self.downloads.bytes
-            self._bundle.brought(self, peer, size_bytes)
+            self.bundle.brought(self, peer, size_bytes)
 
     # reading
 
@@ -426,7 +426,7 @@ class Link:
             self.end(ending.reason, ending.message)
             return
         if self.is_extra:
-            for exchange in [] if self._bundle is None else self._bundle.exchanges:
+            for exchange in [] if self.bundle is None else self.bundle.exchanges:
                 if self._host.exchange_of(exchange.core.discovery_key) is exchange:
                     self.offer(exchange)
         elif self.initiator:

@@ -176,9 +176,11 @@ class UnderWay:
         for other in self._others(peer):
             if other.liveness is not Liveness.ANSWERING:
                 continue  # it is found out, or given up, otherwise
+            owed = len(other.requests)
             for flight in list(islice(reversed(other.requests.blocks.values()), most - asked)):
-                if not self._is_sooner(peer, flight, now):
+                if not self._is_sooner(peer, flight, now, owed):
                     break
+                owed -= 1
                 if self._take_over(peer, flight, now):
                     asked += 1
             if asked >= most:
@@ -207,12 +209,16 @@ class UnderWay:
                 other.link.wake()
                 return
 
-    def _is_sooner(self, peer: Peer, flight: Flight, now: float) -> bool:
-        """Tell whether ``peer``, asked now for a block, would bring it clearly sooner than who was asked for it."""
+    def _is_sooner(self, peer: Peer, flight: Flight, now: float, owed: int = 1) -> bool:
+        """Tell whether ``peer``, asked now for a block, would bring it clearly sooner than who was asked for it.
+
+        ``owed`` is for how many blocks that one was asked up to it.
+        """
         delay = peer.window.delay(len(peer.requests))
         if delay is None or peer.liveness is not Liveness.ANSWERING:
             return False
-        return self.seconds_left(flight, now) > _SOONER_TIMES * delay + _SOONER_SECONDS
+        left = max(self.seconds_left(flight, now), flight.peer.window.seconds_for(owed))
+        return left > _SOONER_TIMES * delay + _SOONER_SECONDS
 
     # who is silent
 

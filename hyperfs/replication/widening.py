@@ -24,6 +24,8 @@ IDLE_SECONDS: Final = 15.0
 """Those that brought nothing for so long are closed."""
 PAYS: Final = 1.25
 """How much faster twice as many have to be."""
+_WORSE_TIMES: Final = 2
+"""So much slower than when the last of them did not pay, and it is found out anew whether more do."""
 _SPELL_TRIPS: Final = 8
 _SPELL_SECONDS: Final = 0.25
 """For as long as the longer of the two it is measured what so many bring, after as long a time in which they begin."""
@@ -32,15 +34,16 @@ _SPELL_SECONDS: Final = 0.25
 class Widening:
     """Decides for one peer, from what it brings on all connections together."""
 
-    __slots__ = ("_began_at", "_bytes", "_full_at", "_is_settled", "_rate", "_settling", "wanted")
+    __slots__ = ("_began_at", "_bytes", "_full_at", "_is_settled", "_most", "_rate", "_settling", "wanted")
 
     def __init__(self) -> None:
-        self.wanted = 1
-        """How many connections there should be."""
         self._full_at = 0.0
         self._restart()
 
     def _restart(self) -> None:
+        self.wanted = 1
+        """How many connections there should be."""
+        self._most = MAX_LINKS
         self._is_settled = False
         self._settling = True
         self._rate = 0.0
@@ -52,19 +55,16 @@ class Widening:
 
         ``round_trip`` is the shortest one known.
         """
-        if self._is_settled and now - self._full_at >= IDLE_SECONDS:
+        if now - self._full_at >= IDLE_SECONDS and self.wanted == 1:
             self._restart()
         self._full_at = now
-        if self._is_settled or round_trip < VERY_FAR_SECONDS or self.wanted >= AT_ONCE:
+        if round_trip < VERY_FAR_SECONDS or self.wanted >= min(AT_ONCE, self._most):
             return False
-        self.wanted = AT_ONCE
-        self._settling = True
-        self._begin_spell(now)
-        return True
+        return self._widen(AT_ONCE, now)
 
     def brought(self, size_bytes: int, now: float, *, round_trip: float) -> bool:
         """Note that ``size_bytes`` came; return whether more connections are wanted than before."""
-        if round_trip < FAR_SECONDS or self._is_settled:
+        if round_trip < FAR_SECONDS:
             return False
         self._bytes += size_bytes
         spell = max(_SPELL_SECONDS, _SPELL_TRIPS * round_trip)
@@ -78,27 +78,31 @@ class Widening:
         self._begin_spell(now)
         if was_settling:
             return False
-        if rate < PAYS * self._rate or self.wanted >= MAX_LINKS:
-            self._is_settled = True
-            return False
+        if self._is_settled or rate < PAYS * self._rate:
+            # much less is another line: packets are lost by now, or others share it
+            self._is_settled = rate * (_WORSE_TIMES if self._is_settled else PAYS) > self._rate
+            if self._is_settled:
+                return False
         self._rate = rate
+        return self._widen(2 * self.wanted, now)
+
+    def _widen(self, wanted: int, now: float) -> bool:
+        before, self.wanted = self.wanted, max(self.wanted, min(self._most, wanted))
         self._settling = True
-        self.wanted = min(MAX_LINKS, 2 * self.wanted)
-        return True
+        self._begin_spell(now)
+        return self.wanted > before
 
     def _begin_spell(self, now: float) -> None:
         self._began_at = now
         self._bytes = 0
 
     def settle(self, links: int) -> None:
-        """Go on with as many as there are: the peer, or the way there, takes no more."""
-        self.wanted = max(1, links)
-        self._is_settled = True
+        """Have no more than there are: the peer, or the way there, takes no more."""
+        self.wanted = self._most = max(1, links)
 
     def is_idle(self, now: float) -> bool:
         """Tell whether it is long ago that more than one was of use; if so, begin anew with one."""
         if now - self._full_at < IDLE_SECONDS:
             return False
-        self.wanted = 1
         self._restart()
         return True

@@ -14,6 +14,7 @@ Before anything is measured the window counts in bytes: of small blocks more are
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 INITIAL_REQUESTS: Final = 16
@@ -23,6 +24,9 @@ MAX_INITIAL_REQUESTS: Final = 1024
 MIN_REQUESTS: Final = 2
 MAX_REQUESTS: Final = 4096
 MAX_BYTES: Final = 32 << 20
+LONGEST_TRIP_TIMES: Final = 4
+LONGEST_TRIP_SECONDS: Final = 0.25
+"""A round trip is taken to be no longer than so many times what the handshake took, and so long besides."""
 _SLACK_SECONDS: Final = 0.05
 _MEMORY_SECONDS: Final = 10.0
 _RATE_MEMORY_SECONDS: Final = 1.0
@@ -44,11 +48,18 @@ class Window:
         "_trip_since",
         "delivered",
         "latency",
+        "longest_trip",
+        "most_initial",
     )
 
     def __init__(self) -> None:
         self.delivered = 0
         """Blocks answered so far; noted with each request to measure what came between asking and answer."""
+        self.most_initial = MAX_INITIAL_REQUESTS
+        """The first window, at most, where more is known of the line."""
+        self.longest_trip = math.inf
+        """What is not believed to be exceeded by a round trip: over a slow line the first blocks of a window that is
+        too large already wait for each other, also while it is a quarter."""
         self.restart()
 
     def restart(self) -> None:
@@ -86,13 +97,18 @@ class Window:
         """Return how long an answer is going to take behind ``queued`` others, None before the first one came."""
         if not self._trip:
             return None
-        return self._trip + (queued + 1) / max(self._rate, self._previous_rate)
+        return self._trip + self.seconds_for(queued + 1)
+
+    def seconds_for(self, blocks: int) -> float:
+        """Return how long the line takes for so many, 0 before it is measured."""
+        rate = max(self._rate, self._previous_rate)
+        return blocks / rate if rate else 0.0
 
     def expect(self, block_bytes: float) -> None:
         """Note how large the core's blocks are on average, as far as that is known before any came."""
         if not self._measured:
             fitting = int(INITIAL_BYTES / max(1.0, block_bytes))
-            self._initial = max(INITIAL_REQUESTS, min(fitting, MAX_INITIAL_REQUESTS))
+            self._initial = min(self.most_initial, max(INITIAL_REQUESTS, min(fitting, MAX_INITIAL_REQUESTS)))
 
     def note_full(self) -> None:
         """Note that more would be asked for, were the window larger."""
@@ -116,6 +132,7 @@ class Window:
         self._rate = max(self._rate, (self.delivered - delivered_at_asking) / delay)
 
     def _measure_trip(self, delay: float, asked_at: float, now: float) -> None:
+        delay = min(delay, self.longest_trip)
         if self._probing_since is not None:
             if asked_at >= self._probing_since:
                 self._trip, self._trip_since, self._probing_since = delay, now, None

@@ -63,3 +63,10 @@ def test_after_a_while_without_use_it_begins_anew() -> None:
     assert widening.wanted == 1
     download(widening, rate=1e6, most=1e6, round_trip=0.02, seconds=60, start=now + IDLE_SECONDS)
     assert widening.wanted == 2
+
+
+def test_a_line_that_begins_to_lose_packets_gets_more() -> None:
+    widening = Widening()
+    now = download(widening, rate=1e6, most=1e6, round_trip=0.02, seconds=20)
+    download(widening, rate=1e5, most=1e6, round_trip=0.02, seconds=20, start=now)
+    assert widening.wanted == MAX_LINKS

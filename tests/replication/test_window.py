@@ -96,3 +96,10 @@ def test_what_blocks_were_expected_to_be_counts_no_more_once_the_line_is_measure
     measured = window.size
     window.expect(1)
     assert window.size == measured
+
+
+def test_blocks_that_wait_for_each_other_on_a_slow_line_do_not_make_it_far() -> None:
+    window = Window()
+    window.longest_trip = 0.25
+    transfer(window, rate=3, round_trip=0.1, block_bytes=65536, seconds=120)
+    assert window.size <= 3

@@ -39,7 +39,13 @@ class Connected:
     def join(self) -> Peer:
         """Connect one more peer."""
         channel, _ = Pair.ready().open(self.exchange.core.key)
-        link = SimpleNamespace(name="x", wake=lambda: None, attend_soon=self.due.append, note_full=lambda *told: None)
+        link = SimpleNamespace(
+            name="x",
+            wake=lambda: None,
+            attend_soon=self.due.append,
+            handshake_seconds=0.0,
+            note_full=lambda *told: None,
+        )
         peer = Peer(cast(Link, link), channel, self.exchange, pages=PageBudget(), questions=QuestionBudget())
         self.exchange.join(peer)
         self.exchange.opened(peer)
