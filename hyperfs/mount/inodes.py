@@ -44,6 +44,8 @@ class InodeTable:
         self._hasher = blake2b(key=key, digest_size=8)
         self._records = {ROOT: _HEAD.pack(0, NO_CONTENT, 1, _DIRECTORY)}
         self._elsewhere: dict[tuple[int, bytes], int] = {}
+        self._hashed_last = (0, b"", 0)
+        """What was hashed last, and its hash: who looks for a name mostly does something with it next."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -88,16 +90,10 @@ class InodeTable:
         """Count one more lookup of ``name`` in ``parent``, and return its number."""
         hashed = self._hash(parent, name)
         number = self._find(hashed, parent, name)
-        if number is not None:
-            _, content, lookups, _ = _HEAD.unpack_from(self._records[number])
-            self._records[number] = _HEAD.pack(parent, content, lookups + 1, kind) + name
-            return number
-        number = hashed
-        while number in self._records:
-            number = _in_range(number + 1)
-        if number != hashed:
-            self._elsewhere[parent, name] = number
-        self._records[number] = _HEAD.pack(parent, NO_CONTENT, 1, kind) + name
+        if number is None:
+            return self._add(hashed, parent, name, kind, lookups=1)
+        _, content, lookups, _ = _HEAD.unpack_from(self._records[number])
+        self._records[number] = _HEAD.pack(parent, content, lookups + 1, kind) + name
         return number
 
     def below(self, numbers: Iterable[int]) -> Iterator[list[int]]:
@@ -143,6 +139,16 @@ class InodeTable:
         if self._elsewhere:
             self._elsewhere.pop((parent, name), None)
 
+    def _add(self, hashed: int, parent: int, name: bytes, kind: int, *, lookups: int) -> int:
+        """Give out a number for a name that has none, the next free one from ``hashed`` on."""
+        number = hashed
+        while number in self._records:
+            number = _in_range(number + 1)
+        if number != hashed:
+            self._elsewhere[parent, name] = number
+        self._records[number] = _HEAD.pack(parent, NO_CONTENT, lookups, kind) + name
+        return number
+
     def _find(self, hashed: int, parent: int, name: bytes) -> int | None:
         record = self._records.get(hashed)
         if record is not None and record[_NAME_AT:] == name and int.from_bytes(record[:8], "little") == parent:
@@ -150,9 +156,14 @@ class InodeTable:
         return self._elsewhere.get((parent, name)) if self._elsewhere else None
 
     def _hash(self, parent: int, name: bytes) -> int:
+        last_parent, last_name, hashed = self._hashed_last
+        if name == last_name and parent == last_parent:
+            return hashed
         hasher = self._hasher.copy()
         hasher.update(parent.to_bytes(8, "little") + name)
-        return _in_range(int.from_bytes(hasher.digest(), "little"))
+        hashed = _in_range(int.from_bytes(hasher.digest(), "little"))
+        self._hashed_last = parent, name, hashed
+        return hashed
 
 
 def _in_range(number: int) -> int:

@@ -222,10 +222,12 @@ def _write_group(descriptor: int, offset: int, parts: Sequence[bytes]) -> None:
 
 def write_at(descriptor: int, offset: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of ``data`` at ``offset`` of an open file. Raises OSError."""
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest[:_PIECE_BYTES], offset)
-        rest, offset = rest[written:], offset + written
+    while data:
+        piece = data if len(data) <= _PIECE_BYTES else memoryview(data)[:_PIECE_BYTES]
+        written = os.pwrite(descriptor, piece, offset)
+        if written == len(data):
+            return
+        data, offset = memoryview(data)[written:], offset + written
 
 
 class DiskDirectory:

@@ -345,7 +345,7 @@ class Content(_Layer):
         """Return the smallest size since the last call, and the extents written since (``whole``: all)."""
         low, self.low = self.low, self.size
         ranges, self.to_log = self.to_log or [], None
-        if whole or len(ranges) > len(self.extents):
+        if whole or len(ranges) >= len(self.extents):
             return (0 if whole else low), list(self.extents)
         found: dict[int, Extent] = {}
         for start, end in ranges:

@@ -23,11 +23,9 @@ class Numbers(InodeTable):
 
     def place(self, parent: int, name: bytes, kind: int) -> int:
         """Return the number of ``name`` in ``parent`` without counting a lookup."""
-        number = self.find(parent, name)
-        if number is None:
-            number = self.remember(parent, name, kind)
-            self._count(number, -1)
-        return number
+        hashed = self._hash(parent, name)
+        number = self._find(hashed, parent, name)
+        return self._add(hashed, parent, name, kind, lookups=0) if number is None else number
 
     def looked_up(self, number: int) -> None:
         """Count one more lookup of a number that is known."""
@@ -51,10 +49,12 @@ class Numbers(InodeTable):
 
     def forget(self, number: int, lookups: int) -> None:
         """Take back ``lookups`` lookups; with none left the number is dropped, unless it is kept."""
-        if number not in self or number == ROOT:
+        record = self._records.get(number)
+        if record is None or number == ROOT:
             return
-        if self[number].lookups <= lookups and self._is_kept(number):
-            self._count(number, -self[number].lookups)
+        counted = _HEAD.unpack_from(record)[2]
+        if counted <= lookups and self._is_kept(number):
+            self._count(number, -counted)
             self._forgotten(number)
             return
         super().forget(number, lookups)
@@ -65,17 +65,18 @@ class Numbers(InodeTable):
             super().forget(number, 0)
 
     def _leave(self, number: int) -> None:
-        record = self[number]
-        if self._elsewhere.get((record.parent, record.name)) == number:
-            del self._elsewhere[record.parent, record.name]
+        if self._elsewhere:
+            record = self[number]
+            if self._elsewhere.get((record.parent, record.name)) == number:
+                del self._elsewhere[record.parent, record.name]
 
     def _write(self, number: int, parent: int, name: bytes) -> None:
-        record = self[number]
-        self._records[number] = _HEAD.pack(parent, record.content, record.lookups, record.kind) + name
+        _, content, lookups, kind = _HEAD.unpack_from(self._records[number])
+        self._records[number] = _HEAD.pack(parent, content, lookups, kind) + name
 
     def _count(self, number: int, change: int) -> None:
         if number == ROOT:
             return
-        record = self[number]
-        head = _HEAD.pack(record.parent, record.content, record.lookups + change, record.kind)
-        self._records[number] = head + record.name
+        record = self._records[number]
+        parent, content, lookups, kind = _HEAD.unpack_from(record)
+        self._records[number] = _HEAD.pack(parent, content, lookups + change, kind) + record[_HEAD.size :]

@@ -47,7 +47,7 @@ class Records:
         """Write down changes, all or none. Raises OSError, and then they do not count."""
         if records and self._replayed_time is None:
             now = self.now()
-            self._journal.add(*(encode(record, now) for record in records))
+            self._journal.add(*[encode(record, now) for record in records])
 
     def resized(self, node: Node, size: int) -> list[Record]:
         """Return what is to be written down before a file is given another size, what was written to it included.

@@ -27,6 +27,7 @@ Fields = list[object]
 """What msgpack keeps of one record behind its kind and its time."""
 
 _MAX_NUMBER = (1 << 64) - 1
+_PACKER = msgpack.Packer(use_bin_type=True, unicode_errors="surrogateescape")
 
 
 class Record(Protocol):
@@ -372,8 +373,7 @@ _KINDS: dict[str, type[Record]] = {
 
 def encode(record: Record, time: int) -> bytes:
     """Return what a journal keeps of a change that was made at ``time``, in ns."""
-    body = [record.kind, time, *record.fields()]
-    packed: bytes = msgpack.packb(body, use_bin_type=True, unicode_errors="surrogateescape")
+    packed: bytes = _PACKER.pack([record.kind, time, *record.fields()])
     return packed
 
 

@@ -264,20 +264,22 @@ class Tree:
         entry = None if path is None else self.snapshot.stat_now(path)
         if entry is None or self.touch_now(self.inodes[number].parent) is None:
             return None
-        return self._new_node(number, entry)
+        return self._new_node(number, entry, self._place_of(number))
 
     async def _take_up(self, number: int, entry: Entry) -> Node:
         self._check_own(entry)
         await self.touch(self.inodes[number].parent)
-        return self._new_node(number, entry)
+        return self._new_node(number, entry, self._place_of(number))
 
-    def _new_node(self, number: int, entry: Entry) -> Node:
-        """Return the node of an entry whose directory has one; it may have been made meanwhile."""
+    def _place_of(self, number: int) -> Place:
+        record = self.inodes[number]
+        return record.parent, record.name.decode(errors="surrogateescape")
+
+    def _new_node(self, number: int, entry: Entry, place: Place) -> Node:
+        """Return the node of an entry at ``place``, in a directory that has one; it may have been made meanwhile."""
         self._check_own(entry)
         node = self.nodes.get(number)
         if node is None:
-            record = self.inodes[number]
-            place = (record.parent, record.name.decode(errors="surrogateescape"))
             node = Node(number, place, stat_of(entry), base=place, implied=entry.implied)
             self._take_in(node)
             self.may_go(number)
@@ -301,7 +303,7 @@ class Tree:
         if found.node is not None:
             return found.node
         number, entry = self._number_of(found)
-        return self._new_node(number, entry) if found.place[0] in self.nodes else None
+        return self._new_node(number, entry, found.place) if found.place[0] in self.nodes else None
 
     def _number_of(self, found: Found) -> tuple[int, Entry]:
         assert found.entry is not None
