@@ -94,7 +94,7 @@ class Bench:
     def lossy(self, trip_ms: int) -> str:
         """One far server over a line that loses a packet of a hundred, against the reference."""
         conditions = Conditions(trip_ms / 1000, _RATE, loss=0.01)
-        core = self.core(_BYTES >> 3, _SMALL)
+        core = self.core(_BYTES >> 2, _SMALL)
         with far_hosts(conditions, congestion_control="cubic") as (near, far, _):
             with self.served(core, far) as (key, port):
                 seconds = self.fetch(core, near, key, [(far.address, port)])

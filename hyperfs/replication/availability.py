@@ -55,12 +55,27 @@ class Availability:
         end = min(end, MAX_LENGTH)
         if end <= start:
             return
-        self.claimed_length = max(self.claimed_length, end)
+        if end > self.claimed_length:
+            self.claimed_length = end
+        if end - start == 1:
+            self._add_one(start)
+            return
         if end - start > LONG_RUN:
             self._add_run(start, end)
             return
         for number, low, high in _spans(start, end):
             self._set(number, low, high)
+
+    def _add_one(self, block_index: int) -> None:
+        """Do for one block, of which most announcements are, what `_set` does for more."""
+        number, bit = divmod(block_index, PAGE_BITS)
+        page = self._pages.get(number, _EMPTY)
+        if isinstance(page, bytearray):
+            byte = page[bit >> 3] | 128 >> (bit & 7)
+            page[bit >> 3] = byte
+            if byte != 0xFF or page != _WHOLE:
+                return
+        self._set(number, bit, bit + 1)
 
     def remove(self, start: int, end: int) -> None:
         """Note that blocks [start, end) are not there."""

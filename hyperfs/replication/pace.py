@@ -20,9 +20,9 @@ from typing import Final
 import trio
 
 TURN_SECONDS: Final = 0.004
-OTHER_SHARE: Final = 0.08
+OTHER_SHARE: Final = 0.06
 """How long other work may take beside useful work, as a part of that."""
-_OTHER_RATE: Final = 0.04
+_OTHER_RATE: Final = 0.02
 """And besides, as a part of all time that passes, however long useful work takes."""
 _USEFUL_RATE: Final = 0.01
 """Useful work of less than this part of the time needs no protection."""
@@ -34,7 +34,7 @@ _MEMORY_SECONDS: Final = 10.0
 """What it did before that counts half, and so on."""
 _RESERVED_SECONDS: Final = 0.0001
 _MAX_SAVED_SECONDS: Final = 0.01
-_MAX_OWED_SECONDS: Final = 0.25
+_MAX_OWED_SECONDS: Final = 0.1
 """What may be saved up for other work, and what it may overdraw."""
 
 
