@@ -1,9 +1,9 @@
 """How many bytes a second all connections together may send, and receive.
 
 Who wants to send or has received something takes turns in the order of asking, each for one piece, so that all
-connections have equal shares. What was not used is saved up for a tenth of a second at most, and an answer is never
-split, so over ten seconds the rate holds within a few hundredths. Small pieces, such as requests, do not wait, but
-count.
+connections have equal shares. What was not used is saved up for a tenth of a second at most, and a piece is small, so
+over ten seconds the rate holds within a few hundredths. What is very small, such as requests, counts but does not wait
+unless there was very much of it: what is received may come in nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final
 import trio
 
 SMALL_BYTES: Final = 4096
-"""What does not wait."""
+SMALL_SECONDS: Final = 0.25
+"""What is so small does not wait as long as less than what takes so long was let through before its time."""
 _PIECES_A_SECOND: Final = 20
 _MIN_PIECE_BYTES: Final = 8192
 _SAVED_SECONDS: Final = 0.1
@@ -52,7 +53,7 @@ class RateLimit:
         if not self._rate:
             return 0.0
         began_at = trio.current_time()
-        if size_bytes > SMALL_BYTES:
+        if size_bytes > SMALL_BYTES or self._wait_seconds() > SMALL_SECONDS:
             async with self._turns:
                 while (seconds := self._wait_seconds()) > 0:
                     with trio.move_on_after(seconds):

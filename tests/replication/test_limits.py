@@ -68,7 +68,15 @@ async def test_no_limit_lets_go_who_waits(patient_clock: trio.testing.MockClock)
 
 async def test_small_pieces_do_not_wait_and_count(patient_clock: trio.testing.MockClock) -> None:
     limit = RateLimit()
-    limit.rate = SMALL_BYTES
+    limit.rate = 8 * SMALL_BYTES
     await limit.take(SMALL_BYTES + 1)
     assert await limit.take(SMALL_BYTES) == 0
-    assert await limit.take(SMALL_BYTES + 1) == pytest.approx(2, rel=0.1)
+    assert await limit.take(SMALL_BYTES + 1) == pytest.approx(2 / 8, rel=0.1)
+
+
+async def test_nothing_but_small_pieces_keeps_to_the_limit_too(patient_clock: trio.testing.MockClock) -> None:
+    limit = RateLimit()
+    limit.rate = 100_000
+    for _ in range(1000):
+        await limit.take(1000)
+    assert trio.current_time() == pytest.approx(10, rel=0.05)
