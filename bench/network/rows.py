@@ -4,12 +4,14 @@ The rule: whatever does not end within the time limit is given up, and counts as
 """
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.network import seeks
 from bench.network.drives import Drives
 from bench.network.sides import Served
 from tests.support.line import Conditions
@@ -22,8 +24,8 @@ CONNECTING_ROUND_TRIPS = 2
 _VERY_FAR = 1.0
 """Where round trips are counted: what starting a process takes one time more than another is then none of them."""
 
-Work = Callable[[Path, float], None]
-"""Is done in a mounted drive within so many seconds. Raises `TimeoutExpired`."""
+Work = Callable[[Path, float], float | None]
+"""Is done in a mounted drive within so many seconds; returns how many count, None for all. Raises `TimeoutExpired`."""
 
 
 class Wanted(NamedTuple):
@@ -57,13 +59,13 @@ class NetworkRow:
 
 
 def timed(work: Work, mountpoint: Path, limit_seconds: float) -> float:
-    """Return the seconds that ``work`` takes, at most the limit."""
+    """Return the seconds that ``work`` takes, or that it says count; at most the limit."""
     start = time.perf_counter()
     try:
-        work(mountpoint, limit_seconds)
+        counted = work(mountpoint, limit_seconds)
     except subprocess.TimeoutExpired:
         return limit_seconds
-    return time.perf_counter() - start
+    return time.perf_counter() - start if counted is None else counted
 
 
 def _shell(command: str) -> Work:
@@ -80,6 +82,11 @@ def _shell(command: str) -> Work:
             raise ValueError(f"{command}: exit status {process.returncode}: {errors.decode()[-2000:]}")
 
     return work
+
+
+def _seek(mountpoint: Path, limit_seconds: float) -> float:
+    command = [sys.executable, seeks.__file__, mountpoint / "film.bin"]
+    return float(subprocess.run(command, capture_output=True, check=True, timeout=limit_seconds).stdout)
 
 
 _WALK = _shell("find . -printf '%s\n'")
@@ -99,6 +106,17 @@ def _first_byte(path: str, depth: int) -> NetworkRow:
         Wanted(CONNECTING_ROUND_TRIPS + 6 + 2 * depth),
         mounting=True,
         round_trips=Conditions(0.02, RATE),
+    )
+
+
+def _film_seeks(trip: int) -> NetworkRow:
+    return NetworkRow(
+        f"seek-{trip}",
+        f"longest of {len(seeks.PLACES)} seeks in a film, {trip} ms",
+        lambda drives: drives.film,
+        _seek,
+        Conditions(trip / 1000, RATE),
+        Wanted(3 * trip / 1000),
     )
 
 
@@ -148,6 +166,7 @@ ROWS = (
     ),
     *(_first_byte("/".join([*"abc"[:depth], "file"]), depth) for depth in range(4)),
     *(_film(f"film-{trip}", f"{trip} ms", Conditions(trip / 1000, RATE)) for trip in (20, 100, 300)),
+    *map(_film_seeks, (20, 100, 300)),
     *(
         _film(
             f"loss-{trip}",
