@@ -10,9 +10,12 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SHOWN_DIGITS = 12
@@ -106,6 +109,12 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
             click.echo("\t".join(row))
         return
     from rich.console import Console
+
+    Console().print(table_of(headings, rows, right=right))
+
+
+def table_of(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> "Table":
+    """Return a table as `print_table` puts it on a terminal."""
     from rich.table import Table
     from rich.text import Text
 
@@ -115,7 +124,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
         table.add_column(heading, justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
-    Console().print(table)
+    return table
 
 
 def _valid(text: str) -> str:

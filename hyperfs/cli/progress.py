@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hyperfs.cli.output import size_text
+from hyperfs.cli.output import count_text, size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -40,6 +40,33 @@ def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
             files = f"{progress.files:,}/{progress.total_files:,} files"
             sizes = f"{size_text(progress.byte_count)} of {size_text(progress.total_bytes)}"
             bar.update(task, completed=progress.byte_count, total=progress.total_bytes, files=files, sizes=sizes)
+
+        yield update
+
+
+@contextmanager
+def download_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[int, int, int], None] | None]":
+    """Show a bar of bytes, which moves as the function given is told how many are here, of how many, and the peers."""
+    if not (wanted and sys.stderr.isatty()):
+        yield None
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[sizes]}"),
+        _speed_column(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[peers]}"),
+    )
+    with _bar(*columns) as bar:
+        task = bar.add_task(what, sizes="", peers="", total=None)
+
+        def update(here_bytes: int, total_bytes: int, peers: int) -> None:
+            sizes = f"{size_text(here_bytes)} of {size_text(total_bytes)}"
+            with_peers = count_text(peers, "peer")
+            bar.update(task, completed=here_bytes, total=total_bytes, sizes=sizes, peers=with_peers)
 
         yield update
 

@@ -16,10 +16,26 @@ if TYPE_CHECKING:
     from hyperfs.daemon.state import MountRecord
 
 
-@command(epilog=examples("hyperfs status", "hyperfs status --json | jq .mounts"))
+@command(
+    epilog=examples(
+        "hyperfs status",
+        "hyperfs status --json | jq .mounts",
+        "hyperfs status --watch                     a table that stays up to date",
+    )
+)
+@click.option("-w", "--watch", is_flag=True, help="Show drives and peers at work, each second, until ^C.")
 @common_options(network=False)
-def status(common: Common) -> None:
-    """Show what is mounted, served and fetched just now, and with whom."""
+def status(common: Common, watch: bool) -> None:
+    """Show what is mounted, served and fetched just now, and with whom.
+
+    With --watch, of each drive in use: how much of it is here, what is wanted, how fast it comes and goes, and its
+    peers; of each peer: the rates, how many requests wait for it, the round trip, and what it has.
+    """
+    if watch:
+        from hyperfs.cli.watching import watch_status
+
+        watch_status(common)
+        return
 
     async def run(client: "DaemonClient") -> "Status":
         return await client.status()
@@ -145,7 +161,7 @@ def _living(places: "Places") -> "list[MountRecord]":
 
 def _print_remembered(places: "Places") -> None:
     from hyperfs.daemon.ports import DEFAULT_PORT
-    from hyperfs.daemon.state import read_state
+    from hyperfs.daemon.state import offered, read_state
 
     state = read_state(places.state)
     living = _living(places)
@@ -154,13 +170,15 @@ def _print_remembered(places: "Places") -> None:
             click.echo(f"without a daemon:  {record.label} mounted at {record.mountpoint}: what is here can be read")
         else:
             click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
-    for served in state.served:
+    for key in offered(state):
         where = ", ".join(state.listen) or f"port {state.port or DEFAULT_PORT}"
-        click.echo(f"at the next start: {served.key} served at {where}")
+        pinned = any(one.key == key for one in state.pinned)
+        click.echo(f"at the next start: {key} {'pinned, and ' if pinned else ''}served at {where}")
 
 
 def _print_status(found: "Status", staged: list[str]) -> None:
     from hyperfs.cli.secrets import standing_lines
+    from hyperfs.cli.watching import here_texts
 
     click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
     click.echo(f"listening  {', '.join(found.listening) or 'no'}")
@@ -176,6 +194,11 @@ def _print_status(found: "Status", staged: list[str]) -> None:
             (drive_text(drive.key), str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving
         ]
         print_table(("drive", "version", "with"), drives, right=[1])
+    if found.pinned:
+        _section("pinned")
+        at_work = {drive.key: drive for drive in found.drives}
+        pinned = [(drive_text(key), *here_texts(at_work[key])) for key in found.pinned if key in at_work]
+        print_table(("drive", "version", "here", "of"), pinned, right=(1, 2, 3))
     if found.network.topics:
         _section("finding")
         topics = [

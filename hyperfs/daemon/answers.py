@@ -171,8 +171,39 @@ class ServedDrive:
 
 
 @dataclass(frozen=True, slots=True)
+class DriveAtWork:
+    """A drive that is in use, its key in hex: how much of it is here, in blocks and bytes, of all versions together.
+
+    ``in_flight`` blocks were asked for and are not here yet, and ``waiting`` is how many wait for some. ``sent_bytes``
+    is what the ``peers`` that are there now have had of it.
+    """
+
+    key: str
+    name: str | None
+    pinned: bool
+    version: int
+    blocks: int
+    blocks_here: int
+    content_bytes: int
+    local_bytes: int
+    waiting: int
+    in_flight: int
+    peers: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriveShared:
+    """How many blocks of a drive, its key in hex, a peer has, of how many; of many short runs, those in the first."""
+
+    key: str
+    blocks: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerTold:
-    """A peer that is connected. Rates are in bytes a second."""
+    """A peer that is connected, and what it has of our drives. Rates are in bytes a second."""
 
     name: str
     id: str | None
@@ -185,6 +216,7 @@ class PeerTold:
     upload_rate: float
     in_flight: int
     round_trip_seconds: float | None
+    has: tuple[DriveShared, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +287,9 @@ class Status:
     listening: tuple[str, ...]
     network: NetworkTold
     serving: tuple[ServedDrive, ...]
+    pinned: tuple[str, ...]
+    """The keys of the drives that are kept here whole."""
+    drives: tuple[DriveAtWork, ...]
     mounts: tuple[MountTold, ...]
     dialling: tuple[str, ...]
     remembered_peers: tuple[str, ...]

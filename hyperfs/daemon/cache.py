@@ -1,13 +1,14 @@
 """How much of others' content is kept here: a limit in bytes for the whole store.
 
-The rule: only copies of others' content go, never metadata and nothing that is ours, and last what came last. What
-arrived within `FRESH_SECONDS` stays even past the limit: somebody is about to read it.
+The rule: only copies of others' content go, never metadata and nothing that is ours or of a pinned drive, and last what
+came last. What arrived within `FRESH_SECONDS` stays even past the limit: somebody is about to read it.
 """
 
 import logging
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -34,9 +35,13 @@ _MAX_SEGMENTS: Final = 1 << 17
 class Cache:
     """Owns the limit. Is a `CoreListener` of every core that the registry opens."""
 
-    def __init__(self, store: Store, registry: CoreRegistry) -> None:
+    def __init__(
+        self, store: Store, registry: CoreRegistry, pinned: Callable[[], Collection[bytes]] = frozenset
+    ) -> None:
+        """``pinned`` tells the keys of the drives that are kept whole."""
         self.limit: int | None = None
         self._store = store
+        self._pinned = pinned
         self._last_arrival: dict[bytes, float] = {}
         self._arrived: OrderedDict[tuple[bytes, int], float] = OrderedDict()
         self._wake = trio.Event()
@@ -63,13 +68,14 @@ class Cache:
                 self._wake.set()
 
     async def drives(self) -> list[CachedDrive]:
-        """Return, for each drive of others that is here, its key and how many bytes its content takes."""
+        """Return for each drive of others that is here and not pinned its key, and the bytes that its content takes."""
         told = []
+        pinned = self._pinned()
         for key in await trio.to_thread.run_sync(self._store.keys):
             with await self._store.lease(key) as core:
                 content = await _content_of(core)
                 is_others = not core.writable
-            if content is not None and is_others:
+            if content is not None and is_others and key not in pinned:
                 told.append(CachedDrive(key.hex(), await trio.to_thread.run_sync(self._allocated, content)))
         return told
 
@@ -87,9 +93,10 @@ class Cache:
         if used <= limit:
             return True
         copies = set()
+        pinned = await self._pinned_contents()
         for key in sizes:
             with await self._store.lease(key) as core:
-                if core.writable or await _content_of(core) is not None:
+                if core.writable or key in pinned or await _content_of(core) is not None:
                     used -= sizes[key]
                 else:
                     copies.add(key)
@@ -141,6 +148,16 @@ class Cache:
         freed = before - core.allocated()
         _log.info("cleared %d blocks (%d bytes) of core %s from the cache", count, freed, short(core.key))
         return freed
+
+    async def _pinned_contents(self) -> set[bytes]:
+        """Return the keys of the content cores of pinned drives, as far as they are known."""
+        found = set()
+        for key in list(self._pinned()):
+            with await self._store.lease(key) as core:
+                content = await _content_of(core)
+            if content is not None:
+                found.add(content)
+        return found
 
     def _sizes(self) -> dict[bytes, int]:
         """Return how many bytes each core's blocks take. Waits for the disk."""

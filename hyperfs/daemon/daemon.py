@@ -18,11 +18,12 @@ from hyperfs.daemon.finding import Finding
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.peers import PeerBook
+from hyperfs.daemon.pins import Pins
 from hyperfs.daemon.places import Places
 from hyperfs.daemon.readers import Readers
 from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.daemon.serving import Serving
-from hyperfs.daemon.state import State, StateKeeper
+from hyperfs.daemon.state import State, StateKeeper, offered
 from hyperfs.daemon.supervisor import Supervisor
 from hyperfs.daemon.writers import Writers
 from hyperfs.drive.create import create_drive
@@ -65,10 +66,11 @@ class Daemon:
         self.swarm = self.network.swarm
         self.peers = PeerBook(self.swarm, replicator, nursery)
         self.registry = CoreRegistry(store, replicator, nursery)
-        self.cache = Cache(store, self.registry)
         self.writers = Writers(store, self.registry, self._ask_peers)
         self.finding = Finding(self.network, self.registry)
         self.serving = Serving(self.state, self.registry, self.network, nursery)
+        self.pins = Pins(self.registry, replicator, nursery)
+        self.cache = Cache(store, self.registry, self.pins.drives)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)
         self._clients = 0
@@ -246,7 +248,7 @@ class Daemon:
         """End the daemon once it has had no client, no mount and nothing to serve for ``idle_seconds``."""
         while True:
             changed = self._changed
-            if self._clients or self.supervisor.all() or self.state.state.served:
+            if self._clients or self.supervisor.all() or offered(self.state.state):
                 await changed.wait()
                 continue
             with trio.move_on_after(idle_seconds) as scope:
@@ -258,21 +260,19 @@ class Daemon:
 
     def _follow(self, old: State, new: State) -> None:
         """Do what the state says now."""
-        before = {served.key: served for served in old.served}
-        now = {served.key: served for served in new.served}
+        before, now = offered(old), offered(new)
         self._dial("state", old.peers, new.peers)
-        for key in [key for key in before if now.get(key) is not before[key]]:
-            self._dial(("served", key), before[key].peers, now[key].peers if key in now else ())
-        for key in now.keys() - before.keys():
-            self._dial(("served", key), (), now[key].peers)
+        for key in before.keys() | now.keys():
+            self._dial(("served", key), before.get(key, ()), now.get(key, ()))
         self.serving.follow(
             begun=[bytes.fromhex(key) for key in now.keys() - before.keys()],
             ended=[bytes.fromhex(key) for key in before.keys() - now.keys()],
             listen=set(new.listen) - set(old.listen),
             unlisten=set(old.listen) - set(new.listen),
         )
+        self.pins.follow([bytes.fromhex(one.key) for one in new.pinned])
         self.finding.follow(new)
-        if new.cache_limit != old.cache_limit:
+        if (new.cache_limit, new.pinned) != (old.cache_limit, old.pinned):
             self.cache.set_limit(new.cache_limit)
         self.has_changed()
 

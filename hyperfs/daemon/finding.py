@@ -10,7 +10,7 @@ from typing import Final
 from hyperfs.core.core import Core
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.registry import CoreRegistry
-from hyperfs.daemon.state import State
+from hyperfs.daemon.state import State, offered
 from hyperfs.swarm.topics import TopicStatus
 
 MAX_LOOKED: Final = 512
@@ -34,7 +34,7 @@ class Finding:
 
     def follow(self, state: State) -> None:
         """Look and announce as ``state`` says."""
-        self._served = frozenset(served.key for served in state.served)
+        self._served = frozenset(offered(state))
         self._offered = frozenset(mount.key for mount in state.mounts if mount.options.announces)
         self._listens_elsewhere = bool(state.listen)
         self.look_again()

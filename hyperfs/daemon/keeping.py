@@ -15,7 +15,7 @@ from hyperfs.daemon.call import Call
 from hyperfs.daemon.daemon import Daemon
 from hyperfs.daemon.session import Session
 from hyperfs.daemon.status import writer_states
-from hyperfs.errors import BlockNotAvailable, NotWritable, short
+from hyperfs.errors import BlockNotAvailable, NotWritable, UsageError, short
 
 
 def refuse_pruned(daemon: Daemon, core: Core, ranges: Sequence[range]) -> None:
@@ -48,6 +48,8 @@ async def clear_content(daemon: Daemon, session: Session, call: ask.ClearContent
     """Forget blocks of a drive's content. Cancelled, some of them are forgotten."""
     _, content = await daemon.drive_cores(call.key, session.user)
     if not content.writable:
+        if call.key in daemon.pins.drives():
+            raise UsageError(f"drive {short(call.key)} is pinned, to be kept here: `hyperfs unpin` it first")
         await content.clear_all(call.ranges)
     elif call.expected_version is None:
         raise NotWritable(f"drive {short(call.key)} is yours: nobody may have what is cleared here; prune it instead")
@@ -95,6 +97,16 @@ async def adopt_drive(daemon: Daemon, session: Session, call: ask.AdoptDrive) ->
         daemon.registry.adopted(await daemon.registry.open(core.key, session.user, is_content=is_content))
 
 
+async def pin(daemon: Daemon, session: Session, call: ask.Pin) -> tuple[str, ...]:
+    """Keep all of a drive and offer it, now and after each start; returns as `serve`. Cancelled, as `Serving.serve`."""
+    return await daemon.serving.serve(call.key, listen=(), peers=call.peers, pinned=True)
+
+
+async def unpin(daemon: Daemon, session: Session, call: ask.Unpin) -> None:
+    """Keep a drive no more for its own sake. Cancelled, as `Serving.unpin`."""
+    await daemon.serving.unpin(call.key)
+
+
 async def get_cache(daemon: Daemon, session: Session, call: ask.GetCache) -> told.CacheUse:
     """Return the cache's limit and what is in it."""
     return told.CacheUse(daemon.cache.limit, tuple(await daemon.cache.drives()))
@@ -117,5 +129,7 @@ ANSWERING: dict[type[Call[Any]], Callable[[Daemon, Session, Any], Awaitable[Any]
     ask.GetWriterStates: get_writer_states,
     ask.LimitCache: limit_cache,
     ask.MakeWay: make_way,
+    ask.Pin: pin,
+    ask.Unpin: unpin,
     ask.PrepareToWrite: prepare_to_write,
 }

@@ -334,6 +334,24 @@ class Serve(Call[tuple[str, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
+class Pin(Call[tuple[str, ...]]):
+    """Keep all of a drive here, as it grows, and offer it, now and after each start; answered as `Serve`."""
+
+    method: ClassVar = "drive.pin"
+    repeatable: ClassVar = True
+    key: Key
+    peers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpin(Call[None]):
+    """Keep it no more than any other drive."""
+
+    method: ClassVar = "drive.unpin"
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class Unserve(Call[None]):
     """Offer a drive no more; with the last one, stop listening."""
 

@@ -17,7 +17,7 @@ from hyperfs.core.core import Core
 from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.registry import CoreRegistry, User
-from hyperfs.daemon.state import Served, State, StateKeeper, united, with_served
+from hyperfs.daemon.state import State, StateKeeper, offered, united, with_pinned, with_served, without
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import HyperfsError, UsageError, short
 from hyperfs.swarm import Listening
@@ -52,8 +52,10 @@ class Serving:
         self._offers: dict[bytes, _Offer] = {}
         self._changing = trio.Lock()
 
-    async def serve(self, key: bytes, *, listen: tuple[str, ...], peers: tuple[str, ...]) -> tuple[str, ...]:
-        """Offer a drive, now and after each start; return the addresses that are listened at.
+    async def serve(
+        self, key: bytes, *, listen: tuple[str, ...], peers: tuple[str, ...], pinned: bool = False
+    ) -> tuple[str, ...]:
+        """Offer a drive, ``pinned`` or not, now and after each start; return the addresses that are listened at.
 
         The addresses of ``listen`` are added to those of `listen_at`; where there are none, it is the store's own port.
 
@@ -74,7 +76,7 @@ class Serving:
             try:
                 opened = await self._open(wanted)
                 await self._check(key)
-                await self._state.change(lambda state: _serve(state, key.hex(), opened, peers))
+                await self._state.change(lambda state: _serve(state, key.hex(), opened, peers, pinned=pinned))
             finally:
                 self._unlisten_all_but(before)
             await self._offers[key].begun.wait()
@@ -123,9 +125,18 @@ class Serving:
             OSError: the state cannot be saved.
         """
         async with self._changing:
-            if key not in self._offers:
+            if not any(one.key == key.hex() for one in self._state.state.served):
+                if key in self._offers:
+                    raise UsageError(f"drive {key.hex()} is offered because it is pinned: `hyperfs unpin` ends both")
                 raise UsageError(f"drive {key.hex()} is not served; `hyperfs status` shows what is")
             await self._state.change(lambda state: _unserve(state, key.hex()))
+
+    async def unpin(self, key: bytes) -> None:
+        """Keep a drive whole no more, nor offer it unless it is served. Cancelled and raises, as `unserve`."""
+        async with self._changing:
+            if not any(one.key == key.hex() for one in self._state.state.pinned):
+                raise UsageError(f"drive {key.hex()} is not pinned; `hyperfs status` shows what is")
+            await self._state.change(lambda state: _unpin(state, key.hex()))
 
     def offered(self) -> set[bytes]:
         """Return the keys of the drives that are offered, less what is mounted in them."""
@@ -240,15 +251,23 @@ class _Cores:
         return await self.registry.open(key, self.user)
 
 
-def _serve(state: State, key: str, addresses: tuple[str, ...], peers: tuple[str, ...]) -> State:
-    before = next((served.peers for served in state.served if served.key == key), ())
-    served = with_served(state, Served(key, united(before, peers)))
-    return dataclasses.replace(served, listen=united(state.listen, addresses))
+def _serve(
+    state: State, key: str, addresses: tuple[str, ...], peers: tuple[str, ...], *, pinned: bool = False
+) -> State:
+    after = (with_pinned if pinned else with_served)(state, key, peers)
+    return dataclasses.replace(after, listen=united(state.listen, addresses))
 
 
 def _unserve(state: State, key: str) -> State:
-    left = tuple(served for served in state.served if served.key != key)
-    return dataclasses.replace(state, served=left, listen=state.listen if left else ())
+    return _listening_while_offering(dataclasses.replace(state, served=without(state.served, key)))
+
+
+def _unpin(state: State, key: str) -> State:
+    return _listening_while_offering(dataclasses.replace(state, pinned=without(state.pinned, key)))
+
+
+def _listening_while_offering(state: State) -> State:
+    return state if offered(state) else dataclasses.replace(state, listen=())
 
 
 def _without(state: State, addresses: tuple[str, ...]) -> State:

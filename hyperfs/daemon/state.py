@@ -72,6 +72,8 @@ class State:
     """How many bytes of others' content are kept; None: any amount."""
     names: dict[str, str] = field(default_factory=dict)
     """What drives (their keys) are called here, by their names."""
+    pinned: tuple[Served, ...] = ()
+    """The drives of which everything is kept here; they are offered like those that are served."""
 
 
 Edit = Callable[[State], State]
@@ -199,9 +201,24 @@ def _write(path: Path, state: State) -> None:
     replace_file(path, (text + "\n").encode())
 
 
-def with_served(state: State, served: Served) -> State:
-    """Return the state in which a drive is served, in place of how it was served before."""
-    return dataclasses.replace(state, served=(*(other for other in state.served if other.key != served.key), served))
+def with_served(state: State, key: str, peers: tuple[str, ...]) -> State:
+    """Return the state in which a drive is served, too, with these peers beside those that were named before."""
+    return dataclasses.replace(state, served=_with(state.served, key, peers))
+
+
+def with_pinned(state: State, key: str, peers: tuple[str, ...]) -> State:
+    """Return the state in which a drive is pinned, too, with these peers beside those that were named before."""
+    return dataclasses.replace(state, pinned=_with(state.pinned, key, peers))
+
+
+def without(drives: tuple[Served, ...], key: str) -> tuple[Served, ...]:
+    """Return those of ``drives`` that are another than ``key``."""
+    return tuple(one for one in drives if one.key != key)
+
+
+def _with(drives: tuple[Served, ...], key: str, peers: tuple[str, ...]) -> tuple[Served, ...]:
+    before = next((one.peers for one in drives if one.key == key), ())
+    return (*without(drives, key), Served(key, united(before, peers)))
 
 
 def with_name(state: State, key: str, name: str | None) -> State:
@@ -215,10 +232,18 @@ def with_name(state: State, key: str, name: str | None) -> State:
     return dataclasses.replace(state, names=names if name is None else names | {name: key})
 
 
+def offered(state: State) -> dict[str, tuple[str, ...]]:
+    """Return the keys of the drives that are offered to peers, served or pinned, and the peers named with each."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in (*state.served, *state.pinned):
+        found[one.key] = united(found.get(one.key, ()), one.peers)
+    return found
+
+
 def keys_of(state: State) -> list[str]:
-    """Return the keys of the drives that are served, mounted, or called something."""
-    served, mounted = (record.key for record in state.served), (record.key for record in state.mounts)
-    return list(dict.fromkeys([*served, *mounted, *state.names.values()]))
+    """Return the keys of the drives that are served, pinned, mounted, or called something."""
+    mounted = (record.key for record in state.mounts)
+    return list(dict.fromkeys([*offered(state), *mounted, *state.names.values()]))
 
 
 def united(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
