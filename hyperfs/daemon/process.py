@@ -35,6 +35,9 @@ START_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 10.0
 """A daemon that a command started ends when it has had nothing to do for this long, unless it is told another."""
 
+_NO_ROOM_SECONDS: Final = 0.05
+"""How often a command tries again that the daemon has no room for among those it has not come to yet."""
+
 MOUNT_MODULE: Final = "hyperfs.daemon.mount_child"
 """What the process of a mount runs, with the store and the mount's id for arguments."""
 
@@ -78,21 +81,21 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
     announcement = read_announcement(places)
     if announcement is None:
         return None
-    stream = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
-        with socket_address(announcement.socket) as address:
-            await stream.connect(address)
+        with trio.fail_after(answer_seconds):
+            stream = await _reach(announcement.socket)
+    except trio.TooSlowError:
+        raise DaemonError(
+            f"so many commands wait for the daemon of {places.store} (process {announcement.pid}) that it could not be "
+            f"asked in {answer_seconds:g} s; try again later, or end it with `kill {announcement.pid}`"
+        ) from None
     except OSError as error:
-        stream.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return None
         raise DaemonError(
             f"the daemon's control socket {announcement.socket} cannot be reached ({error}); end the daemon, process "
             f"{announcement.pid}, and try again"
         ) from error
-    except BaseException:  # a cancelled command leaves no socket open
-        stream.close()
-        raise
     connection = Connection(stream, takes_descriptors=True)
     try:
         connection.check_user()
@@ -117,6 +120,26 @@ async def connect_running(places: Places, *, answer_seconds: float = HELLO_SECON
             "starts one of this version"
         )
     return connection
+
+
+async def _reach(path: str) -> trio.socket.SocketType:
+    """Return a socket that is connected to the one at ``path``; waits while too many others wait there to be accepted.
+
+    Cancelled, it leaves none open. Raises OSError.
+    """
+    while True:
+        stream = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        try:
+            with socket_address(path) as address:
+                await stream.connect(address)
+            stream.getpeername()
+            return stream
+        except BaseException as error:
+            stream.close()
+            # A unix socket is not queued where there is no room, which trio takes for a connection under way.
+            if not isinstance(error, OSError) or error.errno != errno.ENOTCONN:
+                raise
+        await trio.sleep(_NO_ROOM_SECONDS)
 
 
 async def connect_or_start(

@@ -31,7 +31,8 @@ from hyperfs.trie import HypertrieExtension
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 1024
+"""Commands that may wait to be accepted; the system may allow fewer."""
 _FOR_NOW: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED)
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
 
