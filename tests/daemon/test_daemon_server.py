@@ -349,7 +349,8 @@ async def test_forgotten_peers_are_not(places: Places) -> None:
 async def test_what_was_served_is_served_by_the_next_daemon(places: Places) -> None:
     async with daemon_and_client(places) as (_, client):
         drive = await written_drive(client, {"a": b"1"})
-        listening = await client.serve(drive.key, listen=["127.0.0.1:0"], peers=[])
+        # an address of this test alone: nobody takes the port before the next daemon does
+        listening = await client.serve(drive.key, listen=["127.0.7.2:0"], peers=[])
     async with daemon_and_client(places) as (_, client):
         status = await client.status()
     assert (status.listening, [one.key for one in status.serving]) == (listening, [drive.key.hex()])

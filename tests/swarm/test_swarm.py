@@ -17,6 +17,8 @@ from hyperfs.swarm.routes import TcpRoute, address_name
 from tests.support.peers import block, reader, serving, writer
 
 LIMIT_SECONDS = 60
+ALONE = "127.0.7.1"
+"""An address at which nobody else listens: a port of it that was given back is not another test's meanwhile."""
 
 
 @asynccontextmanager
@@ -70,15 +72,15 @@ async def test_a_port_in_use_is_an_error() -> None:
 async def test_connections_outlive_their_listening() -> None:
     mine, theirs = Replicator(), Replicator()
     async with swarms(mine, theirs) as (dialler, listener):
-        listening = await listener.listen("127.0.0.1", 0)
-        dialler.add_peer("127.0.0.1", listening.port)
+        listening = await listener.listen(ALONE, 0)
+        dialler.add_peer(ALONE, listening.port)
         await until_connected(theirs)
-        listener.unlisten("127.0.0.1", listening.port)
+        listener.unlisten(ALONE, listening.port)
         await trio.testing.wait_all_tasks_blocked()
         assert listener.listening == ()
         assert len(theirs.status().peers) == 1
         with pytest.raises(OSError, match=r"refused|connect"):
-            await trio.open_tcp_stream("127.0.0.1", listening.port)
+            await trio.open_tcp_stream(ALONE, listening.port)
 
 
 async def test_those_who_say_nothing_give_way_to_who_wants_something(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +129,12 @@ async def test_a_removed_peer_is_disconnected_and_not_dialled_again() -> None:
 async def test_a_peer_that_comes_later_is_found_by_dialling_on() -> None:
     mine, theirs = Replicator(), Replicator()
     async with swarms(mine, theirs) as (dialler, listener):
-        listening = await listener.listen("127.0.0.1", 0)
-        listener.unlisten("127.0.0.1", listening.port)
+        listening = await listener.listen(ALONE, 0)
+        listener.unlisten(ALONE, listening.port)
         await trio.testing.wait_all_tasks_blocked()
-        dialler.add_peer("127.0.0.1", listening.port)
+        dialler.add_peer(ALONE, listening.port)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        await listener.listen("127.0.0.1", listening.port)
+        await listener.listen(ALONE, listening.port)
         await until_connected(mine)
 
 
@@ -287,14 +289,14 @@ async def test_why_an_address_is_not_reached_is_known() -> None:
 async def test_an_address_that_is_reached_again_is_unreached_no_more() -> None:
     mine, theirs = Replicator(), Replicator()
     async with swarms(mine, theirs) as (dialler, listener):
-        port = (await listener.listen("127.0.0.1", 0)).port
-        listener.unlisten("127.0.0.1", port)
+        port = (await listener.listen(ALONE, 0)).port
+        listener.unlisten(ALONE, port)
         await trio.testing.wait_all_tasks_blocked()
-        dialler.add_peer("127.0.0.1", port)
+        dialler.add_peer(ALONE, port)
         await dialler.wait_tried()
         assert dialler.unreached
-        await listener.listen("127.0.0.1", port)
-        dialler.add_peer("127.0.0.1", port)
+        await listener.listen(ALONE, port)
+        dialler.add_peer(ALONE, port)
         await until_connected(mine)
         assert not dialler.unreached
 
