@@ -7,6 +7,7 @@ beside anything: it goes on only while the task that waits for it steps it, from
 run. Time stands still until nothing is left to do, then jumps to the next deadline. Nobody can be dialled.
 """
 
+import math
 import queue
 import random
 import secrets
@@ -21,6 +22,7 @@ import trio.testing
 from trio._core import _run
 
 from hyperfs import slices
+from hyperfs.mount.staging import journal
 from hyperfs.trie import batch
 
 T = TypeVar("T")
@@ -40,6 +42,7 @@ class Schedule:
         self._wait_chance = self.chance.choice((0.1, 0.4, 0.8))
         self._long_chance = self.chance.choice((0.0, 0.02, 0.1))
         self._thread_chance = self.chance.choice((0.2, 0.9))
+        self._slow_journal_seconds = -1.0 if random.Random(~seed).random() < 0.1 else math.inf
 
     def tell(self, what: str) -> None:
         """Note that something was done."""
@@ -90,6 +93,8 @@ class Schedule:
             (trio, "open_tcp_stream", _nobody_answers),
             (secrets, "token_bytes", self.chance.randbytes),
             *((module, "SLICE_SECONDS", 0.0) for module in (slices, batch)),
+            (journal, "SLOW_SECONDS", self._slow_journal_seconds),
+            (journal, "SLOW_FOR_SECONDS", math.inf),
         ]
         kept = [getattr(owner, name) for owner, name, _ in replaced]
         for owner, name, stand_in in replaced:

@@ -151,17 +151,22 @@ class CommitMaker:
 
     async def _begin(self, held: Callable[[], frozenset[int]]) -> Plan:
         """Take the plan, and begin the journal of what comes after it; on a full disk in space kept back for that."""
+        records = self.workspace.records
+        records.add_contents()
+        await records.written()
         try:
             return self._instant(held())
         except OSError as error:
             if not is_full(error) or not await self._committer.make_way():
                 raise
+            await records.written()
             return self._instant(held())
 
     def _instant(self, held: frozenset[int]) -> Plan:
         workspace = self.workspace
-        workspace.records.add_contents()
-        journal = workspace.journal.begin()
+        with workspace.journal.at_once():
+            workspace.records.add_contents()
+            journal = workspace.journal.begin()
         workspace.segments.begin_anew()
         workspace.records.add_held(held)
         return Plan(workspace.tree, journal, held)

@@ -59,10 +59,12 @@ class StagingDirectory:
             warnings.warn(f"the staging folder {self.path} was not closed", ResourceWarning, stacklevel=1, source=self)
 
     def close(self) -> None:
-        """Let go of the files. What is in them stays for the next process."""
-        self.journal.close()
-        self.segments.close()
-        self._is_closed = True
+        """Let go of the files. What is in them stays for the next process. Raises OSError, having done so."""
+        try:
+            self.journal.close()
+        finally:
+            self.segments.close()
+            self._is_closed = True
 
     def delete_all(self) -> None:
         """Delete journals and segments: what they say is durable in the drive, or was taken back. Blocks.
@@ -81,6 +83,7 @@ class StagingDirectory:
         Cancelled, it may or may not be durable; what was not is left to the next call.
         """
         async with self._syncing:
+            await self.journal.written()
             mark, segments = self.journal.mark(), self.segments.unsynced()
             if segments or not self.names.is_synced or not self.journal.is_synced:
                 await trio.to_thread.run_sync(self._sync_now, mark, segments)

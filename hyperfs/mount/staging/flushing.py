@@ -88,6 +88,7 @@ class Flusher:
             await trio.sleep_until(min(due, now + _LOG_SECONDS))
             try:
                 self._workspace.records.add_contents()
+                await self._workspace.records.written()
             except OSError as error:
                 logger.warning("what was written is not in the journal yet: %s", error)
 

@@ -4,12 +4,21 @@ The rules: a journal is a row of files of records (`frames`, `records`), and has
 commit, and when the commit is durable the older ones are deleted, the oldest first; until then all of them count, in
 order. A record is visible to the next process as soon as it is written, and durable after `sync`. The files of an
 earlier process are written to no more, and nothing of them counts as durable before a `sync` of this one.
+
+A disk that lets one wait is waited for in a thread: for `SLOW_FOR_SECONDS` after a write that took `SLOW_SECONDS`
+records only queue for it, in order, and whoever answers for one waits until it is `written`.
 """
 
 import os
-from contextlib import suppress
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import trio
 
 from hyperfs.core.reserve import is_full
 from hyperfs.core.shared_map import boot_id
@@ -21,6 +30,8 @@ AHEAD_BYTES = 1024 * 1024
 _SHARE_OF_DISK = 256
 _LEAST_AHEAD_BYTES = 64 * 1024
 """What there has to be room for when there is not room for so much."""
+SLOW_SECONDS = 0.02
+SLOW_FOR_SECONDS = 5.0
 
 
 def ahead_bytes(disk: os.statvfs_result) -> int:
@@ -36,10 +47,25 @@ class Mark:
     end: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Queued:
+    file: StagedFile
+    place: int
+    data: bytes
+
+
 class Journal:
     """Owns the journal files of one drive in one folder, whose names ``names`` makes durable."""
 
-    def __init__(self, directory: Path, names: SyncedNames, *, number: int, ahead_bytes: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        names: SyncedNames,
+        *,
+        number: int,
+        ahead_bytes: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """Number new files behind ``number``, and take so much space ahead."""
         self._directory = directory
         self._names = names
@@ -51,12 +77,25 @@ class Journal:
         self._allocated = 0
         self._durable = Mark(None, 0)
         self._cut: Cut | None = None
+        self._clock = clock
+        self._slow_until = -1.0
+        self._may_queue = True
+        self._queue: deque[_Queued] = deque()
+        self._taking = threading.Lock()
+        self._has_failed = False
+        """Whether what is queued could not be written when that was tried last."""
+        self._limiter = trio.CapacityLimiter(1)
         self.number = self._earlier = max([number, *self.numbers()])
 
     @property
     def is_synced(self) -> bool:
         """Whether `sync` would have nothing to do."""
-        return all(file.is_synced for file in self._files.values())
+        return not self._queue and all(file.is_synced for file in self._files.values())
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a record that is added now has to be waited for."""
+        return bool(self._queue) or self._clock() < self._slow_until
 
     @property
     def current_bytes(self) -> int:
@@ -110,7 +149,11 @@ class Journal:
         return counting
 
     def begin(self) -> int:
-        """Begin the next file; return the number of the one before. Raises OSError, and then nothing has begun."""
+        """Begin the next file; return the number of the one before. Raises OSError, and then nothing has begun.
+
+        Nothing must be queued.
+        """
+        assert not self._queue  # the next file says how far this one goes
         before = self.number
         delete_file(self._path(before + 1))  # which there is when it could neither be begun nor deleted
         file = StagedFile.create(self._path(before + 1))
@@ -130,10 +173,12 @@ class Journal:
         return before
 
     def add(self, *records: bytes) -> None:
-        """Write records, all or none. Raises OSError, and then they do not count."""
+        """Write records, all or none, or queue them: see `written`. Raises OSError, and then they do not count."""
         if self._current is None:
             self.begin()
         assert self._current is not None
+        if self._has_failed:
+            self._write_queued()
         durable = self._durable
         durable_bytes = durable.end if durable.file is self._current else 0
         framed, end = b"", self._end
@@ -148,8 +193,51 @@ class Journal:
                     raise
         # What a write that failed left behind the end would be taken for damage.
         spoiled, self._spoiled_end = self._spoiled_end, max(self._spoiled_end, end)
-        self._current.append(self._end, framed.ljust(spoiled - self._end, b"\0"))
+        queued = _Queued(self._current, self._end, framed.ljust(spoiled - self._end, b"\0"))
+        if self._may_queue and self.is_slow:
+            self._queue.append(queued)
+        else:
+            self._write(queued)
         self._end, self._spoiled_end = end, 0
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Queue nothing until the block ends, as nothing is queued now."""
+        assert not self._queue
+        self._may_queue = False
+        try:
+            yield
+        finally:
+            self._may_queue = True
+
+    async def written(self) -> None:
+        """Return once nothing is queued. Raises OSError, and then it is for the next call.
+
+        Not cancelled: what was added has been promised to be written.
+        """
+        with trio.CancelScope(shield=True):
+            while self._queue:
+                await trio.to_thread.run_sync(self._write_queued, limiter=self._limiter)
+
+    def _write_queued(self) -> None:
+        while self._queue:
+            queued = self._queue[0]
+            try:
+                self._write(queued)
+            except OSError:
+                self._has_failed = True
+                raise
+            self._has_failed = False
+            with self._taking:
+                if self._queue and self._queue[0] is queued:
+                    self._queue.popleft()
+
+    def _write(self, queued: _Queued) -> None:
+        began = self._clock()
+        queued.file.append(queued.place, queued.data)
+        ended = self._clock()
+        if ended - began > SLOW_SECONDS:
+            self._slow_until = ended + SLOW_FOR_SECONDS
 
     def mark(self) -> Mark:
         """Return where the journal ends now, for `sync`."""
@@ -158,7 +246,8 @@ class Journal:
     def sync(self, mark: Mark) -> None:
         """Make every record durable that was added before the call. Blocks. Raises OSError.
 
-        What those before ``mark`` speak of has to be durable already: later records will say so of them.
+        What those before ``mark`` speak of has to be durable already: later records will say so of them. None of them
+        must be queued.
         """
         for file in list(self._files.values()):
             file.sync()
@@ -182,11 +271,14 @@ class Journal:
                 self._delete(there)
 
     def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-        self._current = None
+        """Write what is queued, which blocks, and close the files. Raises OSError; they are closed then, too."""
+        try:
+            self._write_queued()
+        finally:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._current = None
 
     def _delete(self, number: int) -> None:
         file = self._files.get(number)
@@ -194,6 +286,8 @@ class Journal:
             delete_file(self._path(number))
         else:
             file.delete()
+            with self._taking:
+                self._queue = deque(queued for queued in self._queue if queued.file is not file)
             del self._files[number]
             if file is self._current:
                 self._current = None

@@ -3,7 +3,7 @@
 The rule: a change is checked, then written to the journal, then made, without waiting from the check on. What a check
 needs and the memory lacks is read from the drive before. So each change comes in two forms: ``…_now`` makes it at once,
 or returns None when something would have to be waited for, and the coroutine of the same name waits for it. Cancelled,
-a coroutine has changed nothing.
+a coroutine has changed nothing; once it has, it waits for the journal uncancelled.
 """
 
 import errno
@@ -44,7 +44,9 @@ class Namespace:
             directory = await self._directory(parent)
             _check_name(name)
             there = await self._tree.child(parent, name)
-            return self._make(directory, name, there, Stat(mode, uid, gid, linkname=linkname))
+            node = self._make(directory, name, there, Stat(mode, uid, gid, linkname=linkname))
+        await self._records.written()
+        return node
 
     def make_now(
         self, parent: int, name: str, mode: int, *, uid: int, gid: int, linkname: str | None = None
@@ -60,7 +62,9 @@ class Namespace:
     async def unlink(self, parent: int, name: str) -> int:
         """Remove anything but a directory; return its number. Open files live on."""
         async with self._workspace.exclusively():
-            return self._unlink(await self._existing(parent, name))
+            number = self._unlink(await self._existing(parent, name))
+        await self._records.written()
+        return number
 
     def unlink_now(self, parent: int, name: str) -> int | None:
         """Do what `unlink` does, or return None when that takes waiting."""
@@ -75,7 +79,9 @@ class Namespace:
         async with self._workspace.exclusively():
             node = await self._existing(parent, name)
             _check_directory_node(node)
-            return self._remove_directory(node, is_empty=await self._tree.is_empty(node, on_entries))
+            number = self._remove_directory(node, is_empty=await self._tree.is_empty(node, on_entries))
+        await self._records.written()
+        return number
 
     def remove_directory_now(self, parent: int, name: str) -> int | None:
         """Do what `remove_directory` does, or return None when that takes waiting."""
@@ -101,6 +107,7 @@ class Namespace:
                 await self._check_nothing_mounted_below(there)
             is_empty = there is None or not there.is_directory or await self._tree.is_empty(there)
             self._rename(node, there, (new_parent, new_name), how, is_empty=is_empty)
+        await self._records.written()
 
     def rename_now(
         self, parent: int, name: str, new_parent: int, new_name: str, how: Renaming = Renaming.REPLACE
@@ -133,7 +140,7 @@ class Namespace:
         return node
 
     def _directory_now(self, number: int) -> Node | None:
-        node = None if self._workspace.is_locked else self._tree.touch_now(number)
+        node = None if self._workspace.takes_waiting else self._tree.touch_now(number)
         if node is not None:
             self._check_directory(node)
         return node

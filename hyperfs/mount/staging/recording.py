@@ -1,8 +1,8 @@
 """Writing down each change in the journal, so that `recovery` can make it again.
 
-The rules: a change is written down before it is made; what was written to an open file, and what attributes it was
-given, is written down later, when somebody asks for it. While an earlier process's changes are being made again nothing
-is written down, and time is what it was.
+The rules: a change is written down before it is made, and `Records.written` before anybody answers for it; what was
+written to an open file, and what attributes it was given, is written down later, when somebody asks for it. While an
+earlier process's changes are being made again nothing is written down, and time is what it was.
 """
 
 from collections.abc import Iterator
@@ -48,6 +48,15 @@ class Records:
         if records and self._replayed_time is None:
             now = self.now()
             self._journal.add(*[encode(record, now) for record in records])
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether what is written down now has to be waited for."""
+        return self._replayed_time is None and self._journal.is_slow
+
+    async def written(self) -> None:
+        """Return once what was written down is there for the next process. Raises OSError. Not cancelled."""
+        await self._journal.written()
 
     def resized(self, node: Node, size: int) -> list[Record]:
         """Return what is to be written down before a file is given another size, what was written to it included.

@@ -88,6 +88,11 @@ class Workspace:
             self.files.close()
 
     @property
+    def takes_waiting(self) -> bool:
+        """Whether no name and no attribute can be changed just now without waiting."""
+        return self._lock.locked() or self.records.is_slow
+
+    @property
     def is_locked(self) -> bool:
         """Whether somebody keeps names and attributes from changing just now."""
         return self._lock.locked()
@@ -200,6 +205,8 @@ class Workspace:
     async def flush(self, number: int) -> None:
         """Write down what was written to a file, and its attributes: they outlive this process. Raises OSError."""
         self.records.add_content(number)
+        if number in self.tree.dirty:  # who closes what he only read waits for nobody's writing
+            await self.records.written()
 
     async def sync(self, number: int | None = None) -> None:
         """Make a file, or with None all that is staged, durable: what this returned for survives a power failure.
@@ -234,7 +241,9 @@ class Workspace:
                 growth = (await self.tree.content_of(node)).growth_to(size)
                 if growth:  # what frees space needs none
                     await self.ensure_room(growth)
-            return self._set_attributes(node, mode, uid, gid, mtime, size)
+            changed = self._set_attributes(node, mode, uid, gid, mtime, size)
+        await self.records.written()
+        return changed
 
     def set_attributes_now(
         self,
@@ -247,7 +256,7 @@ class Workspace:
         size: int | None = None,
     ) -> Attributes | None:
         """Do what `set_attributes` does, or return None when that takes waiting."""
-        node = None if self.is_locked else self.tree.touch_now(number)
+        node = None if self.takes_waiting else self.tree.touch_now(number)
         if node is None:
             return None
         if size is not None and node.is_file:
@@ -314,6 +323,7 @@ class Workspace:
                 del node.attributes[name]
             node.ctime = self.records.now()
             self.mark(node)
+        await self.records.written()
 
     # Inside
 
