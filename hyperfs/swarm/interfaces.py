@@ -43,12 +43,15 @@ def interfaces() -> list[Interface]:
 
 
 def has_address(family: int, address: tuple[Any, ...]) -> bool:
-    """Tell whether this machine has an address, as `socket.socket.getsockname` returns it, on any interface."""
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
-        try:
+    """Tell whether this machine has an address, as `socket.socket.getsockname` returns it, on any interface.
+
+    It is taken to have it where that cannot be found out.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
             asked.bind((address[0], 0, *address[2:]))
-        except OSError as error:
-            return error.errno != errno.EADDRNOTAVAIL
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
     return True
 
 

@@ -1,8 +1,8 @@
 """What is looked for and announced, and who of those that were found is dialled.
 
 The rules: of one topic at most `TARGET` found routes are dialled at one time, and up to `MAX_WAITING` more wait for one
-of these to be given up; one host has its share of both, since ports cost it nothing. Who dials us does not count, or else
-he could keep us from dialling others. What was announced one way is taken back before it is announced another way.
+of these to be given up; one host has its share of both, since ports cost it nothing. Who dials us does not count: he
+could keep us from dialling others. What was announced one way is taken back before it is announced another way.
 """
 
 from __future__ import annotations

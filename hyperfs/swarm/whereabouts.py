@@ -5,6 +5,7 @@ The rule: how it stands now is compared with how it stood, so that nothing is mi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import trio
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.interfaces import Interface, interfaces
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0
 MOVED_SECONDS: Final = 10.0
@@ -50,13 +53,21 @@ def whereabouts(public: Address | None) -> Whereabouts:
 
 
 async def tell_moves(look: Callable[[], Whereabouts], moved: Callable[[], None]) -> None:
-    """Call ``moved`` when ``look`` says that this machine has come to be elsewhere, until cancelled."""
-    before = look()
+    """Call ``moved`` when ``look`` says that this machine has come to be elsewhere, until cancelled.
+
+    While ``look`` raises OSError, as where no file can be opened any more, the machine is taken to be where it was.
+    """
+    before: Whereabouts | None = None
     pause = LOOK_SECONDS
     while True:
-        await trio.sleep(pause)
-        now = look()
-        has_moved = now.is_elsewhere(before)
-        before, pause = now.since(before), MOVED_SECONDS if has_moved else LOOK_SECONDS
+        try:
+            now = look()
+        except OSError as error:
+            logger.debug("where this machine is cannot be told: %s", error)
+            await trio.sleep(LOOK_SECONDS)
+            continue
+        has_moved = before is not None and now.is_elsewhere(before)
+        before, pause = now.since(before or now), MOVED_SECONDS if has_moved else LOOK_SECONDS
         if has_moved:
             moved()
+        await trio.sleep(pause)

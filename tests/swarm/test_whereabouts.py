@@ -55,6 +55,21 @@ async def test_a_move_is_told_once_and_so_is_a_public_address_that_was_unknown_m
         nursery.cancel_scope.cancel()
 
 
+async def test_a_machine_that_cannot_be_looked_at_is_where_it_was(patient_clock: trio.testing.MockClock) -> None:
+    told: list[float] = []
+    looks = iter([HOME, OSError("too many open files"), HOME, replace(HOME, public=Address("203.0.113.9", 1))])
+
+    def look() -> Whereabouts:
+        now = next(looks, HOME)
+        if isinstance(now, OSError):
+            raise now
+        return now
+
+    with trio.move_on_after(3.5 * LOOK_SECONDS):
+        await tell_moves(look, lambda: told.append(trio.current_time()))
+    assert len(told) == 1
+
+
 def test_loopback_is_no_whereabouts_and_a_machine_is_where_it_was() -> None:
     now = whereabouts(None)
     assert not any(interface.is_loopback for interface in now.interfaces)
