@@ -52,6 +52,8 @@ _PINGED_OF_BUCKET: Final = 3
 _MAX_CHECKED_BUCKETS: Final = 8
 _MAX_NEWCOMERS: Final = 16
 """Whom nobody else has spoken of, and who are pinged at one time to see whether they are there."""
+_RELAYING: Final = Rates(unproven_host=10.0)
+"""Hole punches that are passed on: half of what the one who is asked for may be sent."""
 _EPHEMERAL_SECONDS: Final = (1200.0, 1800.0)
 
 Answered = Callable[[Datagram, Address], None]
@@ -94,6 +96,8 @@ class DhtNode:
         self._allowance = Allowance(rates or Rates(), timers.now())
         self._favours = Allowance(rates or Rates(), timers.now())
         """What addresses are sent at others' word: nobody counts as proven there."""
+        self._relaying = Allowance(_RELAYING, timers.now())
+        """What is passed on for one asker: whoever asks most is not to use up what those he wants are sent."""
         self._requests = Requests(timers, self._send, self._random)
         self._checked_buckets: set[bytes] = set()
         self._newcomers: set[Address] = set()
@@ -302,7 +306,12 @@ class DhtNode:
         if value is None:
             return
         if value.to is not None:
-            if value.to != source and self._is_known(value.to) and self._may_trouble(value.to, source):
+            if (
+                value.to != source
+                and self._is_known(value.to)
+                and self._relaying.may_answer(source.host, self._timers.now())
+                and self._may_trouble(value.to, source)
+            ):
                 relayed = Holepunch(sender=source).encode()
                 self._send(
                     Datagram(Kind.QUERY, asked.rid, id=self._told_id, command=HOLEPUNCH, value=relayed, to=value.to),

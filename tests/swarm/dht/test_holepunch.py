@@ -71,6 +71,15 @@ def test_it_is_relayed_to_a_node_of_the_table() -> None:
     assert to == WANTED
 
 
+def test_who_asks_again_and_again_leaves_room_for_others_who_ask_for_the_same() -> None:
+    lone = Lone()
+    lone.announce(WANTED)
+    for _ in range(10_000):
+        lone.pass_time(0.001)
+        lone.holepunch(Holepunch(to=WANTED))
+    assert [to for _, to, _ in lone.holepunch(Holepunch(to=WANTED), REFERRER)] == [WANTED]
+
+
 def test_it_is_relayed_to_nobody_whom_this_node_does_not_know() -> None:
     lone = Lone()
     assert lone.holepunch(Holepunch(to=WANTED)) == []
