@@ -5,6 +5,7 @@ The rule: whatever goes wrong below ends here, as one line and an exit status.
 
 import importlib
 import io
+import os
 import signal
 import sys
 from difflib import get_close_matches
@@ -16,6 +17,10 @@ from hyperfs import __version__
 from hyperfs.cli.command import Group
 from hyperfs.cli.common import before_commands, examples, report
 from hyperfs.cli.signals import end_by
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+"""numpy's library for linear algebra, of which nothing here makes use, would start a thread for each processor, each of
+which looks for work for a while before it sleeps. The daemon and its mounts inherit this."""
 
 _COMMANDS = {
     "import": ("transfer", "import_command", "Make a drive of a folder, or bring a drive up to date with it."),
@@ -116,6 +121,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit status."""
+    os.environ.setdefault(_BLAS_THREADS, "1")
     verbose = any(
         argument == "--verbose" or (argument[:1] == "-" and argument[1:] and set(argument[1:]) == {"v"})
         for argument in (sys.argv[1:] if arguments is None else arguments)

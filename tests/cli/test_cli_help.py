@@ -89,6 +89,15 @@ def test_where_no_file_is_none_is_read(without_settings: Path) -> None:
     assert "tomllib" not in loaded.rpartition("|")[2].split()
 
 
+def test_numpy_starts_no_threads_in_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    threads = python(
+        "import os\nfrom hyperfs.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\n"
+        "import numpy\nprint('|', *os.listdir('/proc/self/task'))"
+    ).rpartition("|")[2]
+    assert len(threads.split()) == 1
+
+
 def test_version_is_the_packages() -> None:
     assert CliRunner().invoke(cli, ["--version"]).output == f"hyperfs {hyperfs.__version__}\n"
 
