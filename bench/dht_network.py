@@ -44,8 +44,17 @@ class SimulatedNetwork:
         self._made = 0
         self._addresses: dict[int, Address] = {}
 
-    def add(self, *, ephemeral: bool = False, bootstrap: list[Address] | None = None) -> DhtNode:
-        """Add a node that begins with ``bootstrap``, by default the first node there ever was."""
+    def add(
+        self,
+        *,
+        ephemeral: bool = False,
+        bootstrap: list[Address] | None = None,
+        is_ours: Callable[[str], bool] = lambda host: True,
+    ) -> DhtNode:
+        """Add a node that begins with ``bootstrap``, by default the first node there ever was.
+
+        ``is_ours`` tells whether its machine has an address itself.
+        """
         self._made += 1
         address = self.address(self._made)
         known = bootstrap if bootstrap is not None else [self.address(1)] if self._made > 1 else []
@@ -54,6 +63,7 @@ class SimulatedNetwork:
             lambda data, to: self.send(data, address, to),
             bootstrap=known,
             ephemeral=ephemeral,
+            is_ours=is_ours,
             rates=Rates(),
             rng=random.Random(self.rng.getrandbits(64)),
         )

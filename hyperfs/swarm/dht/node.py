@@ -29,6 +29,7 @@ from hyperfs.swarm.dht.datagrams import (
 from hyperfs.swarm.dht.reachability import Nat, agreed_address, nat_of
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, INVALID_INPUT, Announcements, Values
 from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
+from hyperfs.swarm.dht.strangers import SentTo, Trial
 from hyperfs.swarm.dht.table import Contact, RoutingTable, node_addresses
 from hyperfs.swarm.dht.timers import Timer, Timers
 from hyperfs.swarm.dht.tokens import ROTATION_SECONDS, Tokens
@@ -63,8 +64,8 @@ class DhtNode:
     """A node with the 32-byte ``id``. ``send`` sends bytes to an address; `receive` is told what comes.
 
     ``bootstrap`` are nodes to begin with; without any this is the first one. ``ephemeral`` nodes become persistent when
-    no router turns out to be before them, unless ``adaptive`` is off; ``is_ours`` tells whether this machine has an
-    address itself.
+    no router turns out to be before them, or one that lets strangers through, unless ``adaptive`` is off; ``is_ours``
+    tells whether this machine has an address itself.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class DhtNode:
         self._relaying = Allowance(_RELAYING, timers.now())
         """What is passed on for one asker: whoever asks most is not to use up what those he wants are sent."""
         self._requests = Requests(timers, self._send, self._random)
+        self._sent_to = SentTo()
         self._checked_buckets: set[bytes] = set()
         self._newcomers: set[Address] = set()
         self._ticks = 0
@@ -109,7 +111,7 @@ class DhtNode:
         self._repeat(GENERATION_SECONDS, self.announcements.age)
         self._closed = False
         if ephemeral and adaptive:
-            self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._consider_persistence)
+            self._adapt_later()
 
     def close(self) -> None:
         """Say nothing more, and give up what is asked."""
@@ -154,6 +156,27 @@ class DhtNode:
         """Tell our id from now on, and make ourselves known."""
         self.ephemeral = False
         self.join()
+
+    def consider_persistence(self) -> None:
+        """Become persistent if strangers reach us; an adaptive node does so now and then by itself."""
+        nat = self.nat()
+        if nat is Nat.NONE:
+            self._strangers_tried(reach_us=True)
+        elif nat is Nat.FIXED:
+            known = list(self.table)
+            Trial(self, self._random.sample(known, len(known)), self._strangers_tried).start()
+
+    def _strangers_tried(self, reach_us: bool) -> None:
+        if reach_us and self.ephemeral and not self._closed:
+            self.become_persistent()
+
+    def _adapt(self) -> None:
+        if self.ephemeral and not self._closed:
+            self.consider_persistence()
+            self._adapt_later()
+
+    def _adapt_later(self) -> None:
+        self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._adapt)
 
     # Asking
 
@@ -209,6 +232,19 @@ class DhtNode:
     def give_up(self, asked: Asked) -> None:
         """Ask no more for an answer."""
         self._requests.give_up(asked)
+
+    def find(self, contact: Contact, done: Callable[[Datagram | None], None]) -> None:
+        """Ask a node for those near to a target of no meaning; ``done`` gets the answer, or None for none."""
+        target = self._random.randbytes(ID_BYTES)
+        self.request(Kind.QUERY, FIND_NODE, Asked(contact.address, contact.id), done, target=target)
+
+    def hear(self, stranger: Address, referrer: Address, done: Callable[[bool], None]) -> None:
+        """Have ``referrer`` tell ``stranger`` to answer us, whom nothing is sent; ``done`` is told whether he did."""
+        self._requests.hear(stranger, referrer, self._told_id, done)
+
+    def is_stranger(self, host: str) -> bool:
+        """Tell whether ``host`` was sent nothing lately."""
+        return not self._sent_to.may_include(host, self._timers.now())
 
     @property
     def in_flight(self) -> int:
@@ -391,6 +427,7 @@ class DhtNode:
 
     def _send(self, datagram: Datagram, to: Address) -> None:
         if not self._closed:
+            self._sent_to.note(to.host, self._timers.now())
             self._send_bytes(encode(datagram), to)
 
     # The table
@@ -465,14 +502,6 @@ class DhtNode:
         most = _PINGED_WHEN_BUSY if self._walks > 2 else _PINGED
         for contact in [contact for contact in islice(self.table, most) if contact.heard_at < just_now]:
             self.ping(Asked(contact.address, contact.id), lambda answer: None)
-
-    def _consider_persistence(self) -> None:
-        if self._closed or not self.ephemeral:
-            return
-        if self.nat() is Nat.NONE:
-            self.become_persistent()
-        else:
-            self._timers.after(self._random.uniform(*_EPHEMERAL_SECONDS), self._consider_persistence)
 
     def _repeat(self, seconds: float, call: Callable[[], None]) -> None:
         def again() -> None:

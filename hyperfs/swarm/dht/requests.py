@@ -29,6 +29,7 @@ _LAST_SECONDS: Final = 3.0
 _SENDS: Final = 3
 _SILENT_SENDS: Final = 2
 _FAST_HOLEPUNCH_SECONDS: Final = 0.5
+_HEAR_SECONDS: Final = 5.0
 _RIDS: Final = 1 << 16
 
 
@@ -138,6 +139,15 @@ class Requests:
         """Ask ``referrer`` to have ``to`` open the way to us."""
         value = Holepunch(to=to).encode()
         self._send(Datagram(Kind.QUERY, rid, id=sender, command=HOLEPUNCH, value=value, to=referrer), referrer)
+
+    def hear(self, stranger: Address, referrer: Address, sender: bytes | None, done: Callable[[bool], None]) -> None:
+        """Have ``referrer`` tell ``stranger``, whom nothing is sent, to answer us; ``done`` is told whether he did."""
+        rid = self._free_rid()
+        datagram = Datagram(Kind.QUERY, rid, command=HOLEPUNCH)
+        request = _Request(datagram, Asked(stranger), lambda answer: done(answer is not None), lambda: None)
+        self._in_flight[rid] = request
+        request.timer = self._timers.after(_HEAR_SECONDS, lambda: self._finish(request, None))
+        self.holepunch(stranger, referrer, sender, rid)
 
     def _is_saturated(self) -> bool:
         recent = len(self._sent_at) == MAX_A_SECOND and self._sent_at[0] > self._timers.now() - 1.0
