@@ -14,20 +14,20 @@ MAX_BANS: Final = 1024
 
 
 class Bans:
-    """Static keys, and names (of addresses, of networks), of peers that misbehaved, with how long that counts."""
+    """Names, of addresses, networks or keys there, of peers that misbehaved, with how long that counts."""
 
     def __init__(self) -> None:
-        self._until: dict[bytes | str, float] = {}
+        self._until: dict[str, float] = {}
 
-    def add(self, peer: bytes | str) -> None:
-        """Ban a static key or a name for `BAN_SECONDS`."""
+    def add(self, peer: str) -> None:
+        """Ban a name for `BAN_SECONDS`."""
         self._until.pop(peer, None)
         while len(self._until) >= MAX_BANS:
             # entries last equally long, so the oldest one is the first
             del self._until[next(iter(self._until))]
         self._until[peer] = trio.current_time() + BAN_SECONDS
 
-    def __contains__(self, peer: bytes | str | None) -> bool:
+    def __contains__(self, peer: str | None) -> bool:
         until = None if peer is None else self._until.get(peer)
         if peer is None or until is None:
             return False

@@ -206,13 +206,18 @@ class Replicator:
             if initiator and (is_tcp or ending.remote_key is not None):
                 self._bans.add(name)
             if ending.remote_key is not None:
-                self._bans.add(ending.remote_key)
-            self._end_others_of(ending.remote_key)
+                self._ban(_place(name, ending.remote_key))
         return ending
 
-    def _end_others_of(self, remote_key: bytes | None) -> None:
+    def _ban(self, place: str) -> None:
+        """Speak no more with a key at a host, on no connection.
+
+        With the key elsewhere one goes on: who relays an honest peer's handshake seems to have its key, and can garble
+        what comes behind it, which nothing authenticates.
+        """
+        self._bans.add(place)
         for link in self._links:
-            if remote_key is not None and link.remote_key == remote_key:
+            if link.remote_key is not None and _place(link.name, link.remote_key) == place:
                 link.end(EndReason.BANNED, "it misbehaved on another connection")
 
     def end_stranger(self, names: Container[str]) -> bool:
@@ -252,7 +257,7 @@ class Replicator:
         assert remote_key is not None
         if remote_key == self.public_key:
             return Ending(EndReason.SELF, "it is this very process", remote_key)
-        if remote_key in self._bans:
+        if _place(link.name, remote_key) in self._bans:
             return Ending(EndReason.BANNED, "it misbehaved lately", remote_key)
         for other in list(self._links):
             if other is link or other.remote_key != remote_key or link.is_extra or other.is_extra:
@@ -323,3 +328,8 @@ class Replicator:
     def status(self) -> ReplicationStatus:
         """Return what is connected, shared and under way right now. Of a thousand cores that takes long."""
         return ReplicationStatus(tuple(self.peer_statuses()), tuple(self.core_statuses()))
+
+
+def _place(name: str, key: bytes) -> str:
+    """Return what stands for a static key at the host of ``name``."""
+    return f"{name.rpartition(':')[0]} {key.hex()}"

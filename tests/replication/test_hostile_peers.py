@@ -187,6 +187,15 @@ async def test_a_banned_peer_is_not_talked_to_again() -> None:
         assert again.ending.reason is EndReason.BANNED
 
 
+async def test_who_passes_on_a_peers_handshake_and_then_breaks_the_rules_does_not_harm_the_peer() -> None:
+    async with meeting(wrong_block) as (nursery, replicator, _, _, peer):
+        itself = scripted(nursery, replicator, name="honest:1")
+        itself.key = peer.key
+        itself.protocol = type(peer.protocol)(initiator=True, static_key=peer.key)
+        await itself.open()
+        assert not itself.ended.is_set()
+
+
 async def test_a_fork_is_refused_and_what_was_here_stays(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
