@@ -3,6 +3,7 @@
 The rule: a `Volume` is a pair of cores and what is true of them at every version; versions are the snapshots' matter.
 """
 
+import errno
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,11 +14,13 @@ from hyperfs.core.reader import CoreReader
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive.dirents import DirectoryCache
 from hyperfs.drive.stat import MountTarget
-from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, short
+from hyperfs.errors import BlockNotAvailable, EncodingError, NotADrive, PathError, short
 from hyperfs.trie import Header, NodeCache
 from hyperfs.trie.header import TRIE_TYPE
 from hyperfs.trie.trie import read_header
 
+MAX_DRIVES = 1024
+"""How many drives may be reached from one: whoever writes it chooses how many others are mounted in it."""
 _KEPT_MOUNT_TABLES = 4
 _MAX_TOLD = 1024
 
@@ -106,6 +109,8 @@ class VolumePool:
         self.directories = DirectoryCache()
         self.opened = trio.Event()
         self._volumes: dict[bytes, Volume] = {}
+        self._keys: set[bytes] = set()
+        """The drives that were to be opened, whether they were there or not: a core is open for each."""
         self._told: set[tuple[bytes, str]] = set()
         self._lock = trio.Lock()
 
@@ -125,11 +130,14 @@ class VolumePool:
         """Open the drive of ``key``.
 
         Raises `BlockNotAvailable` when nothing of it is here and no peer brings it, `NotADrive` when the core is
-        something else.
+        something else, `PathError` (EMFILE) when there are too many.
         """
         volume = self._volumes.get(key)
         if volume is not None:
             return volume
+        if key not in self._keys and len(self._keys) >= MAX_DRIVES:
+            raise PathError(errno.EMFILE, short(key), f"{MAX_DRIVES} drives are open that are mounted in one another")
+        self._keys.add(key)
         core = await self.cores.open_core(key)
         if core.length == 0:
             core.prefetch([range(1)])  # the header, in the same round trip as the head

@@ -240,3 +240,20 @@ async def test_a_walk_that_does_not_go_into_mounted_drives_needs_none_of_them() 
     inner.metadata.take_away(*range(inner.metadata.length))
     walked = [entry.path async for entry in outer.drive.snapshot().walk(into_mounts=False)]
     assert sorted(walked) == ["own", "sub", "sub/in"]
+
+
+async def test_only_so_many_drives_are_reached_whether_they_are_there_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.drive.volume.MAX_DRIVES", 3)
+    outer, _ = await outer_and_inner()
+    await outer.writer.mount("nowhere", bytes(32))
+    await outer.writer.mount("one-too-many", bytes(31) + b"\1")
+    snapshot = outer.drive.snapshot()
+    assert await read(snapshot, "sub/in/dir/file") == b"inner content"
+    with pytest.raises(BlockNotAvailable):
+        await snapshot.stat("nowhere/file")
+    with pytest.raises(PathError, match="drives are open") as refused:
+        await snapshot.stat("one-too-many/file")
+    assert refused.value.errno == errno.EMFILE
+    assert bytes(31) + b"\1" not in outer.cores.cores
+    with pytest.raises(BlockNotAvailable):  # again, and it is not counted twice
+        await snapshot.stat("nowhere/file")
