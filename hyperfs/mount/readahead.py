@@ -1,11 +1,13 @@
 """How much of an open file to fetch before it is asked for.
 
-The rule: nothing ahead of a reader who jumps about; ahead of one who reads on, a window that doubles as long as he
-does, so that its end stays further away than a far peer's answer takes. Pure: it plans, others fetch.
+The rule: nothing ahead of a reader who jumps about; ahead of one who reads on, a window that grows with each read, so
+that its end is soon, and stays, further away than a far peer's answer takes. Pure: it plans, others fetch.
 """
 
 FIRST_WINDOW = 128 * 1024
 LARGEST_WINDOW = 16 * 1024 * 1024
+_GROWTH = 4
+"""Each of the first reads takes a round trip, so that many small steps would take long: five reads on it is largest."""
 _REORDERED = 2 * 1024 * 1024
 """The kernel sends the requests of its own readahead side by side, so they come a little out of order."""
 
@@ -34,7 +36,7 @@ class Readahead:
             return None
         if end <= self._expected:
             return None
-        self._window = min(LARGEST_WINDOW, max(FIRST_WINDOW, 2 * self._window))
+        self._window = min(LARGEST_WINDOW, max(FIRST_WINDOW, _GROWTH * self._window))
         self._expected = end
         start = max(self._asked_to, end)
         target = min(end + self._window, file_size)

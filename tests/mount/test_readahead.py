@@ -17,7 +17,7 @@ def test_reading_on_fetches_ahead_from_where_the_read_ends() -> None:
     assert readahead.plan(128 * KIB, 128 * KIB, LARGE) == (256 * KIB, FIRST_WINDOW)
 
 
-def test_the_window_doubles_up_to_its_bound() -> None:
+def test_the_window_grows_up_to_its_bound() -> None:
     readahead = Readahead()
     position, furthest = 0, 0
     for _ in range(40):
@@ -26,6 +26,14 @@ def test_the_window_doubles_up_to_its_bound() -> None:
         if planned:
             furthest = sum(planned) - position
     assert LARGEST_WINDOW * 3 // 4 <= furthest <= LARGEST_WINDOW
+
+
+def test_a_few_reads_on_it_is_largest() -> None:
+    readahead = Readahead()
+    readahead.plan(0, 128 * KIB, LARGE)
+    planned = [readahead.plan(step * 128 * KIB, 128 * KIB, LARGE) for step in range(1, 6)]
+    assert planned[-1] is not None
+    assert sum(planned[-1]) == 6 * 128 * KIB + LARGEST_WINDOW
 
 
 def test_nothing_is_planned_twice_and_nothing_left_out() -> None:
