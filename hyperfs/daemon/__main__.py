@@ -5,6 +5,7 @@ socket answers.
 """
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -45,8 +46,10 @@ def run(
     network: NetworkSettings,
 ) -> int:
     """Run the daemon of ``store`` in this process; ends after ``idle_seconds`` of idleness if given."""
+    gc.disable()  # each look for garbage among what is only being imported takes a tenth of a second, and finds little
     import trio
 
+    import hyperfs.daemon.server  # noqa: F401 - which is all the rest
     from hyperfs.daemon.codec import to_plain
     from hyperfs.daemon.failures import describe
     from hyperfs.daemon.files import raise_file_limit
@@ -54,6 +57,7 @@ def run(
     from hyperfs.errors import HyperfsError
     from hyperfs.log_rate import log_to_stderr
 
+    gc.enable()
     level = logging.DEBUG if verbose else logging.INFO
     log_to_stderr(level, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     raise_file_limit()
