@@ -12,31 +12,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import dns.flags
-import dns.message
-import dns.name
-import dns.rdataclass
-import dns.rdatatype
-import dns.rdtypes.ANY.TXT
-import dns.rrset
-
 PORT: Final = 5353
 GROUP: Final = "224.0.0.251"
 MAX_MESSAGE_BYTES: Final = 9000
 ID_BYTES: Final = 32
 NAME_BYTES: Final = 20
 """How much of a topic is in its name."""
-_DOMAIN: Final = dns.name.from_text("hyperswarm.local.")
 _LABEL: Final = b"\x0ahyperswarm"
-_REFERRER: Final = dns.name.from_text("referrer.hyperswarm.local.")
 _ID_PREFIX: Final = b"id="
 _SENDER: Final = "0.0.0.0"
-_DOMAIN_LABELS: Final = [b"hyperswarm", b"local"]
+_DOMAIN: Final = [b"hyperswarm", b"local"]
+_REFERRER: Final = [b"referrer", *_DOMAIN]
 _HEADER: Final = struct.Struct(">6H")
 _QUESTION: Final = struct.Struct(">HH")
 _RECORD: Final = struct.Struct(">HHIH")
 _SERVICE: Final = struct.Struct(">HHH")
 _POINTER: Final = 0xC0
+_IS_ANSWER: Final = 0x8000
+_IS_AUTHORITATIVE: Final = 0x0400
+_IN: Final = 1
+_A: Final = 1
+_TXT: Final = 16
+_SRV: Final = 33
 _MAX_LABELS: Final = 5
 """One more than an address in dotted form has."""
 _MAX_QUESTIONS: Final = 64
@@ -63,26 +60,64 @@ class Answer:
 
 def question(names: Iterable[bytes]) -> bytes:
     """Return the message that asks for topics by their 20-byte names."""
-    message = dns.message.Message(id=0)
-    message.flags = dns.flags.Flag(0)
-    message.question = [dns.rrset.RRset(_domain(name), dns.rdataclass.IN, dns.rdatatype.SRV) for name in names]
-    return message.to_wire()
+    message = _Message(0)
+    for name in names:
+        message.ask(_labels_of(name))
+    return message.encode()
 
 
 def answer(answers: Iterable[Answer], asker: str | None) -> bytes:
     """Return the message that answers; ``asker`` is the address that asked, None when nobody did."""
-    message = dns.message.Message(id=0)
-    message.flags = dns.flags.QR | dns.flags.AA
+    message = _Message(_IS_ANSWER | _IS_AUTHORITATIVE)
     for one in answers:
-        domain = _domain(one.name)
-        srv = f"0 0 {one.port} {one.host or _SENDER}."
-        message.answer.append(dns.rrset.from_text(domain, 0, dns.rdataclass.IN, dns.rdatatype.SRV, srv))
+        labels = _labels_of(one.name)
+        host = b"".join(bytes([len(label)]) + label for label in (one.host or _SENDER).encode().split(b"."))
+        message.tell(labels, _SRV, _SERVICE.pack(0, 0, one.port) + host + b"\0")
         if one.id is not None:
-            txt = dns.rdtypes.ANY.TXT.TXT(dns.rdataclass.IN, dns.rdatatype.TXT, [_ID_PREFIX + one.id])
-            message.answer.append(dns.rrset.from_rdata(domain, 0, txt))
+            said = _ID_PREFIX + one.id
+            message.tell(labels, _TXT, bytes([len(said)]) + said)
     if asker is not None:
-        message.answer.append(dns.rrset.from_text(_REFERRER, 0, dns.rdataclass.IN, dns.rdatatype.A, asker))
-    return message.to_wire()
+        message.tell(_REFERRER, _A, ipaddress.IPv4Address(asker).packed)
+    return message.encode()
+
+
+class _Message:
+    """A message that is put together; a name is written once, and pointed at where it comes again (RFC 1035, 4.1.4)."""
+
+    def __init__(self, flags: int) -> None:
+        self._flags = flags
+        self._questions = 0
+        self._answers = 0
+        self._body = bytearray()
+        self._places: dict[tuple[bytes, ...], int] = {}
+
+    def ask(self, labels: list[bytes]) -> None:
+        """Ask who has the service of a name."""
+        self._write_name(labels)
+        self._body += _QUESTION.pack(_SRV, _IN)
+        self._questions += 1
+
+    def tell(self, labels: list[bytes], kind: int, data: bytes) -> None:
+        """Tell of a name what is in a record of some kind, which is not to be kept."""
+        self._write_name(labels)
+        self._body += _RECORD.pack(kind, _IN, 0, len(data)) + data
+        self._answers += 1
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return _HEADER.pack(0, self._flags, self._questions, self._answers, 0, 0) + self._body
+
+    def _write_name(self, labels: list[bytes]) -> None:
+        for number in range(len(labels)):
+            rest = tuple(labels[number:])
+            place = self._places.get(rest)
+            if place is not None:
+                self._body += struct.pack(">H", _POINTER << 8 | place)
+                return
+            if (here := _HEADER.size + len(self._body)) < 1 << 14:  # where a pointer reaches
+                self._places[rest] = here
+            self._body += bytes([len(labels[number])]) + labels[number]
+        self._body += b"\0"
 
 
 def parse(data: bytes) -> list[Question | Answer]:
@@ -106,7 +141,7 @@ def _parse(data: bytes) -> list[Question | Answer]:
         begin, at = at, _skip_name(data, at)
         kind, _ = _QUESTION.unpack_from(data, at)
         at += _QUESTION.size
-        if number < _MAX_QUESTIONS and kind == dns.rdatatype.SRV and (name := _topic_name(data, begin)) is not None:
+        if number < _MAX_QUESTIONS and kind == _SRV and (name := _topic_name(data, begin)) is not None:
             asked.append(name)
     ids: dict[bytes, bytes] = {}
     services: list[tuple[bytes, int, str]] = []
@@ -117,24 +152,24 @@ def _parse(data: bytes) -> list[Question | Answer]:
         end = at + size
         if end > len(data):
             return []
-        name = _topic_name(data, begin) if kind in (dns.rdatatype.SRV, dns.rdatatype.TXT) else None
-        if name is not None and kind == dns.rdatatype.TXT:
+        name = _topic_name(data, begin) if kind in (_SRV, _TXT) else None
+        if name is not None and kind == _TXT:
             said = data[at + 1 : min(at + 1 + data[at], end)] if size else b""
             if said.startswith(_ID_PREFIX):
                 ids[name] = said.removeprefix(_ID_PREFIX)
-        elif name is not None and rdclass == dns.rdataclass.IN:
+        elif name is not None and rdclass == _IN:
             _, _, port = _SERVICE.unpack_from(data, at)
             host = b".".join(_labels(data, at + _SERVICE.size)).decode("ascii", "replace")
             if port and _is_ipv4(host):
                 services.append((name, port, host))
         at = end
-    if not flags & dns.flags.QR:
+    if not flags & _IS_ANSWER:
         return [Question(name, ids.get(name)) for name in asked]
     return [Answer(name, port, None if host == _SENDER else host, ids.get(name)) for name, port, host in services]
 
 
-def _domain(name: bytes) -> dns.name.Name:
-    return dns.name.Name([name.hex().encode()]).concatenate(_DOMAIN)
+def _labels_of(name: bytes) -> list[bytes]:
+    return [name.hex().encode(), *_DOMAIN]
 
 
 def _skip_name(data: bytes, at: int) -> int:
@@ -164,7 +199,7 @@ def _labels(data: bytes, at: int) -> list[bytes]:
 def _topic_name(data: bytes, at: int) -> bytes | None:
     """Return the 20 bytes of a topic in the domain name at ``at``, None when it is another name."""
     digits, *domain = _labels(data, at) or [b""]
-    if len(digits) != 2 * NAME_BYTES or [label.lower() for label in domain] != _DOMAIN_LABELS:
+    if len(digits) != 2 * NAME_BYTES or [label.lower() for label in domain] != _DOMAIN:
         return None
     try:
         name = bytes.fromhex(digits.decode("ascii"))
