@@ -191,8 +191,13 @@ class Link:
 
     @property
     def is_stranger(self) -> bool:
-        """Whether the peer has shown to know no key, and nobody has ended the connection yet."""
-        return not self._protocol.has_proven and self._ending is None
+        """Whether the peer has shown to know no key."""
+        return not self._protocol.has_proven
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody has ended it."""
+        return self._ending is not None
 
     @property
     def stream(self) -> trio.abc.Stream:

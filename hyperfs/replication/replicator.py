@@ -220,26 +220,28 @@ class Replicator:
             if link.remote_key is not None and _place(link.name, link.remote_key) == place:
                 link.end(EndReason.BANNED, "it misbehaved on another connection")
 
-    def end_stranger(self, names: Container[str]) -> bool:
-        """End the oldest connection whose peer has shown to know no key, of those with ``names`` that peers began.
+    def make_room(self, strangers: Container[str], crowd: Container[str]) -> bool:
+        """End one connection that a peer began, for another; return whether there was one to end.
 
-        What is returned is whether there was one.
+        That is the oldest with a name of ``strangers`` whose peer has shown to know no key, or else the newest with one
+        of ``crowd``.
         """
-        stranger = self._stranger(names)
-        if stranger is None:
+        link = self._giving_way(strangers, crowd)
+        if link is None:
             return False
-        stranger.end(EndReason.CLOSED, "somebody else wanted its place, and it has shown to know no key")
+        link.end(EndReason.CLOSED, "somebody else wanted its place")
         return True
 
-    def has_stranger(self, names: Container[str]) -> bool:
-        """Tell whether there is one that `end_stranger` would end."""
-        return self._stranger(names) is not None
+    def can_make_room(self, strangers: Container[str], crowd: Container[str]) -> bool:
+        """Tell whether there is one that `make_room` would end."""
+        return self._giving_way(strangers, crowd) is not None
 
-    def _stranger(self, names: Container[str]) -> Link | None:
-        """Return the oldest connection with one of ``names`` that a peer began who has shown to know no key."""
-        return next(
-            (link for link in self._links if not link.initiator and link.is_stranger and link.name in names), None
-        )
+    def _giving_way(self, strangers: Container[str], crowd: Container[str]) -> Link | None:
+        accepted = [link for link in self._links if not link.initiator and not link.is_ending]
+        for link in accepted:
+            if link.is_stranger and link.name in strangers:
+                return link
+        return next((link for link in reversed(accepted) if link.name in crowd), None)
 
     def is_banned(self, name: str) -> bool:
         """Tell whether the peer that was dialled as ``name`` misbehaved lately."""

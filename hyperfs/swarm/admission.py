@@ -4,6 +4,7 @@ A key costs its maker nothing, and a port neither, so what is counted is the net
 IPv4 address, or the 64 leading bits of an IPv6 one, which is what a household is given. This machine itself may have
 more, and is never banned: behind its address there may be anybody, as with a tunnel. It leaves room for others all the
 same. Whoever has not shown yet that he knows a key gives way to the next one: places are for those who want something.
+And where all are taken, those that have several give one to who has none: who is far away opens more than he needs.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ _MACHINE: Final = ""
 
 
 class Refusal(NamedTuple):
-    """Why a connection is not accepted, unless one of those with the names ``instead`` ends for it."""
+    """Why a connection is not accepted, unless another one ends for it.
+
+    That is one with a name of ``strangers`` that has shown to know no key, or else any of ``crowd``.
+    """
 
     reason: str
-    instead: Container[str]
+    strangers: Container[str] = ()
+    crowd: Container[str] = ()
 
 
 class Admission:
@@ -46,13 +51,18 @@ class Admission:
         """Return why a connection from ``host`` is not accepted now, None when it is."""
         network = network_of(host)
         if network in self._bans:
-            return Refusal("peers there misbehaved lately", ())
+            return Refusal("peers there misbehaved lately")
         most = MAX_OF_MACHINE if network is None else MAX_OF_NETWORK
         from_there = self._up.get(network or _MACHINE, [])
         if len(from_there) >= most:
             return Refusal(f"{most} connections from there are up", from_there)
         if sum(map(len, self._up.values())) >= MAX_ACCEPTED:
-            return Refusal(f"{MAX_ACCEPTED} connections are up", set(chain.from_iterable(self._up.values())))
+            crowd = max(self._up.values(), key=len)
+            return Refusal(
+                f"{MAX_ACCEPTED} connections are up",
+                set(chain.from_iterable(self._up.values())),
+                crowd if len(crowd) > len(from_there) + 1 else (),
+            )
         return None
 
     @contextmanager

@@ -125,7 +125,7 @@ class Swarm:
         if not self._listening:
             return False
         refusal = self._admission.refusal(address.host)
-        return refusal is None or self._replicator.has_stranger(refusal.instead)
+        return refusal is None or self._replicator.can_make_room(refusal.strangers, refusal.crowd)
 
     def accept(self, link: UtpLink) -> None:
         """Take a connection that a peer began by uTP; where nothing is listened for, none is wanted."""
@@ -148,7 +148,7 @@ class Swarm:
     def _has_place(self, host: str, name: str) -> bool:
         """Tell whether a connection from ``host`` is accepted, and make room for it, if somebody has to give way."""
         refusal = self._admission.refusal(host)
-        if refusal is None or self._replicator.end_stranger(refusal.instead):
+        if refusal is None or self._replicator.make_room(refusal.strangers, refusal.crowd):
             return True
         logger.warning("refused %s: %s", name, refusal.reason)
         return False

@@ -76,3 +76,20 @@ async def test_an_unknown_core_is_refused(nursery: trio.Nursery) -> None:
     await settled()
     assert other.status().cores[0].peers == 0
     assert len(other.status().peers) == 1
+
+
+async def test_room_is_made_by_strangers_first_and_then_by_the_newest_of_a_crowd(nursery: trio.Nursery) -> None:
+    core = await writer(1)
+    listener = serving(core)
+    older = join(nursery, serving(core), listener, accepted="crowd:1")
+    await settled()
+    newer = join(nursery, serving(core), listener, accepted="crowd:2")
+    stranger = join(nursery, Replicator(), listener, accepted="stranger:1")
+    await settled()
+    everybody = {"crowd:1", "crowd:2", "stranger:1"}
+    assert listener.make_room(everybody, {"crowd:1", "crowd:2"})
+    await stranger.over.wait()
+    assert not listener.can_make_room(everybody, {"elsewhere:1"})
+    assert listener.make_room(everybody, {"crowd:1", "crowd:2"})
+    await newer.over.wait()
+    assert not older.over.is_set()

@@ -63,6 +63,21 @@ async def test_there_is_an_end_to_all_connections_together() -> None:
         assert admission.refusal("127.0.0.1") is not None
 
 
+async def test_where_all_places_are_taken_who_has_several_gives_one_to_who_has_none() -> None:
+    admission = Admission()
+    with ExitStack() as connections:
+        for number in range(2):
+            connections.enter_context(admission.admitted("198.51.100.7", f"crowd {number}"))
+        for number in range(MAX_ACCEPTED - 2):
+            connections.enter_context(admission.admitted(f"192.0.{number // 100}.{number % 100 + 1}", str(number)))
+        refusal = admission.refusal("203.0.113.1")
+        assert refusal is not None
+        assert list(refusal.crowd) == ["crowd 0", "crowd 1"]
+        again = admission.refusal("192.0.0.1")
+        assert again is not None
+        assert list(again.crowd) == []
+
+
 async def test_a_network_where_peers_misbehave_again_and_again_is_refused_for_a_while(
     patient_clock: trio.testing.MockClock,
 ) -> None:
