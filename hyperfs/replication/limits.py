@@ -15,6 +15,7 @@ import trio
 SMALL_BYTES: Final = 4096
 SMALL_SECONDS: Final = 0.25
 """What is so small does not wait as long as less than what takes so long was let through before its time."""
+STRANGERS_PART: Final = 16
 _PIECES_A_SECOND: Final = 20
 _MIN_PIECE_BYTES: Final = 8192
 _SAVED_SECONDS: Final = 0.1
@@ -79,3 +80,16 @@ class Limits:
     def __init__(self) -> None:
         self.up = RateLimit()
         self.down = RateLimit()
+        self._strangers = RateLimit()
+
+    async def received(self, size_bytes: int, *, by_stranger: bool) -> float:
+        """Wait until more than ``size_bytes``, which came, may be received; return for how many seconds.
+
+        Strangers, who have shown to know no key, have `STRANGERS_PART` of the limit together: each could otherwise have
+        as much of it as an honest peer, by sending what is of no use. Cancelled, the bytes do not count.
+        """
+        part = max(1, self.down.rate // STRANGERS_PART) if self.down.rate else 0
+        if self._strangers.rate != part:
+            self._strangers.rate = part
+        waited = await self._strangers.take(size_bytes) if by_stranger else 0.0
+        return waited + await self.down.take(size_bytes)

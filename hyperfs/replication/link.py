@@ -339,7 +339,7 @@ class Link:
                 return
             self._heard_at = trio.current_time()
             self._heard_bytes += len(data)
-            self._account.waited_seconds += await self._limits.down.take(len(data))
+            self._account.waited_seconds += await self._limits.received(len(data), by_stranger=self.is_stranger)
             await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:

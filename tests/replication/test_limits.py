@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from hyperfs.replication import Replicator
-from hyperfs.replication.limits import SMALL_BYTES, RateLimit
+from hyperfs.replication.limits import SMALL_BYTES, Limits, RateLimit
 from tests.support.peers import join_far, nursery_to_cancel, reader, serving, writer
 
 BLOCK_BYTES = 16 << 10
@@ -80,3 +80,24 @@ async def test_nothing_but_small_pieces_keeps_to_the_limit_too(patient_clock: tr
     for _ in range(1000):
         await limit.take(1000)
     assert trio.current_time() == pytest.approx(10, rel=0.05)
+
+
+async def test_strangers_leave_nearly_all_of_the_limit_to_who_knows_a_key(
+    patient_clock: trio.testing.MockClock,
+) -> None:
+    limits = Limits()
+    limits.down.rate = RATE
+
+    async def send_without_end() -> None:
+        while True:
+            await limits.received(30_000, by_stranger=True)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(24):
+            nursery.start_soon(send_without_end)
+        await trio.sleep(10)
+        start = trio.current_time()
+        for _ in range(COUNT):
+            await limits.received(BLOCK_BYTES, by_stranger=False)
+        assert trio.current_time() - start < 12
+        nursery.cancel_scope.cancel()
