@@ -67,7 +67,7 @@ class Mount:
     staged: str | None = None
     """Why something stays staged, as its process said at its end."""
     tried: trio.Event = field(default_factory=trio.Event)
-    """Set once the folder answered, or the first try ended."""
+    """Set once the folder answered, or the try ended: the one that is under way, or the last."""
     stop: trio.Event = field(default_factory=trio.Event)
     gone: trio.Event = field(default_factory=trio.Event)
     ended_by_user: bool = False
@@ -81,6 +81,14 @@ class Mount:
     def is_ending(self) -> bool:
         """Whether its folder is away, or about to go."""
         return self.stop.is_set() or self.state in (MountState.COMMITTING, MountState.GONE)
+
+    def begins(self) -> None:
+        """Note that another try begins."""
+        self.state = MountState.STARTING
+        if self.tried.is_set():
+            self.tried = trio.Event()
+        self.committing = None
+        self.has_said_its_end = False
 
     def describe(self) -> MountTold:
         """Return it as it is told to clients."""
@@ -241,6 +249,7 @@ class Supervisor:
         pause = _FIRST_RETRY_SECONDS
         try:
             while not mount.stop.is_set():
+                mount.begins()
                 try:
                     await self._run_child(mount)
                 except OSError as error:  # no memory, no descriptors, no disk: for this mount, not for the daemon
@@ -269,9 +278,6 @@ class Supervisor:
     async def _run_child(self, mount: Mount) -> None:
         """Adopt the process that serves ``mount``, or start one; return once it has ended."""
         lock = LockFile(self._places.mount_lock(mount.record.id))
-        mount.state = MountState.STARTING
-        mount.committing = None
-        mount.has_said_its_end = False
         if lock.try_take():
             lock.release()
             process = await trio.lowlevel.open_process(

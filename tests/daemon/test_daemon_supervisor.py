@@ -176,6 +176,29 @@ async def test_what_is_being_mounted_again_is_joined(places: Places, tmp_path: P
         assert await supervisor.join_or_add(record_at(tmp_path, label="the same")) == (first, False)
 
 
+async def test_who_mounts_what_has_died_waits_until_it_is_mounted_again(
+    places: Places, tmp_path: Path, patient_clock: trio.abc.Clock
+) -> None:
+    begins_again, goes_on = trio.Event(), trio.Event()
+
+    async def die_once(supervisor: Played, mount: Mount) -> None:
+        if not mount.tried.is_set() and mount.failure is None:
+            supervisor.is_ready("f0", writable=True)
+            return
+        begins_again.set()
+        await goes_on.wait()
+        await ready_then_ends(supervisor, mount)
+
+    async with supervised(places, die_once) as supervisor:
+        supervisor.add(record_at(tmp_path))
+        await begins_again.wait()
+        mount, is_new = await supervisor.join_or_add(record_at(tmp_path))
+        assert (is_new, mount.tried.is_set()) == (False, False)
+        goes_on.set()
+        await mount.tried.wait()
+        assert mount.describe().state == "mounted"
+
+
 @pytest.mark.parametrize("change", [{"key": "cd" * 32}, {"version": 3}, {"options": MountChoices(read_only=True)}])
 async def test_what_is_something_else_is_not_joined(places: Places, tmp_path: Path, change: dict[str, object]) -> None:
     async with supervised(places, ready_then_ends) as supervisor:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from hyperfs.daemon.places import Places
-from hyperfs.daemon.supervisor import Mount, MountState, Supervisor
+from hyperfs.daemon.supervisor import Mount, Supervisor
 
 Play = Callable[["Played", Mount], Awaitable[None]]
 
@@ -22,8 +22,6 @@ class Played(Supervisor):
         self.killed = trio.Event()
 
     async def _run_child(self, mount: Mount) -> None:
-        mount.state = MountState.STARTING
-        mount.has_said_its_end = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._until_killed, nursery.cancel_scope)
             await self._play(self, mount)

@@ -82,6 +82,7 @@ class Journal:
         self._may_queue = True
         self._queue: deque[_Queued] = deque()
         self._taking = threading.Lock()
+        self._writing = threading.Lock()
         self._has_failed = False
         """Whether what is queued could not be written when that was tried last."""
         self._limiter = trio.CapacityLimiter(1)
@@ -220,17 +221,21 @@ class Journal:
                 await trio.to_thread.run_sync(self._write_queued, limiter=self._limiter)
 
     def _write_queued(self) -> None:
-        while self._queue:
-            queued = self._queue[0]
-            try:
-                self._write(queued)
-            except OSError:
-                self._has_failed = True
-                raise
-            self._has_failed = False
-            with self._taking:
-                if self._queue and self._queue[0] is queued:
-                    self._queue.popleft()
+        with self._writing:  # one thread at a time: what a late one writes once more would cover the next record
+            while (queued := self._next_queued()) is not None:
+                try:
+                    self._write(queued)
+                except OSError:
+                    self._has_failed = True
+                    raise
+                self._has_failed = False
+                with self._taking:
+                    if self._queue and self._queue[0] is queued:
+                        self._queue.popleft()
+
+    def _next_queued(self) -> _Queued | None:
+        with self._taking:
+            return self._queue[0] if self._queue else None
 
     def _write(self, queued: _Queued) -> None:
         began = self._clock()
