@@ -207,6 +207,8 @@ async def _content_below(snapshot: "Snapshot", path: str, length: int) -> list[r
 
     Those of drives mounted there are not among them.
     """
+    from hyperfs.drive.wanted import merged_runs
+
     start = await snapshot.stat(path)
     entries = [start] if not start.is_directory else [entry async for entry in snapshot.walk(path, into_mounts=False)]
     found = [
@@ -214,10 +216,4 @@ async def _content_below(snapshot: "Snapshot", path: str, length: int) -> list[r
         for entry in entries
         if entry.volume.key == snapshot.key and (stat := entry.stat).has_content
     ]
-    merged: list[range] = []
-    for blocks in sorted(found, key=lambda blocks: blocks.start):
-        if merged and blocks.start <= merged[-1].stop:
-            merged[-1] = range(merged[-1].start, max(merged[-1].stop, blocks.stop))
-        else:
-            merged.append(blocks)
-    return merged
+    return merged_runs(found)

@@ -5,7 +5,7 @@ The rule: sizes and speeds are put as everywhere else in hyperfs, by `size_text`
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from hyperfs.cli.output import count_text, size_text
@@ -23,23 +23,13 @@ def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
     if not (wanted and sys.stderr.isatty()):
         yield None
         return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[sizes]}"),
-        _speed_column(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[files]}"),
-    )
-    with _bar(*columns) as bar:
-        task = bar.add_task(what, files="", sizes="", total=None)
+    with _transfer_bar() as bar:
+        task = bar.add_task(what, sizes="", beside="", total=None)
 
         def update(progress: "Progress") -> None:
             files = f"{progress.files:,}/{progress.total_files:,} files"
             sizes = f"{size_text(progress.byte_count)} of {size_text(progress.total_bytes)}"
-            bar.update(task, completed=progress.byte_count, total=progress.total_bytes, files=files, sizes=sizes)
+            bar.update(task, completed=progress.byte_count, total=progress.total_bytes, sizes=sizes, beside=files)
 
         yield update
 
@@ -50,25 +40,29 @@ def download_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
     if not (wanted and sys.stderr.isatty()):
         yield None
         return
+    with _transfer_bar() as bar:
+        task = bar.add_task(what, sizes="", beside="", total=None)
+
+        def update(here_bytes: int, total_bytes: int, peers: int) -> None:
+            sizes = f"{size_text(here_bytes)} of {size_text(total_bytes)}"
+            with_peers = count_text(peers, "peer")
+            bar.update(task, completed=here_bytes, total=total_bytes, sizes=sizes, beside=with_peers)
+
+        yield update
+
+
+def _transfer_bar() -> "AbstractContextManager[Bar]":
+    """Return a bar of bytes, whose tasks have two fields: ``sizes``, and what is said ``beside``."""
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
+    return _bar(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[sizes]}"),
         _speed_column(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[peers]}"),
+        TextColumn("{task.fields[beside]}"),
     )
-    with _bar(*columns) as bar:
-        task = bar.add_task(what, sizes="", peers="", total=None)
-
-        def update(here_bytes: int, total_bytes: int, peers: int) -> None:
-            sizes = f"{size_text(here_bytes)} of {size_text(total_bytes)}"
-            with_peers = count_text(peers, "peer")
-            bar.update(task, completed=here_bytes, total=total_bytes, sizes=sizes, peers=with_peers)
-
-        yield update
 
 
 @contextmanager

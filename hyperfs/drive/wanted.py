@@ -52,7 +52,7 @@ async def find_wanted(snapshot: Snapshot, paths: Iterable[str]) -> Wanted:
             blocks = file.run.blocks[: min(file.size, MAX_BLOCKS_AT_ONCE)]
             if blocks:
                 found.setdefault(file.core, []).append(blocks)
-    wanted.blocks = {core: _merged(runs) for core, runs in found.items()}
+    wanted.blocks = {core: merged_runs(runs) for core, runs in found.items()}
     return wanted
 
 
@@ -86,7 +86,8 @@ async def _files(snapshot: Snapshot, path: str) -> AsyncGenerator[Entry]:
         yield start
 
 
-def _merged(runs: list[range]) -> list[range]:
+def merged_runs(runs: list[range]) -> list[range]:
+    """Return the runs of blocks in order, those as one that overlap or lie side by side."""
     merged: list[range] = []
     for run in sorted(runs, key=lambda run: run.start):
         if merged and run.start <= merged[-1].stop:
