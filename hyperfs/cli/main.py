@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,6 +22,8 @@ from hyperfs.cli.signals import end_by
 _BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 """numpy's library for linear algebra, of which nothing here makes use, would start a thread for each processor, each of
 which looks for work for a while before it sleeps. The daemon and its mounts inherit this."""
+
+_Handler = Callable[[int, Any], Any] | int | None
 
 _COMMANDS = {
     "import": ("transfer", "import_command", "Make a drive of a folder, or bring a drive up to date with it."),
@@ -120,7 +123,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and end the process with its exit status."""
+    """Run one command and end the process with its exit status. ^C is caught if it is not ignored."""
     os.environ.setdefault(_BLAS_THREADS, "1")
     verbose = any(
         argument == "--verbose" or (argument[:1] == "-" and argument[1:] and set(argument[1:]) == {"v"})
@@ -129,18 +132,26 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # links and attributes need not be UTF-8
     try:
+        _replace_handler(signal.SIG_DFL, signal.default_int_handler)
         outcome: Any = cli.main(arguments, prog_name="hyperfs", standalone_mode=False)
         sys.stdout.flush()
         status = outcome if isinstance(outcome, int) else 0
     except BaseException as error:  # the edge: all that a command ends of becomes words and a status
+        _replace_handler(signal.default_int_handler, signal.SIG_DFL)  # nobody catches what comes of it any more
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         status = report(error, verbose=verbose)
+    _replace_handler(signal.default_int_handler, signal.SIG_DFL)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         end_by(signal.SIGPIPE)
     sys.exit(status)
+
+
+def _replace_handler(old: _Handler, new: _Handler) -> None:
+    if signal.getsignal(signal.SIGINT) is old:
+        signal.signal(signal.SIGINT, new)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ The rule: sizes and speeds are put as everywhere else in hyperfs, by `size_text`
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
 
 from hyperfs.cli.output import count_text, size_text
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
     from hyperfs.drive.importer import Progress
+
+_DRAW_SECONDS: Final = 0.1
 
 
 @contextmanager
@@ -102,11 +105,26 @@ def search_progress(what: str, unit: str, *, wanted: bool = True) -> Iterator[Ca
         yield update
 
 
-def _bar(*columns: "ProgressColumn") -> "Bar":
+@contextmanager
+def _bar(*columns: "ProgressColumn") -> "Iterator[Bar]":
+    """Show a bar; when it has ended, so has the thread that draws it."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    return Bar(*columns, console=Console(stderr=True), transient=True)
+    ended = Event()
+    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+
+        def draw() -> None:
+            while not ended.wait(_DRAW_SECONDS):
+                bar.refresh()
+
+        drawing = Thread(target=draw, name="progress", daemon=True)  # rich's own is told to end, and not waited for
+        drawing.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            drawing.join()
 
 
 def _speed_column() -> "ProgressColumn":

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 
 import pytest
 
@@ -56,3 +57,11 @@ def test_nothing_is_shown_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch
     terminal = terminal_of(monkeypatch)
     with transfer_progress("importing", wanted=False) as transfer, search_progress("", "", wanted=False) as search:
         assert (transfer, search, terminal.getvalue()) == (None, None, "")
+
+
+def test_the_thread_that_draws_has_ended_with_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal_of(monkeypatch)
+    with search_progress("looking", "entries"):
+        drawing = [thread for thread in threading.enumerate() if thread.name == "progress"]
+        assert len(drawing) == 1
+    assert not drawing[0].is_alive()

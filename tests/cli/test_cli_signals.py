@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -58,3 +60,28 @@ async def test_what_is_ignored_stays_ignored() -> None:
             await trio.testing.wait_all_tasks_blocked()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+WHILE_IT_IS_LOADED = """
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "hyperfs.cli.common":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["hyperfs", "--version"]
+from hyperfs.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "output"),
+    [("", -signal.SIGINT, ""), ("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)", 0, "hyperfs ")],
+)
+def test_an_interrupt_in_the_first_instant_ends_it_without_a_word_unless_it_is_ignored(
+    before: str, status: int, output: str
+) -> None:
+    script = f"{before}\n{WHILE_IT_IS_LOADED}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[: len("hyperfs ")], done.stderr) == (status, output, "")
