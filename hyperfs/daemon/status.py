@@ -123,7 +123,7 @@ async def _drives_at_work(
                 local_bytes=0
                 if not content_here or content is None
                 else content.byte_length * content_here // content.length,
-                waiting=sum(exchange.demands for exchange in exchanges),
+                waiting=sum(len(exchange.demands) for exchange in exchanges),
                 in_flight=sum(len(exchange.under_way) for exchange in exchanges),
                 peers=max((len(exchange.open_peers) for exchange in exchanges), default=0),
                 sent_bytes=sum(peer.uploads.bytes for exchange in exchanges for peer in exchange.open_peers),

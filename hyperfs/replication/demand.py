@@ -6,7 +6,8 @@ here. ``pending`` counts the second kind, so a demand is met when it is 0 and ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -78,6 +79,35 @@ class Demand:
             for peer in self._unseen:
                 if peer.availability.next_run(blocks.start, blocks.stop) is not None:
                     self.see_again(peer, blocks.start, blocks.stop)
+
+
+class Demands:
+    """The demands of one core that are not met, the urgent ones first and within a class the older ones."""
+
+    def __init__(self) -> None:
+        self.by_priority: dict[Priority, dict[Demand, None]] = {priority: {} for priority in Priority}
+        self.made = 0
+        """How many there ever were."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_priority.values()))
+
+    def __iter__(self) -> Iterator[Demand]:
+        return chain.from_iterable(self.by_priority.values())
+
+    def add(self, demand: Demand) -> None:
+        """Count one in."""
+        self.by_priority[demand.priority][demand] = None
+        self.made += 1
+
+    def drop(self, demand: Demand) -> None:
+        """Count one out, if it is still there."""
+        self.by_priority[demand.priority].pop(demand, None)
+
+    def drop_if_met(self, demand: Demand) -> None:
+        """Count one out if everything is here that it wants, and let the waiter know."""
+        if demand.check():
+            self.drop(demand)
 
 
 class Flight:

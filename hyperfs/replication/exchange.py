@@ -1,19 +1,14 @@
-"""One shared core: who has it, what is wanted of it, and what is asked of whom.
+"""One shared core: who has it, what is wanted of it, and what became of the answers.
 
-A block is asked of a peer only if that peer announced it, and of another besides only as `UnderWay` says. Urgent
-demands go before readahead, that before the background, and within a class the older first. A demand that
-nobody can meet waits; it is its caller who has the deadline.
-
-What a peer announces makes work in proportion to itself, and not to what is wanted: each demand remembers where it was
-not compared yet with what the peer has. Much work is done a little at a time, by `Exchange.attend`.
+A demand that nobody can meet waits; it is its caller who has the deadline. Whom to ask is for `Asking` to say; what has
+to be done for a peer is done a little at a time, by `Exchange.attend`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -30,15 +25,14 @@ from hyperfs.errors import (
     PeerMisbehaved,
     short,
 )
-from hyperfs.replication.demand import Demand, Flight
+from hyperfs.replication.asking import Asking, by_use
+from hyperfs.replication.demand import Demand, Demands, Flight
 from hyperfs.replication.peer import Liveness, Peer
-from hyperfs.replication.ranges import Ranges
 from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.requests import Answers
 from hyperfs.replication.status import Follow
 from hyperfs.replication.under_way import SLOW_SECONDS, UnderWay
-from hyperfs.replication.wants import WANT_BLOCKS
-from hyperfs.replication.window import INITIAL_BYTES, LONGEST_TRIP_SECONDS, LONGEST_TRIP_TIMES, MIN_REQUESTS
+from hyperfs.replication.window import LONGEST_TRIP_SECONDS, LONGEST_TRIP_TIMES, MIN_REQUESTS
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -49,14 +43,6 @@ MAX_HEADS_ASKED: Final = 8
 """How often `Exchange.update` asks one peer, which may say each time that it has more or less than before."""
 MAX_UNATTENDED: Final = 256
 """Demands that nobody waits for; past that the oldest is given up."""
-ASKS_AT_ONCE: Final = 256
-"""Blocks that are asked for, whomever, before others have their turn."""
-_WANTS_OF_A_DEMAND: Final = 64
-_LOOKS_AT_ONCE: Final = 256
-_BEYOND: Final = 8
-"""What somebody waits for is asked for beyond the window, by half of that, or by so many small blocks."""
-_COUNTED_RANGES: Final = 16
-"""How many of the ranges that are wanted are looked at to tell whether that is much."""
 
 
 class OutOfStep(Exception):
@@ -76,12 +62,13 @@ class Exchange:
         self.peers: dict[Peer, None] = {}
         self.alone_since = trio.current_time()
         """Since when no peer has been here; only of meaning while none is."""
+        self.demands = Demands()
+        """Those that are not met."""
         self.under_way = UnderWay(self)
-        self._demands: dict[Priority, dict[Demand, None]] = {priority: {} for priority in Priority}
+        self.asking = Asking(self)
         self._announced_length = core.durable_length
         self._changed = trio.Event()
         self._opened = trio.Event()
-        self._demands_made = 0
         self._unattended: list[Demand] = []
         self._attended: dict[Peer, int] = {}
         """How many announcements of each peer were followed up."""
@@ -103,14 +90,9 @@ class Exchange:
         ]
 
     @property
-    def demands(self) -> int:
-        """Demands that are not met."""
-        return sum(map(len, self._demands.values()))
-
-    @property
     def wanted(self) -> bool:
         """Whether a reader waits, and there is no peer to ask."""
-        return bool(self._demands[Priority.URGENT]) and not self.open_peers
+        return bool(self.demands.by_priority[Priority.URGENT]) and not self.open_peers
 
     @property
     def claimed_length(self) -> int:
@@ -122,9 +104,8 @@ class Exchange:
     def demand(self, ranges: Sequence[range], priority: Priority) -> Demand:
         """Want ``ranges`` from now on, until `withdraw`."""
         demand = Demand(ranges, priority)
-        self._demands[priority][demand] = None
-        self._demands_made += 1
-        self.refill_all()
+        self.demands.add(demand)
+        self.asking.refill_all()
         return demand
 
     def prefetch(self, ranges: Sequence[range], priority: Priority) -> None:
@@ -138,7 +119,7 @@ class Exchange:
     def withdraw(self, demand: Demand) -> None:
         """Stop wanting, and take back what was asked for nobody else's sake and does not make others' proofs short."""
         demand.withdrawn = True
-        self._demands[demand.priority].pop(demand, None)
+        self.demands.drop(demand)
         if demand.pending and not demand.done.is_set():
             self.under_way.take_back(demand)
 
@@ -164,7 +145,7 @@ class Exchange:
         tried: set[tuple[Peer, int]] = set()
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
-            for peer in sorted(self.open_peers, key=_by_use):
+            for peer in sorted(self.open_peers, key=by_use):
                 if peer.remote_uploading and (peer, peer.announcements) not in tried:
                     tried.add((peer, peer.announcements))
                     flight = self._ask_seek(peer, byte_offset, blocks)
@@ -278,7 +259,7 @@ class Exchange:
         downloading = not self.core.writable or bool(self.demands)
         if not (uploading and downloading):
             peer.channel.send_status(uploading=uploading, downloading=downloading)
-        self.refill(peer)
+        self.asking.refill(peer)
         peer.link.wake()
 
     def set_uploading(self, *, uploading: bool) -> None:
@@ -307,9 +288,8 @@ class Exchange:
         self.lost(peer.requests.give_up())
         if was_open and not self.open_peers:
             self.alone_since = trio.current_time()
-        for demands in self._demands.values():
-            for demand in demands:
-                demand.forget(peer)
+        for demand in self.demands:
+            demand.forget(peer)
         if self.reconciliation is not None:
             self.reconciliation.left(peer)
 
@@ -317,20 +297,10 @@ class Exchange:
         """Stop: the core is shared no longer."""
         self.core.remove_listener(self)
         error = BlockNotAvailable(f"{short(self.core.key)} is not shared with peers any more")
-        for demands in self._demands.values():
-            for demand in demands:
-                demand.fail(error)
+        for demand in self.demands:
+            demand.fail(error)
 
     # asking
-
-    def refill_all(self) -> None:
-        """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
-        steps = _Steps()
-        for peer in sorted(self.open_peers, key=_by_use):
-            if steps.over:
-                peer.link.attend_soon(peer)
-            else:
-                self.refill(peer, steps)
 
     def attend(self, peer: Peer) -> None:
         """Do what came up for ``peer`` since the last time: follow what it announced, and ask it for more."""
@@ -343,139 +313,14 @@ class Exchange:
                 self.reconciliation.announced(peer)
             elif peer.availability.claimed_length > self.core.length:
                 self._follow(peer)
-        self.refill(peer)
-
-    def refill(self, peer: Peer, steps: _Steps | None = None) -> None:
-        """Ask ``peer`` for as much as it may be asked for, and about what it has.
-
-        When that is much work, do some of it (what is left of ``steps``), and have the rest done by `attend`.
-        """
-        steps = steps or _Steps()
-        if not (peer.is_open and peer.remote_uploading):
-            return
-        self._send_wants(peer)
-        if self.reconciliation is not None and not self.reconciliation.trusts(peer):
-            return
-        least_beyond = _BEYOND
-        if self.core.length:
-            block_bytes = self.core.byte_length / self.core.length
-            peer.window.expect(block_bytes)
-            least_beyond = max(MIN_REQUESTS, min(_BEYOND, int(INITIAL_BYTES / max(1.0, block_bytes))))
-        size = peer.window.size
-        room = self.under_way.room(peer)
-        beyond = 0 if self.under_way.is_doubtful(peer) else max(least_beyond, size // 2)
-        asked = 0
-        for priority, demands in self._demands.items():
-            if not demands:
-                continue
-            if priority is Priority.URGENT:
-                spare = room + beyond
-            elif room - asked >= max(1, size // 8) or not len(peer.requests):
-                spare = room - asked
-            else:
-                if any(demand.todo for demand in demands):
-                    self._note_full(peer)
-                break
-            for demand in list(demands):
-                if spare <= 0:
-                    self._note_full(peer)
-                    break
-                unseen = demand.unseen(peer)
-                if not unseen or not demand.todo:
-                    continue
-                taken = self._ask_for(demand, peer, unseen, spare, steps)
-                asked += taken
-                spare -= taken
-                if spare <= 0 and demand.todo:
-                    self._note_full(peer)
-                if demand.check():
-                    self._demands[priority].pop(demand, None)
-                if steps.over:
-                    peer.link.attend_soon(peer)
-                    return
-        if room > asked:
-            asked += self.under_way.hasten(peer, room - asked, trio.current_time())
-        if asked:
-            peer.link.wake()
-
-    def _note_full(self, peer: Peer) -> None:
-        """Note that ``peer`` would be asked for more, could more be under way."""
-        peer.window.note_full()
-        if self.core.length:
-            todo = (blocks for demands in self._demands.values() for demand in demands for blocks in demand.todo)
-            wanted = sum(map(len, islice(todo, _COUNTED_RANGES)))
-            peer.link.note_full(peer, wanted * self.core.byte_length // self.core.length)
-
-    def _ask_for(self, demand: Demand, peer: Peer, unseen: Ranges, most: int, steps: _Steps) -> int:
-        """Ask ``peer`` for at most ``most`` blocks that ``demand`` wants; return how many.
-
-        ``unseen`` is where that has not been looked for yet; what is looked at is taken out of it.
-        """
-        asked = 0
-        now = trio.current_time()
-        todo, core = demand.todo, self.core
-        while asked < most and not steps.over:
-            span = unseen.first_from(0)
-            if span is None:
-                break
-            steps.looks += 1
-            wanted = todo.first_from(span.start)
-            run = None
-            if wanted is not None and wanted.start < span.stop:
-                run = peer.availability.next_run(wanted.start, span.stop)
-            if wanted is None or run is None:
-                unseen.remove(span.start, span.stop)
-                continue
-            if run.start >= wanted.stop:
-                unseen.remove(span.start, run.start)
-                continue
-            start, stop = run.start, min(run.stop, wanted.stop)
-            missing = next(iter(core.missing(start, stop)), None)
-            if missing is None or missing.start > start:
-                # it came by another way before it was wanted
-                stop = stop if missing is None else missing.start
-                todo.remove(start, stop)
-            else:
-                stop = min(missing.stop, start + most - asked, start + steps.asks_left)
-                todo.remove(start, stop)
-                asked += self._ask_blocks(demand, peer, range(start, stop), now)
-                steps.asks_left -= stop - start
-            unseen.remove(span.start, stop)
-        return asked
-
-    def _ask_blocks(self, demand: Demand, peer: Peer, blocks: range, now: float) -> int:
-        """Have ``demand`` wait for ``blocks``; ask ``peer`` for those that nobody was asked for, and tell how many."""
-        asked = 0
-        demand.pending += len(blocks)
-        for index in blocks:
-            if not self.under_way.join(index, demand):
-                self.under_way.ask(Flight(index, peer, now, demands=[demand]))
-                asked += 1
-        return asked
-
-    def _send_wants(self, peer: Peer) -> None:
-        """Ask what ``peer`` has where blocks are wanted, and of the first page, by which its length is learned."""
-        made_for = (self._demands_made, peer.availability.claimed_length)
-        if peer.wants_made_for != made_for and peer.wants.ask(self._wanted_pages(peer.availability.claimed_length)):
-            peer.wants_made_for = made_for
-
-    def _wanted_pages(self, claimed_length: int) -> Iterator[int]:
-        yield 0
-        for demands in self._demands.values():
-            for demand in demands:
-                for wanted in islice(demand.todo, _WANTS_OF_A_DEMAND):
-                    first = wanted.start // WANT_BLOCKS
-                    # of a long range only what the peer may have: its end may be far away
-                    end = wanted.stop if len(wanted) <= WANT_BLOCKS else min(wanted.stop, claimed_length)
-                    yield from range(first, max(first, (end - 1) // WANT_BLOCKS) + 1)
+        self.asking.refill(peer)
 
     # answers
 
     def announced(self, peer: Peer, blocks: range) -> None:
         """Note that ``peer`` said something new of ``blocks``; what follows from that is done by `attend`."""
-        for demands in self._demands.values():
-            for demand in demands:
-                demand.see_again(peer, blocks.start, blocks.stop)
+        for demand in self.demands:
+            demand.see_again(peer, blocks.start, blocks.stop)
         peer.link.attend_soon(peer)
 
     def lost(self, flights: Iterable[Flight]) -> None:
@@ -542,8 +387,8 @@ class Exchange:
                 continue
             for demand in self.under_way.arrived(index, flight):
                 demand.pending -= 1
-                if not demand.pending and demand.check():
-                    self._demands[demand.priority].pop(demand, None)
+                if not demand.pending:
+                    self.demands.drop_if_met(demand)
         if failed:
             self.lost(failed)
 
@@ -551,7 +396,7 @@ class Exchange:
         for _, flight in answers:
             for demand in flight.demands if flight is not None else ():
                 demand.fail(error)
-                self._demands[demand.priority].pop(demand, None)
+                self.demands.drop(demand)
 
     # what happens to the core
 
@@ -564,11 +409,9 @@ class Exchange:
         Of what we append ourselves they hear when it is durable.
         """
         self._look_again()
-        for demands in self._demands.values():
-            for demand in [demand for demand in demands if demand.todo.meets(start, end)]:
-                demand.todo.remove(start, end)
-                if demand.check():
-                    del demands[demand]
+        for demand in [demand for demand in self.demands if demand.todo.meets(start, end)]:
+            demand.todo.remove(start, end)
+            self.demands.drop_if_met(demand)
         if origin is not None:
             self._tell(start, end, origin)
 
@@ -591,23 +434,3 @@ class Exchange:
                     peer.haves.changed(start, end)
                     if peer.haves:
                         peer.link.attend_soon(peer)
-
-
-def _by_use(peer: Peer) -> tuple[bool, int]:
-    """Put first whoever is known to answer, and of these who owes least."""
-    return peer.liveness is not Liveness.ANSWERING, len(peer.requests)
-
-
-class _Steps:
-    """What one `Exchange.refill` may still do before others have their turn."""
-
-    __slots__ = ("asks_left", "looks")
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self.asks_left = ASKS_AT_ONCE
-
-    @property
-    def over(self) -> bool:
-        """Whether it has done enough."""
-        return self.looks >= _LOOKS_AT_ONCE or self.asks_left <= 0

@@ -118,7 +118,7 @@ class Reconciliation:
         if self._catching_up is None or self._catching_up.done.is_set():
             self._catching_up = self._exchange.demand([owed], Priority.AHEAD)
         else:
-            self._exchange.refill_all()
+            self._exchange.asking.refill_all()
         if self._nobody_has(owed):
             logger.warning("core %s: some of what was signed before is with no peer; it is left out", self._core)
             self._exchange.withdraw(self._catching_up)

@@ -322,7 +322,7 @@ class Replicator:
                 length=exchange.core.length,
                 claimed_length=exchange.claimed_length,
                 in_flight=len(exchange.under_way),
-                demands=exchange.demands,
+                demands=len(exchange.demands),
             )
             for exchange in list(self._exchanges.values())
         )

@@ -119,7 +119,7 @@ class Storing:
                     del answers[:_STORED_AT_ONCE]
                 del batch[peer]
                 if peer.is_open:
-                    peer.exchange.refill(peer)
+                    peer.exchange.asking.refill(peer)
                     self._on_stored(peer)
             self._went_on()
 

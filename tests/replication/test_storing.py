@@ -22,6 +22,7 @@ class SlowDisk:
     def __init__(self) -> None:
         self.core = SimpleNamespace(format=SimpleNamespace(leaf_hash=self._leaf_hash))
         self.writes = trio.Semaphore(0)
+        self.asking = self
         self.taken: list[list[Received]] = []
         self.refilled = 0
         self.hashed: list[bytes] = []

@@ -14,8 +14,9 @@ from hyperfs.errors import PeerMisbehaved
 from hyperfs.protocol.events import HaveReceived, UnhaveReceived, WantReceived
 from hyperfs.protocol.frames import MessageType
 from hyperfs.replication import Follow, Replicator
+from hyperfs.replication.asking import ASKS_AT_ONCE
 from hyperfs.replication.availability import PageBudget
-from hyperfs.replication.exchange import ASKS_AT_ONCE, Exchange
+from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.link import Link
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.uploads import QuestionBudget

@@ -1,0 +1,196 @@
+"""Whom to ask for what of one core, and for how much at a time.
+
+A block is asked of a peer only if that peer announced it, and of another besides only as `UnderWay` says. Urgent
+demands go before readahead, that before the background, and within a class the older first.
+
+What a peer announces makes work in proportion to itself, and not to what is wanted: each demand remembers where it was
+not compared yet with what the peer has. Much work is done a little at a time, and its rest by `Link.attend_soon`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from hyperfs.core.reader import Priority
+from hyperfs.replication.demand import Demand, Flight
+from hyperfs.replication.peer import Liveness, Peer
+from hyperfs.replication.ranges import Ranges
+from hyperfs.replication.wants import WANT_BLOCKS
+from hyperfs.replication.window import INITIAL_BYTES, MIN_REQUESTS
+
+if TYPE_CHECKING:
+    from hyperfs.replication.exchange import Exchange
+
+ASKS_AT_ONCE: Final = 256
+"""Blocks that are asked for, whomever, before others have their turn."""
+_WANTS_OF_A_DEMAND: Final = 64
+_LOOKS_AT_ONCE: Final = 256
+_BEYOND: Final = 8
+"""What somebody waits for is asked for beyond the window, by half of that, or by so many small blocks."""
+_COUNTED_RANGES: Final = 16
+"""How many of the ranges that are wanted are looked at to tell whether that is much."""
+
+
+class Asking:
+    """Asks the peers of ``exchange`` for what is wanted of its core."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._core = exchange.core
+        self._demands = exchange.demands
+        self._under_way = exchange.under_way
+
+    def refill_all(self) -> None:
+        """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
+        steps = _Steps()
+        for peer in sorted(self._exchange.open_peers, key=by_use):
+            if steps.over:
+                peer.link.attend_soon(peer)
+            else:
+                self.refill(peer, steps)
+
+    def refill(self, peer: Peer, steps: _Steps | None = None) -> None:
+        """Ask ``peer`` for as much as it may be asked for, and about what it has.
+
+        When that is much work, do some of it (what is left of ``steps``), and have the rest done by `attend`.
+        """
+        steps = steps or _Steps()
+        if not (peer.is_open and peer.remote_uploading):
+            return
+        self._send_wants(peer)
+        if self._exchange.reconciliation is not None and not self._exchange.reconciliation.trusts(peer):
+            return
+        least_beyond = _BEYOND
+        if self._core.length:
+            block_bytes = self._core.byte_length / self._core.length
+            peer.window.expect(block_bytes)
+            least_beyond = max(MIN_REQUESTS, min(_BEYOND, int(INITIAL_BYTES / max(1.0, block_bytes))))
+        size = peer.window.size
+        room = self._under_way.room(peer)
+        beyond = 0 if self._under_way.is_doubtful(peer) else max(least_beyond, size // 2)
+        asked = 0
+        for priority, demands in self._demands.by_priority.items():
+            if not demands:
+                continue
+            if priority is Priority.URGENT:
+                spare = room + beyond
+            elif room - asked >= max(1, size // 8) or not len(peer.requests):
+                spare = room - asked
+            else:
+                if any(demand.todo for demand in demands):
+                    self._note_full(peer)
+                break
+            for demand in list(demands):
+                if spare <= 0:
+                    self._note_full(peer)
+                    break
+                unseen = demand.unseen(peer)
+                if not unseen or not demand.todo:
+                    continue
+                taken = self._ask_for(demand, peer, unseen, spare, steps)
+                asked += taken
+                spare -= taken
+                if spare <= 0 and demand.todo:
+                    self._note_full(peer)
+                self._demands.drop_if_met(demand)
+                if steps.over:
+                    peer.link.attend_soon(peer)
+                    return
+        if room > asked:
+            asked += self._under_way.hasten(peer, room - asked, trio.current_time())
+        if asked:
+            peer.link.wake()
+
+    def _note_full(self, peer: Peer) -> None:
+        """Note that ``peer`` would be asked for more, could more be under way."""
+        peer.window.note_full()
+        if self._core.length:
+            todo = (blocks for demand in self._demands for blocks in demand.todo)
+            wanted = sum(map(len, islice(todo, _COUNTED_RANGES)))
+            peer.link.note_full(peer, wanted * self._core.byte_length // self._core.length)
+
+    def _ask_for(self, demand: Demand, peer: Peer, unseen: Ranges, most: int, steps: _Steps) -> int:
+        """Ask ``peer`` for at most ``most`` blocks that ``demand`` wants; return how many.
+
+        ``unseen`` is where that has not been looked for yet; what is looked at is taken out of it.
+        """
+        asked = 0
+        now = trio.current_time()
+        todo, core = demand.todo, self._core
+        while asked < most and not steps.over:
+            span = unseen.first_from(0)
+            if span is None:
+                break
+            steps.looks += 1
+            wanted = todo.first_from(span.start)
+            run = None
+            if wanted is not None and wanted.start < span.stop:
+                run = peer.availability.next_run(wanted.start, span.stop)
+            if wanted is None or run is None:
+                unseen.remove(span.start, span.stop)
+                continue
+            if run.start >= wanted.stop:
+                unseen.remove(span.start, run.start)
+                continue
+            start, stop = run.start, min(run.stop, wanted.stop)
+            missing = next(iter(core.missing(start, stop)), None)
+            if missing is None or missing.start > start:
+                # it came by another way before it was wanted
+                stop = stop if missing is None else missing.start
+                todo.remove(start, stop)
+            else:
+                stop = min(missing.stop, start + most - asked, start + steps.asks_left)
+                todo.remove(start, stop)
+                asked += self._ask_blocks(demand, peer, range(start, stop), now)
+                steps.asks_left -= stop - start
+            unseen.remove(span.start, stop)
+        return asked
+
+    def _ask_blocks(self, demand: Demand, peer: Peer, blocks: range, now: float) -> int:
+        """Have ``demand`` wait for ``blocks``; ask ``peer`` for those that nobody was asked for, and tell how many."""
+        asked = 0
+        demand.pending += len(blocks)
+        for index in blocks:
+            if not self._under_way.join(index, demand):
+                self._under_way.ask(Flight(index, peer, now, demands=[demand]))
+                asked += 1
+        return asked
+
+    def _send_wants(self, peer: Peer) -> None:
+        """Ask what ``peer`` has where blocks are wanted, and of the first page, by which its length is learned."""
+        made_for = (self._demands.made, peer.availability.claimed_length)
+        if peer.wants_made_for != made_for and peer.wants.ask(self._wanted_pages(peer.availability.claimed_length)):
+            peer.wants_made_for = made_for
+
+    def _wanted_pages(self, claimed_length: int) -> Iterator[int]:
+        yield 0
+        for demand in self._demands:
+            for wanted in islice(demand.todo, _WANTS_OF_A_DEMAND):
+                first = wanted.start // WANT_BLOCKS
+                # of a long range only what the peer may have: its end may be far away
+                end = wanted.stop if len(wanted) <= WANT_BLOCKS else min(wanted.stop, claimed_length)
+                yield from range(first, max(first, (end - 1) // WANT_BLOCKS) + 1)
+
+
+def by_use(peer: Peer) -> tuple[bool, int]:
+    """Put first whoever is known to answer, and of these who owes least."""
+    return peer.liveness is not Liveness.ANSWERING, len(peer.requests)
+
+
+class _Steps:
+    """What one `Asking.refill` may still do before others have their turn."""
+
+    __slots__ = ("asks_left", "looks")
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.asks_left = ASKS_AT_ONCE
+
+    @property
+    def over(self) -> bool:
+        """Whether it has done enough."""
+        return self.looks >= _LOOKS_AT_ONCE or self.asks_left <= 0
