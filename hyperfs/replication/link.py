@@ -2,7 +2,7 @@
 
 Some tasks share it. The reader takes what came in large pieces and handles all of it, but for the blocks: `Storing`
 hashes, verifies and writes those, to ask for more then, while the reader goes on. The writer sends what the protocol
-has to say, and only when that is out makes the next answers. The watch sends keep-alives and ends what is dead.
+has to say, and only when that is out makes the next answers. `Watch` sends keep-alives and ends what is dead.
 
 Whatever a peer does, or does not do, ends at most its own connection, with one line in the log; and what it sends is
 handled in turns that are short, and that all connections share.
@@ -40,27 +40,22 @@ from hyperfs.protocol.events import (
 from hyperfs.protocol.noise import NoiseKeyPair
 from hyperfs.replication.availability import PageBudget
 from hyperfs.replication.bundle import Bundle
-from hyperfs.replication.deadline import DEAD_SECONDS
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.limits import Limits
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account, Pace
-from hyperfs.replication.peer import Liveness, Peer
+from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus
 from hyperfs.replication.storing import Storing
-from hyperfs.replication.under_way import NEW_SECONDS
 from hyperfs.replication.uploads import QuestionBudget
+from hyperfs.replication.watch import Watch
 
 if TYPE_CHECKING:
     from hyperfs.core.reader import Hint
 
 logger = logging.getLogger(__name__)
 
-KEEP_ALIVE_SECONDS: Final = 10.0
-HANDSHAKE_SECONDS: Final = 20.0
-STALL_SECONDS: Final = 60.0
-"""How long one piece of output may take to be sent."""
 RECEIVE_BYTES: Final = 256 << 10
 SEND_BYTES: Final = 512 << 10
 ANSWER_BYTES: Final = 256 << 10
@@ -70,9 +65,6 @@ MAX_UNSENT_BYTES: Final = 4 << 20
 MAX_REOPENED: Final = 8
 """How often a channel is opened anew because of requests that relied on each other; from then on none do."""
 _FRAMES_AT_ONCE: Final = 256
-_TICK_SECONDS: Final = 0.25
-_STANDSTILL_SECONDS: Final = 0.5
-"""A delay of our own so long is not counted as the peer's."""
 
 
 class LinkHost(Protocol):
@@ -147,11 +139,7 @@ class Link:
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
-        self._stirred = trio.Event()
-        self._began_at = self._heard_at = self._sent_at = trio.current_time()
-        self._handshake_due = self._began_at + HANDSHAKE_SECONDS
-        self._sending_since: float | None = None
-        self._heard_bytes = 0
+        self._watch = Watch(self, self._peers, self._account, self._protocol.send_keep_alive)
 
     async def run(self) -> Ending:
         """Carry the connection to its end; see `Replicator.run`.
@@ -162,7 +150,7 @@ class Link:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._guard, self._write)
-                    nursery.start_soon(self._watch)
+                    nursery.start_soon(self._watch.run)
                     nursery.start_soon(self._extensions.work)
                     nursery.start_soon(self._storing.hash)
                     nursery.start_soon(self._guard, self._storing.store)
@@ -213,7 +201,7 @@ class Link:
     def wake(self) -> None:
         """Have the writer look for output, and the watch for what is under way."""
         self._output_waits.set()
-        self._stirred.set()
+        self._watch.stir()
 
     def attend_soon(self, peer: Peer) -> None:
         """Have `Exchange.attend` called for ``peer``, and tell it what is here now, before more is sent."""
@@ -255,7 +243,7 @@ class Link:
             name=self.name,
             remote_key=self.remote_key,
             initiator=self.initiator,
-            connected_seconds=now - self._began_at,
+            connected_seconds=now - self._watch.began_at,
             cores=tuple(peer.exchange.core.key for peer in self._peers.values() if peer.is_open),
             downloaded_bytes=sum(link.downloads.bytes for link in links),
             uploaded_bytes=self.uploads.bytes,
@@ -337,8 +325,7 @@ class Link:
                 await self._storing.finish()
                 self.end(EndReason.CLOSED, "closed by the other side")
                 return
-            self._heard_at = trio.current_time()
-            self._heard_bytes += len(data)
+            self._watch.heard(len(data))
             self._account.waited_seconds += await self._limits.received(len(data), by_stranger=self.is_stranger)
             await self._take(memoryview(data))
 
@@ -391,7 +378,7 @@ class Link:
         match event:
             case DataReceived():
                 if peer.requests.answered(event, self._storing.answers_of(peer)) is not None:
-                    peer.on_answer(self._heard_at, block=event.value is not None)
+                    peer.on_answer(self._watch.heard_at, block=event.value is not None)
             case RequestReceived() | WantReceived():
                 peer.uploads.add(event)
                 self._output_waits.set()
@@ -425,7 +412,7 @@ class Link:
 
     def _on_handshake(self, event: HandshakeDone) -> None:
         self.remote_key = event.remote_static_key
-        self.handshake_seconds = trio.current_time() - self._began_at
+        self.handshake_seconds = trio.current_time() - self._watch.began_at
         ending = self._host.handshaken(self)
         if ending is not None:
             self.end(ending.reason, ending.message)
@@ -482,10 +469,8 @@ class Link:
         while sent < len(output):
             piece = output[sent : sent + self._limits.up.piece(SEND_BYTES)]
             await self._limits.up.take(len(piece))
-            self._sending_since = trio.current_time()
-            await self._stream.send_all(piece)
-            self._sending_since = None
-            self._sent_at = trio.current_time()
+            with self._watch.sending():
+                await self._stream.send_all(piece)
             sent += len(piece)
 
     async def _answer(self) -> bool:
@@ -496,55 +481,3 @@ class Link:
             await peer.uploads.answer(ANSWER_BYTES // len(waiting), self._account)
             self.uploads.add(peer.uploads.blocks - blocks, peer.uploads.bytes - size_bytes, trio.current_time())
         return bool(waiting)
-
-    # watching
-
-    async def _watch(self) -> None:
-        due = trio.current_time()
-        while True:
-            now = trio.current_time()
-            stood_still = now - due >= _STANDSTILL_SECONDS
-            if stood_still:
-                self._excuse(now - due)
-            if self._account.waited_seconds:
-                self._excuse(self._account.take_waited())
-            due = self._heard_at + DEAD_SECONDS
-            if now >= due or (self.remote_key is None and now >= self._handshake_due):
-                self.end(EndReason.TIMED_OUT, "heard nothing of it for too long")
-            if self._sending_since is not None:
-                due = min(due, self._sending_since + STALL_SECONDS)
-                if now >= self._sending_since + STALL_SECONDS:
-                    self.end(EndReason.MISBEHAVED, f"read nothing for {STALL_SECONDS:.0f} s")
-            if now >= self._sent_at + KEEP_ALIVE_SECONDS:  # as ``due`` is reckoned: a difference is rounded otherwise
-                self._sent_at = now
-                self._protocol.send_keep_alive()
-                self._output_waits.set()
-            due = min(due, self._sent_at + KEEP_ALIVE_SECONDS)
-            self._stirred = trio.Event()
-            for peer in list(self._peers.values()):
-                if now - peer.joined_at >= DEAD_SECONDS:
-                    peer.heard.set()
-                asked_at = peer.requests.oldest()
-                if asked_at is None:
-                    continue
-                is_known = peer.liveness is Liveness.ANSWERING or not len(peer.requests)
-                due = min(due, now + (_TICK_SECONDS if is_known else NEW_SECONDS))
-                waiting_since = max(asked_at, peer.last_answer_at)
-                if peer.deadline.has_passed(waiting_since, now, self._heard_bytes):
-                    self.end(EndReason.TIMED_OUT, f"left a request unanswered for {now - waiting_since:.0f} s")
-                if not stood_still:
-                    peer.exchange.under_way.look_after(peer, now)
-            await trio.sleep(max(0.0, due - now)) if due <= now + _TICK_SECONDS else await self._idle(due)
-
-    def _excuse(self, seconds: float) -> None:
-        """Wait so much longer for everything: this process stood still, and what came meanwhile is not read yet."""
-        self._heard_at += seconds
-        self._handshake_due += seconds
-        if self._sending_since is not None:
-            self._sending_since += seconds
-        for peer in self._peers.values():
-            peer.deadline.excuse(seconds)
-
-    async def _idle(self, due: float) -> None:
-        with trio.move_on_at(due):
-            await self._stirred.wait()

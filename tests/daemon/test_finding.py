@@ -226,7 +226,7 @@ async def test_a_daemon_that_is_told_to_use_a_port_that_is_taken_stays_where_it_
 async def test_who_was_found_and_says_nothing_does_not_hold_up_what_another_one_has(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hyperfs.replication.link.HANDSHAKE_SECONDS", 100 * LIMIT_SECONDS)
+    monkeypatch.setattr("hyperfs.replication.watch.HANDSHAKE_SECONDS", 100 * LIMIT_SECONDS)
     other = places_of(places.store.with_name("other"))
     with socket.create_server((HERE, 0)) as silent:
         async with (

@@ -6,7 +6,7 @@ import trio.testing
 
 from hyperfs.core.core import Core
 from hyperfs.replication import Replicator
-from hyperfs.replication.link import KEEP_ALIVE_SECONDS
+from hyperfs.replication.watch import KEEP_ALIVE_SECONDS
 from tests.support.peers import join, join_far, reader, serving, writer
 
 ROUND_TRIP = 0.2
