@@ -10,7 +10,6 @@ from functools import partial
 
 import pyfuse3
 
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.presenter import Presenter
 from hyperfs.mount.rows import name_of, unpack
 from hyperfs.mount.staging.nodes import Attributes
@@ -62,5 +61,5 @@ class OpenDirectory:
                 return
 
     def _dots(self, start: int, view: View) -> Iterator[tuple[int, int, bytes]]:
-        above = ROOT if self.number == ROOT else view.inodes[self.number].parent or self.number
+        above = view.inodes[self.number].parent or self.number
         yield from ((1, self.number, b"."), (2, above, b".."))[start:]

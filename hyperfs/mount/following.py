@@ -19,7 +19,7 @@ from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import HyperfsError
 from hyperfs.mount.attributes import content_of
 from hyperfs.mount.files import OpenFiles
-from hyperfs.mount.inodes import NO_CONTENT, ROOT, InodeTable
+from hyperfs.mount.inodes import NO_CONTENT, InodeTable
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.waiting import NOBODY, Waits
 
@@ -123,7 +123,7 @@ class Follower:
         except (HyperfsError, OSError) as error:
             logger.info("what version %d changes cannot be read: %s; looking at all inodes", snapshot.version, error)
             if is_first:
-                await self._tell_below(snapshot, [ROOT])
+                await self._tell_below(snapshot, [self._inodes.root])
             raise
 
     async def _tell(self, snapshot: Snapshot, found: list[Change]) -> None:
@@ -170,10 +170,10 @@ class Follower:
         except KeyError:
             return  # forgotten meanwhile
         except (HyperfsError, OSError):
-            if number in self._inodes and number != ROOT:
+            if number in self._inodes and number != self._inodes.root:
                 self._invalidator.add_name(self._inodes[number].parent, self._inodes[number].name)
             return
-        if stat.mode >> 12 & 0o17 != inode.kind and number != ROOT:
+        if stat.mode >> 12 & 0o17 != inode.kind and number != self._inodes.root:
             self._invalidator.add_name(inode.parent, inode.name)
             return
         if inode.content not in (NO_CONTENT, content_of(entry, stat)):

@@ -1,8 +1,9 @@
 """Inode numbers, and what is remembered of each inode the kernel knows.
 
-The rule: a path has the same number whenever and wherever its drive is mounted. It is a 64-bit hash of the directory's
+The rule: a path has the same number whenever its drive is mounted at the same place. It is a hash of the directory's
 number and the name, keyed with the drive's key, so what is in a directory keeps its numbers when that is renamed; a
-second path of the same number takes the next free one. A record is one small byte string in a dict (about 170 bytes
+second path of the same number takes the next free one. Its upper bits say which of the drives of a mount it is in, so
+that the tables of several share no number. A record is one small byte string in a dict (about 170 bytes
 with its key): the mount of a drive with 200,000 files holds that many of them.
 """
 
@@ -12,9 +13,12 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 ROOT = 1
-"""The root's number: the kernel fixes it."""
+"""The number of the mount's root: the kernel fixes it."""
 NO_CONTENT = 0
-_HIGHEST = (1 << 64) - 1
+PLACE_BITS = 53
+"""How many bits of a number say what it is in its drive; those above say in which place that drive is mounted."""
+MAX_PLACES = 1 << (64 - PLACE_BITS)
+_WITHIN = (1 << PLACE_BITS) - 1
 _HEAD = struct.Struct("<QQIB")
 _NAME_AT = _HEAD.size
 _DIRECTORY = 0o4
@@ -39,10 +43,13 @@ class Inode(NamedTuple):
 class InodeTable:
     """Owns the numbers that the kernel knows: `remember` gives them out, `forget` takes them back."""
 
-    def __init__(self, key: bytes) -> None:
-        """``key``: up to 64 bytes that tell one drive from another."""
+    def __init__(self, key: bytes, *, place: int = 0) -> None:
+        """``key``: up to 64 bytes that tell one drive from another. ``place``: below `MAX_PLACES`; 0 is the mount."""
         self._hasher = blake2b(key=key, digest_size=8)
-        self._records = {ROOT: _HEAD.pack(0, NO_CONTENT, 1, _DIRECTORY)}
+        self._origin = place << PLACE_BITS
+        self.root = self._origin + ROOT
+        """The number of the drive's root."""
+        self._records = {self.root: _HEAD.pack(0, NO_CONTENT, int(not place), _DIRECTORY)}
         self._elsewhere: dict[tuple[int, bytes], int] = {}
         self._hashed_last = (0, b"", 0)
         """What was hashed last, and its hash: who looks for a name mostly does something with it next."""
@@ -63,7 +70,7 @@ class InodeTable:
         """Return the path of an inode, without a slash in front; the root's is empty. Raises KeyError."""
         names = []
         records = self._records
-        while number != ROOT:
+        while number != self.root:
             record = records[number]
             names.append(record[_NAME_AT:])
             number = int.from_bytes(record[:8], "little")
@@ -76,7 +83,7 @@ class InodeTable:
 
     def find_path(self, path: bytes) -> int | None:
         """Return the number of ``path`` if the kernel knows it and everything above it."""
-        number: int | None = ROOT
+        number: int | None = self.root
         position = 0
         while number is not None and position < len(path):
             end = path.find(b"/", position)
@@ -104,7 +111,7 @@ class InodeTable:
         """
         above = set(numbers)
         known = dict.fromkeys(above, True)
-        known.setdefault(ROOT, False)
+        known.setdefault(self.root, False)
         there = list(self._records)
         for start in range(0, len(there), _LOOKED_AT_ONCE):
             found = []
@@ -113,7 +120,7 @@ class InodeTable:
                 while number not in known:
                     chain.append(number)
                     record = self._records.get(number)
-                    number = ROOT if record is None else int.from_bytes(record[:8], "little")
+                    number = self.root if record is None else int.from_bytes(record[:8], "little")
                 known.update(dict.fromkeys(chain, known[number]))
                 if known[inode] and inode not in above:
                     found.append(inode)
@@ -126,14 +133,14 @@ class InodeTable:
         self._records[number] = _HEAD.pack(parent, content, lookups, kind) + record[_NAME_AT:]
 
     def forget(self, number: int, lookups: int) -> None:
-        """Take back ``lookups`` lookups; with none left the inode is dropped. The root stays."""
+        """Take back ``lookups`` lookups; with none left the inode is dropped. A root stays, the mount's uncounted."""
         record = self._records.get(number)
         if record is None or number == ROOT:
             return
         parent, content, counted, kind = _HEAD.unpack_from(record)
         name = record[_NAME_AT:]
-        if counted > lookups:
-            self._records[number] = _HEAD.pack(parent, content, counted - lookups, kind) + name
+        if counted > lookups or number == self.root:
+            self._records[number] = _HEAD.pack(parent, content, max(0, counted - lookups), kind) + name
             return
         del self._records[number]
         if self._elsewhere:
@@ -143,7 +150,7 @@ class InodeTable:
         """Give out a number for a name that has none, the next free one from ``hashed`` on."""
         number = hashed
         while number in self._records:
-            number = _in_range(number + 1)
+            number = self._in_range(number + 1)
         if number != hashed:
             self._elsewhere[parent, name] = number
         self._records[number] = _HEAD.pack(parent, NO_CONTENT, lookups, kind) + name
@@ -161,11 +168,11 @@ class InodeTable:
             return hashed
         hasher = self._hasher.copy()
         hasher.update(parent.to_bytes(8, "little") + name)
-        hashed = _in_range(int.from_bytes(hasher.digest(), "little"))
+        hashed = self._in_range(int.from_bytes(hasher.digest(), "little"))
         self._hashed_last = parent, name, hashed
         return hashed
 
-
-def _in_range(number: int) -> int:
-    """Keep off 0 (no inode), 1 (the root) and the highest (the kernel's "unknown")."""
-    return number if ROOT < number < _HIGHEST else ROOT + 1
+    def _in_range(self, number: int) -> int:
+        """Return a number of this place's; keep off 0 (no inode), the root's and the highest ("unknown")."""
+        within = number & _WITHIN
+        return self._origin | within if ROOT < within < _WITHIN else self.root + 1

@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperfs.mount.inodes import NO_CONTENT, ROOT, InodeTable
+from hyperfs.mount.inodes import MAX_PLACES, NO_CONTENT, PLACE_BITS, ROOT, InodeTable
 
 FILE = 0o10
 KEY = bytes(range(32))
@@ -131,3 +131,18 @@ def test_an_inode_takes_less_than_250_bytes() -> None:
     records = table._records
     used = sys.getsizeof(records) + sum(sys.getsizeof(key) + sys.getsizeof(value) for key, value in records.items())
     assert used / len(records) < 250
+
+
+def test_the_tables_of_several_places_share_no_number() -> None:
+    tables = [InodeTable(KEY, place=place) for place in (0, 1, MAX_PLACES - 1)]
+    numbers = [{table.root, *(table.remember(table.root, b"%d" % i, FILE) for i in range(50))} for table in tables]
+    assert len(set().union(*numbers)) == sum(map(len, numbers))
+    assert [{number >> PLACE_BITS for number in found} for found in numbers] == [{0}, {1}, {MAX_PLACES - 1}]
+
+
+def test_the_root_of_an_inner_drive_is_known_as_long_as_it_was_looked_up_and_stays() -> None:
+    table = InodeTable(KEY, place=3)
+    assert table[table.root].lookups == 0
+    table.remember(table.root, b"a", FILE)
+    table.forget(table.root, 1)
+    assert table.path(table.root) == b""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from hyperfs.drive import names
 from hyperfs.drive.stat import Stat
 from hyperfs.errors import PathError
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Node
 from hyperfs.mount.staging.nodes import Renaming as Renaming
@@ -164,7 +163,7 @@ class Namespace:
         self._workspace.check_allowed()
         if not node.is_directory:
             raise PathError(errno.ENOTDIR, self._tree.path(node.number), "it is not a directory")
-        if node.parent is None and node.number != ROOT:
+        if node.parent is None and node is not self._tree.root:
             raise PathError(errno.ENOENT, f"inode {node.number}", "the directory was removed")
 
     async def _check_nothing_mounted_below(self, node: Node) -> None:
@@ -253,7 +252,7 @@ class Namespace:
             self._entries_changed(tree.nodes[number], now)
 
     def _check_not_inside(self, node: Node, into: int) -> None:
-        while node.is_directory and into != ROOT:
+        while node.is_directory and into != self._tree.root.number:
             if into == node.number:
                 raise PathError(errno.EINVAL, node.name, "it cannot go inside itself")
             into = self._tree.inodes[into].parent

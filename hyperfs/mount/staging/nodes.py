@@ -128,7 +128,7 @@ class Node:
 
     def attributes_now(self) -> Attributes:
         """Return what stat(2) tells."""
-        links = 0 if self.parent is None and self.number != 1 else 1
+        links = 0 if self.parent is None and self.name else 1  # the root has no name
         return Attributes(self.mode, self.uid, self.gid, self.size, self.mtime, self.ctime, links)
 
     def stat_now(self) -> Stat:

@@ -15,9 +15,11 @@ _NOWHERE = 0
 class Numbers(InodeTable):
     """An `InodeTable` whose inodes may move."""
 
-    def __init__(self, key: bytes, is_kept: Callable[[int], bool], forgotten: Callable[[int], None]) -> None:
+    def __init__(
+        self, key: bytes, is_kept: Callable[[int], bool], forgotten: Callable[[int], None], *, place: int = 0
+    ) -> None:
         """``is_kept`` says which ones the kernel does not take away by forgetting: ``forgotten`` is told of those."""
-        super().__init__(key)
+        super().__init__(key, place=place)
         self._is_kept = is_kept
         self._forgotten = forgotten
 
@@ -61,7 +63,7 @@ class Numbers(InodeTable):
 
     def drop_unknown(self, number: int) -> None:
         """Drop a number that is kept no more, if the kernel does not know it."""
-        if number in self and number != ROOT and not self[number].lookups:
+        if number in self and number != self.root and not self[number].lookups:
             super().forget(number, 0)
 
     def _leave(self, number: int) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from hyperfs.drive import names
 from hyperfs.drive.commits import Operation, copies_below, deletion, entry
 from hyperfs.drive.stat import Stat
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content, Frozen
 from hyperfs.mount.staging.nodes import Node, Place
 from hyperfs.mount.staging.tree import Tree
@@ -55,7 +54,7 @@ class Plan:
             self._planned.pop(number, None)
         self._pending = self._planned.copy()
         self._left: dict[int, Place | None] = {}
-        self._directories = {ROOT: ""}
+        self._directories = {tree.root.number: ""}
         self._hidden: list[tuple[Place, int]] = []
         self._deletes: list[Operation] = []
         self._copies: list[Operation] = []

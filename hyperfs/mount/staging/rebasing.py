@@ -11,7 +11,6 @@ from hyperfs.drive.changes import changes
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import PathError
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.nodes import Node, stat_of
 from hyperfs.mount.staging.tree import Tree
 from hyperfs.mount.staging.workspace import Workspace
@@ -83,7 +82,7 @@ class _Differences:
     def nodes(self, tree: Tree) -> list[tuple[str, Node]]:
         """Return the nodes that the older version has at such paths, the innermost first."""
         if self._trees:
-            based = ((tree.base_path(number), node) for number, node in tree.nodes.items() if number != ROOT)
+            based = ((tree.base_path(number), node) for number, node in tree.nodes.items() if node is not tree.root)
             found = [(path, node) for path, node in based if path is not None and self._holds(path)]
         else:
             found = [(path, node) for path in self._paths if path and (node := tree.based_at(path)) is not None]

@@ -17,7 +17,6 @@ import msgpack
 from hyperfs.core.reader import Run
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import EncodingError, PathError
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.nodes import Node, Renaming
 
 if TYPE_CHECKING:
@@ -395,7 +394,7 @@ async def _place_of(workspace: Workspace, path: str) -> tuple[int, str]:
 
 
 async def _number_of(workspace: Workspace, path: str) -> int:
-    number = ROOT
+    number = workspace.tree.root.number
     for name in path.split("/") if path else ():
         found = await workspace.find(number, name)
         if found is None:

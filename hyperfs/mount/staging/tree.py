@@ -19,7 +19,6 @@ from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, Stat
 from hyperfs.errors import PathError
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.extents import Content
 from hyperfs.mount.staging.nodes import Attributes, Node, Place, Watcher, attributes_of, stat_of
 from hyperfs.mount.staging.numbers import Numbers
@@ -61,8 +60,8 @@ class Found:
 class Tree:
     """Owns the nodes of one drive, and ``snapshot``, the version that they lie over."""
 
-    def __init__(self, snapshot: Snapshot, owner: tuple[int, int]) -> None:
-        """``owner`` is the uid and gid of the root, which has no entry of its own in a drive."""
+    def __init__(self, snapshot: Snapshot, owner: tuple[int, int], *, place: int = 0) -> None:
+        """``owner``: the uid and gid of the root, which has no entry of its own; ``place`` as of `Numbers`."""
         self.snapshot = snapshot
         self.nodes: dict[int, Node] = {}
         self.dirty: dict[int, Node] = {}
@@ -76,9 +75,9 @@ class Tree:
         self._idle: set[int] = set()
         self._looked_up: tuple[Found, int, Snapshot] | None = None
         """What was found last in the snapshot, and when: who looks a name up mostly does something with it next."""
-        self.inodes = Numbers(snapshot.key, self.nodes.__contains__, self.may_go)
-        root = Node(ROOT, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
-        self.root = self.nodes[ROOT] = root
+        self.inodes = Numbers(snapshot.key, self.nodes.__contains__, self.may_go, place=place)
+        root = Node(self.inodes.root, None, Stat(DEFAULT_DIRECTORY_MODE, *owner), base=None, implied=False)
+        self.root = self.nodes[root.number] = root
 
     # Looking
 
@@ -92,7 +91,7 @@ class Tree:
     def base_path(self, number: int) -> str | None:
         """Return where the snapshot has an inode; None for what is new."""
         parts: list[str] = []
-        while number != ROOT:
+        while number != self.root.number:
             node = self.nodes.get(number)
             if node is not None:
                 if node.base is None:
@@ -109,7 +108,7 @@ class Tree:
 
     def based_at(self, path: str) -> Node | None:
         """Return the node of what the snapshot has at ``path``, None when nothing of it is staged or open."""
-        number, node = ROOT, None
+        number, node = self.root.number, None
         for name in path.split("/"):
             directory = self.nodes.get(number)
             place = (number, name)
@@ -147,7 +146,7 @@ class Tree:
                 return Found(place, self.nodes[number], None)
             if not node.is_directory:
                 return None
-            if name in node.hidden or (node.base is None and parent != ROOT):
+            if name in node.hidden or (node.base is None and node is not self.root):
                 return Found(place, None, None)
         if self._looked_up is not None:
             found, changes, snapshot = self._looked_up
@@ -445,7 +444,7 @@ class Tree:
         waiting = [number]
         while waiting:
             node = self.nodes.get(waiting.pop())
-            if node is None or node.number in self.dirty or node.number in self.opened or node.number == ROOT:
+            if node is None or node.number in self.dirty or node.number in self.opened or node is self.root:
                 continue
             if node.content is not None:
                 node.content.drop()

@@ -16,7 +16,6 @@ import trio
 
 from hyperfs.drive.snapshot import OpenFile, Snapshot
 from hyperfs.errors import HyperfsError, PathError, errno_of
-from hyperfs.mount.inodes import ROOT
 from hyperfs.mount.staging.directory import ENTRY_BYTES, StagingDirectory
 from hyperfs.mount.staging.extents import Content, Extent
 from hyperfs.mount.staging.namespace import Namespace
@@ -46,10 +45,11 @@ class Workspace:
         *,
         owner: tuple[int, int] | None = None,
         clock: Clock = kernel_time,
+        place: int = 0,
     ) -> None:
-        """Stage in ``directory``, which is this workspace's alone."""
+        """Stage in ``directory``, which is this workspace's alone. ``place`` as of `InodeTable`."""
         self.directory = directory
-        self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()))
+        self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()), place=place)
         self.files = StagingDirectory(directory)
         self.segments = self.files.segments
         self.journal = self.files.journal
@@ -172,7 +172,7 @@ class Workspace:
         self.tree.opened.pop(number, None)
         self.tree.may_go(number)
         node = self.tree.nodes.get(number)
-        if node is not None and node.parent is None and number != ROOT:
+        if node is not None and node.parent is None and node is not self.tree.root:
             self.drop_unused_content(node)
         if not self.is_locked:
             self.tree.sweep_now()
