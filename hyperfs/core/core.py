@@ -122,13 +122,15 @@ class Core(LocalReader):
         fork_guard_path: Path | None = None,
         record: HeadRecord | None = None,
         keep_secret: bool = True,
+        overwrite: bool = False,
     ) -> Self:
         """Open a core, or create it when ``directory`` has none.
 
         A new core needs a ``key`` (a reader's) or a ``key_pair`` (the writer's). ``keep_secret`` off leaves the secret
         key out of the files, for those whose key pair is derived from something else. ``fork_guard_path`` is where a
         writer notes what it learns from peers; with a ``record`` what `append` returned for survives the death of this
-        process, which owns it from now on. Raises `StoreLocked`, `DamagedStore`, `InvalidKey`.
+        process, which owns it from now on. With ``overwrite`` the core that was there is gone. Raises `StoreLocked`,
+        `DamagedStore`, `InvalidKey`.
         """
         with ExitStack() as on_failure:
             maps: list[SharedMapWriter] = []
@@ -151,6 +153,7 @@ class Core(LocalReader):
                 keep_secret=keep_secret,
                 before_recovery=announce_recovery,
                 record=record,
+                overwrite=overwrite,
             )
             files = await trio.to_thread.run_sync(open_in_thread)
             on_failure.callback(files.close)
@@ -165,6 +168,8 @@ class Core(LocalReader):
                 shared_map_path=None if maps else shared_map_path,
                 record=record,
             )
+            if overwrite and fork_guard_path is not None:
+                await trio.to_thread.run_sync(partial(fork_guard_path.unlink, missing_ok=True))
             core.fork_guard = await load_fork_guard(core, fork_guard_path)
             on_failure.pop_all()
         return core
@@ -179,8 +184,8 @@ class Core(LocalReader):
         """How many blocks a crash cannot take back."""
         return self._durability.length
 
-    def have_flushed(self, on_dirty: Callable[[], None], reserve: Reserve) -> None:
-        """Have ``on_dirty`` called whenever there is something to `sync`, also now; ``reserve`` gives way to that."""
+    def have_flushed(self, on_dirty: Callable[[], None], reserve: Reserve | None = None) -> None:
+        """Have ``on_dirty`` called whenever there is something to `sync`, also now; a ``reserve`` gives way to that."""
         self._durability.on_dirty = on_dirty
         self._durability.reserve = reserve
         if self.dirty:
@@ -259,6 +264,17 @@ class Core(LocalReader):
             await self.sync()
         only_durable = self.writable and self.durable_length < self.length
         return await self._prover.proof(index, digest=digest, hash_only=hash_only, only_durable=only_durable)
+
+    async def signature(self, index: int) -> tuple[int, bytes] | None:
+        """Return the first signature that covers block ``index``: (the last block it covers, its 64 bytes).
+
+        None when there is none here, as of a core whose key is the hash of its tree.
+        """
+        return await self._prover.signature(index, self.length)
+
+    async def roots(self, length: int) -> list[TreeNode]:
+        """Return the roots of the tree of the first ``length`` blocks. Raises `BlockNotAvailable`."""
+        return await self._prover.roots(length)
 
     async def append(self, blocks: Sequence[bytes], *, expected_length: int | None = None) -> int:
         """Append ``blocks`` under one signature and return the index of the first.

@@ -87,6 +87,10 @@ class Durability:
         pending = self._signatures.get(index)
         return pending or await run_with_reads(self._files.signatures.signature, index)
 
+    def first_signature(self, index: int) -> tuple[int, bytes] | None:
+        """Return the first at or after block ``index`` of those that are in no file yet, with where it is."""
+        return min(((at, signature) for at, signature in self._signatures.items() if at >= index), default=None)
+
     async def sync(self) -> None:
         """Return once everything written before is on disk. Raises OSError, `DamagedStore`."""
         async with self.lock:

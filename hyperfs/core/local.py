@@ -82,17 +82,25 @@ class LocalReader:
         if index < 0:
             raise BlockNotAvailable(f"core {short(self.key)} has no block {index}")
         for _ in range(_MAX_ROUNDS):
+            block = await self.get_here(index)
+            if block is not None:
+                return block
+            await self._ask([range(index, index + 1)], priority, hint)
+        raise BlockNotAvailable(f"block {index} of core {short(self.key)} goes away as fast as it comes")
+
+    async def get_here(self, index: int) -> bytes | None:
+        """Return block ``index``, or None when it is not here: at most the disk is waited for."""
+        for _ in range(_MAX_ROUNDS):
             generation = self._bits.generation
-            if self._bits.get(index):
-                try:
-                    block = self._get_now(index)
-                except WouldWait:
-                    block = await run_with_reads(self._get_now, index)
-                # What was read in a thread may have been read before the block went away, and came again.
-                if block is not None and self._bits.generation == generation:
-                    return block
-            else:
-                await self._ask([range(index, index + 1)], priority, hint)
+            if not self._bits.get(index):
+                return None
+            try:
+                block = self._get_now(index)
+            except WouldWait:
+                block = await run_with_reads(self._get_now, index)
+            # What was read in a thread may have been read before the block went away, and came again.
+            if block is not None and self._bits.generation == generation:
+                return block
         raise BlockNotAvailable(f"block {index} of core {short(self.key)} goes away as fast as it comes")
 
     async def fetch(

@@ -32,11 +32,12 @@ def open_files(
     keep_secret: bool,
     before_recovery: Callable[[bytes], None],
     record: HeadRecord | None,
+    overwrite: bool = False,
 ) -> CoreFiles:
     """Open or create the files of a core and recover them. Waits for the disk.
 
-    ``before_recovery`` gets the core's key once its lock is taken and before anything is cut off. What
-    ``record`` has of a process that was killed is taken over as if it was appended now.
+    With ``overwrite`` what was there is gone. ``before_recovery`` gets the core's key once its lock is taken and before
+    anything is cut off. What ``record`` has of a process that was killed is taken over as if it was appended now.
 
     Raises `StoreLocked`, `DamagedStore`, and `InvalidKey` when another core is stored here or none and no key is given.
     """
@@ -49,6 +50,8 @@ def open_files(
 
         bitfield_file = opened("bitfield")
         bitfield_file.lock()
+        if overwrite:
+            _empty(directory, record)
         found_key, secret_key = _keys(directory, key, key_pair, keep_secret=keep_secret)
         before_recovery(found_key)
         page_bytes = _page_bytes(directory, bitfield_file)
@@ -65,6 +68,27 @@ def open_files(
         recover(files, claimed, record)
         on_failure.pop_all()
     return files
+
+
+def stored_key(directory: Directory) -> bytes | None:
+    """Return the 32-byte key of the core in ``directory``, or None. Waits for the disk. Raises `DamagedStore`."""
+    return _read_whole(directory, "key", KEY_BYTES)
+
+
+def _empty(directory: Directory, record: HeadRecord | None) -> None:
+    """Empty the files of a core; the keys first, so that nobody goes on with what is left of it after a crash."""
+    if record is not None and record.read() is not None:
+        record.clear()
+    for name in ("secret_key", "key", "signatures", "tree", "data", "bitfield"):
+        try:
+            file = directory.open(name)
+        except FileNotFoundError:
+            continue
+        try:
+            file.truncate(0)
+            file.sync()
+        finally:
+            file.close()
 
 
 def _keys(

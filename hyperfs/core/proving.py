@@ -5,6 +5,8 @@ The rule: of a core of ours a proof shows nothing that a crash could take back.
 
 from collections.abc import Callable
 
+import trio
+
 from hyperfs import flat_tree
 from hyperfs.core.durability import Durability
 from hyperfs.core.files import CoreFiles
@@ -13,6 +15,7 @@ from hyperfs.core.nonblocking import WouldWait, run_with_reads
 from hyperfs.core.own_nodes import OwnNodes
 from hyperfs.core.proofs import Proof, choose_nodes
 from hyperfs.errors import BlockNotAvailable, short
+from hyperfs.tree_node import TreeNode
 
 
 class Prover:
@@ -41,6 +44,23 @@ class Prover:
         if signature is None and not await self._is_static(length):
             raise BlockNotAvailable(f"core {short(key)} has no signature of {length} blocks here")
         return Proof(nodes, signature)
+
+    async def signature(self, index: int, length: int) -> tuple[int, bytes] | None:
+        """Return the first signature at or after block ``index`` of ``length``, with the block that it is at."""
+        pending = self._durability.first_signature(index)
+        end = length if pending is None else pending[0]
+        in_file = await trio.to_thread.run_sync(self._files.signatures.first, index, end)
+        return in_file or pending
+
+    async def roots(self, length: int) -> list[TreeNode]:
+        """Return the roots of the tree of ``length`` blocks. Raises `BlockNotAvailable`."""
+        indices = flat_tree.full_roots(length)
+        missing = [root for root in indices if not self._files.bitfield.has_node(root)]
+        if missing:
+            raise BlockNotAvailable(
+                f"core {short(self._files.key)}: node {missing[0]}, a root of {length} blocks, is not here"
+            )
+        return list(await run_with_reads(self._nodes.all_of, indices))
 
     async def _is_static(self, length: int) -> bool:
         """Tell whether this core needs no signature: its key is the hash of its tree, so it never grows."""

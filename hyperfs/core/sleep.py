@@ -108,6 +108,17 @@ class SignatureFile(NonblockingFile):
         """Return how many whole signatures the file has room for."""
         return max(0, self.file.size() - HEADER_BYTES) // SIGNATURE_BYTES
 
+    def first(self, start: int, end: int) -> tuple[int, bytes] | None:
+        """Return (index, signature) of the first present in [start, end). May wait for the disk."""
+        for at in range(start, min(end, self.count()), _SCAN_SIGNATURES):
+            count = min(_SCAN_SIGNATURES, end - at)
+            data = self.file.read(HEADER_BYTES + SIGNATURE_BYTES * at, SIGNATURE_BYTES * count)
+            for place in range(0, len(data) - SIGNATURE_BYTES + 1, SIGNATURE_BYTES):
+                signature = data[place : place + SIGNATURE_BYTES]
+                if signature != _NO_SIGNATURE:
+                    return at + place // SIGNATURE_BYTES, signature
+        return None
+
     def descending(self, below: int) -> Iterator[tuple[int, bytes]]:
         """Yield (index, signature) of those present below ``below``, from the last. May wait for the disk."""
         end = min(below, self.count())

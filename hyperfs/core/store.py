@@ -21,6 +21,7 @@ import trio
 
 from hyperfs import crypto, varint
 from hyperfs.core.core import Core
+from hyperfs.core.flushing import Flusher
 from hyperfs.core.head_record import HeadRecord
 from hyperfs.core.pool import CoreLease, CorePool
 from hyperfs.core.reader import Source
@@ -34,7 +35,6 @@ from hyperfs.storage.disk import DiskDirectory, make_folder, sync_directory
 log = logging.getLogger(__name__)
 
 MASTER_KEY_BYTES = 32
-FLUSH_DELAY_SECONDS = 0.05
 
 _NAMESPACE = b"9\ncorestore"
 _HEX = "[0-9a-f][0-9a-f]"
@@ -62,9 +62,8 @@ class Store:
         self._lock = lock
         self._heads = DiskDirectory(self.private / "heads")
         self._boot = boot_id()
-        self._dirty: set[Core] = set()
-        self._wake = trio.Event()
-        self._pool = CorePool(self._wake_up)
+        self._flusher = Flusher()
+        self._pool = CorePool(self._flusher.wake)
 
     @classmethod
     async def open(cls, path: Path, *, maps: Path | None = None, source: Source | None = None) -> Self:
@@ -201,27 +200,12 @@ class Store:
 
         A failure is logged and tried again.
         """
-        while True:
-            await self._wake.wait()
-            await trio.sleep(FLUSH_DELAY_SECONDS)
-            self._wake = trio.Event()
-            taken, self._dirty = self._dirty, set()
-            for core in taken:
-                if core.closed:
-                    continue
-                try:
-                    await core.sync()
-                except OSError as error:
-                    log.error("core %s could not be made durable: %s", short(core.key), error)
-                    self._note_dirty(core)
-                    await trio.sleep(1)
-                except DamagedStore as error:
-                    log.error("core %s cannot be made durable: %s", short(core.key), error)
-                    if core.dirty:
-                        self._note_dirty(core)
-            await self._pool.close_idle()
-            if self.reserve.wanted:
-                await self.reserve.make()
+        await self._flusher.run(self._tidy)
+
+    async def _tidy(self) -> None:
+        await self._pool.close_idle()
+        if self.reserve.wanted:
+            await self.reserve.make()
 
     async def close(self) -> None:
         """Sync and close all cores and let go of the store; a second time does nothing. Cancelled, it still does.
@@ -265,7 +249,7 @@ class Store:
             if core.syncs_after is not None:
                 core.sync_after(await self.core(core.syncs_after))
             on_failure.pop_all()
-        core.have_flushed(partial(self._note_dirty, core), self.reserve)
+        core.have_flushed(partial(self._flusher.note, core), self.reserve)
         return core
 
     def _move_aside(self, key: bytes) -> Path:
@@ -301,13 +285,6 @@ class Store:
             return DiskDirectory(path), self.key_pair(name)
         # Of somebody else's core nothing is made on the disk before there is something to keep.
         return DiskDirectory(path) if path.exists() else DeferredDirectory(path), None
-
-    def _note_dirty(self, core: Core) -> None:
-        self._dirty.add(core)
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        self._wake.set()
 
 
 @asynccontextmanager

@@ -16,9 +16,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from hyperfs.core.core import Core
+from hyperfs.core.flushing import FLUSH_DELAY_SECONDS
 from hyperfs.core.pool import MAX_IDLE_CORES
 from hyperfs.core.shared_map import SharedMapWriter
-from hyperfs.core.store import FLUSH_DELAY_SECONDS, Store, run_store
+from hyperfs.core.store import Store, run_store
 from hyperfs.core.view import CoreView
 from hyperfs.errors import Closed, StoreLocked, UsageError
 from hyperfs.storage import DiskDirectory
