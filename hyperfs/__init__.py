@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from hyperfs.drive.usage import usage as usage
     from hyperfs.drive.writer import DriveWriter as DriveWriter
     from hyperfs.errors import HyperfsError as HyperfsError
+    from hyperfs.library.core import OpenCore as OpenCore
+    from hyperfs.library.opening import open_core as open_core
+    from hyperfs.library.storages import memory as memory
 
 _NAMES_OF = {
     "hyperfs.drive.changes": ("Change", "Difference", "Kind", "LogEntry", "changes", "differences", "history"),
@@ -54,6 +57,9 @@ _NAMES_OF = {
     "hyperfs.drive.usage": ("Usage", "usage"),
     "hyperfs.drive.writer": ("DriveWriter",),
     "hyperfs.errors": ("HyperfsError",),
+    "hyperfs.library.core": ("OpenCore",),
+    "hyperfs.library.opening": ("open_core",),
+    "hyperfs.library.storages": ("memory",),
 }
 _HOME_OF = {name: home for home, names in _NAMES_OF.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -42,6 +42,12 @@ class BlockNotAvailable(HyperfsError):
     """A block that is not on this disk and that no peer has brought in time."""
 
 
+class TimedOut(BlockNotAvailable):
+    """A block that did not come within the time that whoever asked for it gave."""
+
+    errno = errno.ETIMEDOUT
+
+
 class BlockTooFar(BlockNotAvailable):
     """A block that verifies, and lies where no file here reaches: it is its owner who says so, and not the peer."""
 
