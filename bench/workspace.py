@@ -124,16 +124,21 @@ class Workspace:
 
 
 class HyperfsStore:
-    """A hyperfs store and the commands that work on it. ``wrapper`` is a command that they are run with."""
+    """A hyperfs store and the commands that work on it. ``wrapper`` is a command that they are run with.
 
-    def __init__(self, directory: Path, *, wrapper: tuple[str, ...] = ()) -> None:
+    They look for peers in the DHT that ``bootstrap``, ``HOST:PORT``, is a node of, and nowhere without it.
+    """
+
+    def __init__(self, directory: Path, *, wrapper: tuple[str, ...] = (), bootstrap: str | None = None) -> None:
         self.directory = directory
         self.wrapper = wrapper
         self._environment = os.environ | {
             "HYPERFS_STORE": str(directory),
-            "HYPERFS_NO_DHT": "1",
+            "HYPERFS_NO_DHT": "1" if bootstrap is None else "0",
             "HYPERFS_NO_MDNS": "1",
         }
+        if bootstrap is not None:
+            self._environment["HYPERFS_BOOTSTRAP"] = bootstrap
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command without waiting for it."""

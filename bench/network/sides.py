@@ -35,9 +35,9 @@ def make_drive(workspace: Workspace, source: Path) -> Served:
 
 
 @contextmanager
-def hyperfs_serves(workspace: Workspace, drive: Served, host: Host) -> Iterator[int]:
-    """Serve a drive with hyperfs; give the port."""
-    store = HyperfsStore(drive.store, wrapper=host.wrapper)
+def hyperfs_serves(workspace: Workspace, drive: Served, host: Host, *, bootstrap: str | None = None) -> Iterator[int]:
+    """Serve a drive with hyperfs; give the port. ``bootstrap`` as for `HyperfsStore`."""
+    store = HyperfsStore(drive.store, wrapper=host.wrapper, bootstrap=bootstrap)
     store.command("serve", drive.key, "--listen", f"{host.address}:{_PORT}")
     try:
         yield _PORT

@@ -165,6 +165,19 @@ const works = {
     say({ seconds: seconds() - start, amount: files, key: drive.key.toString('hex') })
   },
 
+  // Join others who watch a film, and let more of them join, until stdin ends; prints { port } once the drive is known.
+  // The film is read from when somebody opens the other end of a pipe, and written there.
+  async watch ({ directory, key, name, pipe, host, peers }) {
+    const drive = await openDrive(directory, key)
+    for (const peer of peers) replicate(net.connect(peer.port, peer.host), drive.corestore, true)
+    const server = net.createServer(socket => replicate(socket, drive.corestore, false))
+    await call(drive, 'getContent')
+    server.listen(0, host, () => say({ port: server.address().port }))
+    const output = fs.createWriteStream(pipe)
+    output.on('open', () => drive.createReadStream(name).pipe(output))
+    process.stdin.on('end', () => process.exit(0)).resume()
+  },
+
   // Mount a drive, a peer's if one is given, until stdin ends; prints { ready } once it is there.
   async mount ({ directory, key, mountpoint, peer = null }) {
     const { HyperdriveFuse } = load('hyperdrive-fuse')
@@ -176,7 +189,7 @@ const works = {
   }
 }
 
-const LASTING = ['serve', 'serveDrive', 'mount', 'readSlowly']
+const LASTING = ['serve', 'serveDrive', 'watch', 'mount', 'readSlowly']
 const [work, params] = process.argv.slice(2)
 works[work](JSON.parse(params)).then(
   () => { if (!LASTING.includes(work)) process.exit(0) },
