@@ -21,7 +21,7 @@ from click.core import ParameterSource
 
 from hyperfs.cli.command import DAEMON, CommonOption, Settings, default_of, options_of, settings_of, words_of
 from hyperfs.cli.kinds import PEER, NamedDrive, PortParameter, RateParameter, SecondsParameter
-from hyperfs.cli.output import complain
+from hyperfs.cli.output import be_quiet, complain
 from hyperfs.cli.signals import Terminated, cancelling_at_signals, end_by
 from hyperfs.errors import HyperfsError, InvalidKey, NoDaemon, UsageError
 
@@ -44,6 +44,7 @@ class Common:
     peers: tuple[str, ...]
     timeout_seconds: float
     verbosity: int
+    is_quiet: bool
     json: bool
     names_store: bool
     """Whether the store was named with the command, and so is meant to be there."""
@@ -68,6 +69,7 @@ _OPTIONS: Final = {
         help="Where drives are kept.  [default: hyperfs in the XDG data home]",
     ),
     "verbose": _option("-v", "--verbose", count=True, help="Say more; tracebacks of errors; twice: everything."),
+    "quiet": _option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors."),
     "timeout": _option(
         "--timeout",
         metavar="SECONDS",
@@ -118,7 +120,7 @@ _OPTIONS: Final = {
         default=0,
         heading=FINDING_PEERS,
         of_daemon=True,
-        help="Send peers no more than this in a second, as 500K or 2M.  [default: none]",
+        help="Send peers no more than this in a second, as 500K or 2M, until the daemon ends.  [default: none]",
     ),
     "limit_down": _option(
         "--limit-down",
@@ -127,7 +129,7 @@ _OPTIONS: Final = {
         default=0,
         heading=FINDING_PEERS,
         of_daemon=True,
-        help="Receive no more than this in a second.  [default: none]",
+        help="Receive no more than this in a second, until the daemon ends.  [default: none]",
     ),
 }
 _OF_PEERS: Final = frozenset({"timeout", "peer", "dns_over_https"})
@@ -150,6 +152,8 @@ def common_options(*, json: bool = True, network: bool = True, daemon: bool = Fa
             if given.get("as_json") and not json:
                 raise click.UsageError("this command prints nothing for scripts: leave out --json")
             common = _common(click.get_current_context(), given)
+            if common.is_quiet:
+                be_quiet()
             return function(common, **{name: _found(common, value) for name, value in arguments.items()})
 
         left_out = set() if json else {"as_json"}
@@ -206,6 +210,7 @@ def _common(ctx: click.Context, given: dict[str, Any]) -> Common:
         peers=values["peer"],
         timeout_seconds=values["timeout"],
         verbosity=values["verbose"],
+        is_quiet=values["quiet"] and not values["verbose"],
         json=values["as_json"],
         names_store="store" in given,
         dns_over_https=values["dns_over_https"],
@@ -367,10 +372,11 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def set_up_logging(common: Common) -> None:
-    """Send log lines to standard error: warnings, with ``-v`` more."""
+    """Send log lines to standard error: warnings, with ``-v`` more, with ``-q`` less."""
     from hyperfs.log_rate import log_to_stderr
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(common.verbosity, 2)]
+    level = logging.ERROR if common.is_quiet else level
     log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
 
 

@@ -1,9 +1,10 @@
 """``completion``: what a shell needs to complete commands and options, and what is offered for drives and mounts.
 
-The rule: where something cannot be looked at, nothing is offered, and nothing said; nothing is made or started.
+The rule: where something cannot be looked at, or not soon, nothing is offered, and nothing said; nothing is made or
+started.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,6 +15,9 @@ from hyperfs.errors import HyperfsError
 
 if TYPE_CHECKING:
     from hyperfs.daemon.places import Places
+
+_LOOK_SECONDS: Final = 2.0
+"""A person waits no longer for what he may as well write."""
 
 
 @command(
@@ -44,6 +48,22 @@ def drives_beginning(ctx: click.Context, beginning: str) -> list[str]:
         return []
 
 
+def tags_beginning(ctx: click.Context, drive: str, beginning: str) -> list[str]:
+    """Return the tags of ``drive``, one of those that are here, that begin so."""
+    import trio
+
+    from hyperfs.daemon.known import find_drive
+    from hyperfs.keys import parse_key
+
+    try:
+        places = _places(ctx)
+        key = find_drive(places, drive) or parse_key(drive)
+        tags = trio.run(_tags, places, key)
+    except (HyperfsError, OSError):
+        return []
+    return [tag for tag in tags if tag.startswith(beginning)]
+
+
 def folders_beginning(ctx: click.Context, _param: click.Parameter, beginning: str) -> list[str]:
     """Return the mounted folders that begin so."""
     from hyperfs.daemon.state import read_state
@@ -53,6 +73,30 @@ def folders_beginning(ctx: click.Context, _param: click.Parameter, beginning: st
     except (HyperfsError, OSError):
         return []
     return sorted(mount.mountpoint for mount in mounts if mount.mountpoint.startswith(beginning))
+
+
+async def _tags(places: "Places", key: bytes) -> list[str]:
+    """Return a drive's tags as far as they are here, none when they cannot be had soon. Raises `HyperfsError`, OSError.
+
+    While no daemon runs, this process has the store; whoever starts one waits for that.
+    """
+    import trio
+
+    from hyperfs.daemon.client import Start, connect
+    from hyperfs.daemon.process import none_starts
+    from hyperfs.drive.drive import Drive
+    from hyperfs.drive.library import open_store
+    from hyperfs.errors import NoDaemon
+
+    tags: dict[str, int] = {}
+    with trio.move_on_after(_LOOK_SECONDS):
+        try:
+            async with connect(places.store, start=Start.NEVER, timeout_seconds=_LOOK_SECONDS) as client:
+                tags = await (await Drive.open(client, key)).snapshot().tags()
+        except NoDaemon:
+            async with none_starts(places), open_store(places.store) as store:
+                tags = await (await store.drive(key)).snapshot().tags()
+    return list(tags)
 
 
 def _places(ctx: click.Context) -> "Places":

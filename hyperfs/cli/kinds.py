@@ -72,12 +72,17 @@ class DriveParameter(click.ParamType["DriveAddress | NamedDrive"]):
         return address if named is None else NamedDrive(named[0], address, why_no_key)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-        """Offer the drives that are here."""
+        """Offer the drives that are here; behind a plus sign, their tags."""
         from click.shell_completion import CompletionItem
 
-        from hyperfs.cli.completion import drives_beginning
+        from hyperfs.cli.completion import drives_beginning, tags_beginning
 
-        return [CompletionItem(word) for word in drives_beginning(ctx, incomplete)]
+        drive, plus, beginning = incomplete.partition("+")
+        if plus and self._versioned:
+            words = [f"{drive}+{tag}" for tag in tags_beginning(ctx, drive, beginning)]
+        else:
+            words = drives_beginning(ctx, incomplete)
+        return [CompletionItem(word) for word in words]
 
 
 class PeerParameter(click.ParamType[str]):

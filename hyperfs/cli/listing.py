@@ -1,6 +1,5 @@
 """``list`` and ``name``: which drives are here, and what they are called."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -8,7 +7,7 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
 from hyperfs.cli.kinds import DRIVE
-from hyperfs.cli.output import drive_text, print_json_line, print_table, size_text, time_text
+from hyperfs.cli.output import day_text, drive_text, print_json_line, print_table, size_text, tell
 
 if TYPE_CHECKING:
     from hyperfs.daemon.answers import DriveTold
@@ -29,7 +28,7 @@ def list_command(common: Common) -> None:
 
     if not Places(common.store.expanduser().resolve()).own.is_dir():
         if not common.json:
-            click.echo(f"no store is at {common.store}", err=True)
+            tell(f"no store is at {common.store}")
         return
 
     async def run(client: "DaemonClient") -> "tuple[DriveTold, ...]":
@@ -46,16 +45,16 @@ def list_command(common: Common) -> None:
         (
             drive.name or "",
             drive_text(drive.key),
-            "yours" if drive.writable else "",
             str(drive.version or "?"),
             size_text(drive.content_bytes),
             size_text(drive.local_bytes),
-            "" if drive.changed is None else time_text(drive.changed),
-            " ".join(_uses(drive)),
+            "" if drive.changed is None else day_text(drive.changed),
+            ", ".join(_marks(drive)),
         )
         for drive in drives
     ]
-    print_table(("name", "drive", "", "version", "size", "here", "changed", "used"), rows, right=(3, 4, 5))
+    headings = ("name", "drive", "version", "size", "here", "changed", "")
+    print_table(headings, rows, right=(2, 3, 4), whole=range(1, 6))
 
 
 @command(
@@ -94,9 +93,12 @@ def name(common: Common, address: "DriveAddress", name: str | None, delete: bool
         print_json_line({"key": address.key.hex(), "name": name})
 
 
-def _uses(drive: "DriveTold") -> list[str]:
-    """Return what is done with a drive; where it is mounted, on a terminal, `hyperfs status` has the room to say."""
-    mounted = list(drive.mountpoints)
-    if mounted and sys.stdout.isatty():
-        mounted = ["mounted"]
-    return (["served"] if drive.served else []) + mounted
+def _marks(drive: "DriveTold") -> list[str]:
+    """Return whose a drive is, and what is done with it; where it is mounted, `hyperfs status` has the room to say."""
+    marks = {
+        "yours": drive.writable,
+        "served": drive.served,
+        "pinned": drive.pinned,
+        "mounted": bool(drive.mountpoints),
+    }
+    return [mark for mark, holds in marks.items() if holds]

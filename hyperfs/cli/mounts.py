@@ -18,7 +18,7 @@ from hyperfs.cli.common import (
     run_with_running_daemon,
 )
 from hyperfs.cli.kinds import VERSIONED_DRIVE
-from hyperfs.cli.output import print_json
+from hyperfs.cli.output import print_json, tell
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container
@@ -187,9 +187,9 @@ def mount(
                     {"key": drive.key.hex(), "version": drive.version, "live": drive.live, "mountpoint": str(real)}
                 )
             else:
-                click.echo(f"{whole} is mounted at {real}", err=True)
+                tell(f"{whole} is mounted at {real}")
                 if address.path:
-                    click.echo(f"all of it: what you named is {real / address.path}", err=True)
+                    tell(f"all of it: what you named is {real / address.path}")
             return mount_id
 
         await (_mount_and_stay(client, begin, str(real)) if foreground else begin())

@@ -9,8 +9,9 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SHOWN_DIGITS = 12
+_QUIET = "hyperfs.quiet"
 
 
 def print_json(value: Any) -> None:
@@ -40,6 +42,28 @@ def complain(message: str) -> None:
     """Print a line on standard error: what is wrong, often with a drive's name for something in it."""
     line = f"hyperfs: {message}"
     click.echo(_printable(line) if sys.stderr.isatty() else line, err=True)
+
+
+def tell(message: str) -> None:
+    """Print a line on standard error that says what was done, or is being done: not for who asked for quiet."""
+    if not is_quiet():
+        click.echo(_printable(message) if sys.stderr.isatty() else message, err=True)
+
+
+def shows_bars() -> bool:
+    """Tell whether how far a command has come is shown: on a terminal, and not to who asked for quiet."""
+    return sys.stderr.isatty() and not is_quiet()
+
+
+def is_quiet() -> bool:
+    """Tell whether ``-q`` was given to the command that runs."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_QUIET))
+
+
+def be_quiet() -> None:
+    """Say no more from the command that runs than results and errors."""
+    click.get_current_context().meta[_QUIET] = True
 
 
 def _printable(text: str) -> str:
@@ -72,6 +96,13 @@ def time_text(milliseconds: int) -> str:
         return "a time beyond any"
 
 
+def day_text(milliseconds: int) -> str:
+    """Return a time as `time_text`, shorter: the hour of one of today, the day of another."""
+    text = time_text(milliseconds)
+    day, _, hour = text.partition(" ")
+    return hour if day == time.strftime("%Y-%m-%d") else day if hour.count(":") else text
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as people read it."""
     whole = int(seconds)
@@ -89,9 +120,12 @@ def mode_text(mode: int) -> str:
     return stat.filemode(mode)
 
 
-def drive_text(key: str) -> str:
-    """Return a key (hex), or what begins with one, for a table: on a terminal its first digits, which stand for it."""
-    return _KEY.sub(lambda key: key[0][:_SHOWN_DIGITS], key) if sys.stdout.isatty() else key
+def drive_text(key: str, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a key (hex), or what begins with one, for a table: on a terminal what stands for it here.
+
+    That is what the drive is called by ``names``, or the key's first digits.
+    """
+    return _KEY.sub(lambda key: names.get(key[0], key[0][:_SHOWN_DIGITS]), key) if sys.stdout.isatty() else key
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:
@@ -99,10 +133,12 @@ def count_text(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), whole: Iterable[int] = ()
+) -> None:
     """Print a table: ruled on a terminal, else fields with tabs between them and no headings.
 
-    ``right`` are the columns that are aligned to the right.
+    ``right`` are the columns that are aligned to the right, ``whole`` those that are not broken where it gets narrow.
     """
     if not sys.stdout.isatty():
         for row in rows:
@@ -110,18 +146,21 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right
         return
     from rich.console import Console
 
-    Console().print(table_of(headings, rows, right=right))
+    Console().print(table_of(headings, rows, right=right, whole=whole))
 
 
-def table_of(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> "Table":
+def table_of(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), whole: Iterable[int] = ()
+) -> "Table":
     """Return a table as `print_table` puts it on a terminal."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    aligned = set(right)
+    aligned, unbroken = set(right), set(whole)
     for column, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if column in aligned else "left", overflow="fold")
+        justify: Literal["right", "left"] = "right" if column in aligned else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=column in unbroken)
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))
     return table

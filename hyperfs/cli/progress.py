@@ -3,13 +3,12 @@
 The rule: sizes and speeds are put as everywhere else in hyperfs, by `size_text`.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
-from hyperfs.cli.output import count_text, size_text
+from hyperfs.cli.output import count_text, shows_bars, size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -23,7 +22,7 @@ _DRAW_SECONDS: Final = 0.1
 @contextmanager
 def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[Progress], None] | None]":
     """Show a bar of bytes and files, which moves with each `Progress` that the function given is told."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and shows_bars()):
         yield None
         return
     with _transfer_bar() as bar:
@@ -40,7 +39,7 @@ def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
 @contextmanager
 def download_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[int, int, int], None] | None]":
     """Show a bar of bytes, which moves as the function given is told how many are here, of how many, and the peers."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and shows_bars()):
         yield None
         return
     with _transfer_bar() as bar:
@@ -71,7 +70,7 @@ def _transfer_bar() -> "AbstractContextManager[Bar]":
 @contextmanager
 def commit_progress(what: str) -> "Iterator[Callable[[int, int], None] | None]":
     """Show a bar of bytes, which moves as the function given is told how many there are of how many in all."""
-    if not sys.stderr.isatty():
+    if not shows_bars():
         yield None
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -90,7 +89,7 @@ def commit_progress(what: str) -> "Iterator[Callable[[int, int], None] | None]":
 @contextmanager
 def search_progress(what: str, unit: str, *, wanted: bool = True) -> Iterator[Callable[[int], None] | None]:
     """Show that something is looked through, and how many ``unit`` so far, as the function given is told."""
-    if not (wanted and sys.stderr.isatty()):
+    if not (wanted and shows_bars()):
         yield None
         return
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -7,7 +7,7 @@ import click
 
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_running_daemon
-from hyperfs.cli.output import count_text, drive_text, duration_text, print_json, print_table, size_text
+from hyperfs.cli.output import count_text, drive_text, duration_text, print_json, print_table, size_text, tell
 
 if TYPE_CHECKING:
     from hyperfs.daemon.answers import MountTold, NetworkTold, Status
@@ -97,10 +97,10 @@ def stop(common: Common, force: bool) -> None:
         os.kill(announcement.pid, signal.SIGTERM)
         left = ()
     if left is None or announcement is None:
-        click.echo(f"no daemon runs for the store {common.store}", err=True)
+        tell(f"no daemon runs for the store {common.store}")
         for record in _living(Places(common.store.expanduser().resolve())):
             place = record.mountpoint
-            click.echo(f"{place} is mounted still, waiting for one: `hyperfs umount {place}` takes it away", err=True)
+            tell(f"{place} is mounted still, waiting for one: `hyperfs umount {place}` takes it away")
         return
 
     async def wait() -> bool:
@@ -130,7 +130,7 @@ def daemon(common: Common, idle: float | None) -> int:
     from hyperfs.daemon.__main__ import run
 
     if sys.stderr.isatty():
-        click.echo(f"daemon of the store {common.store}, process {os.getpid()}: ^C ends it and its mounts", err=True)
+        tell(f"daemon of the store {common.store}, process {os.getpid()}: ^C ends it and its mounts")
     return run(str(common.store), None, idle, verbose=common.verbosity > 0, network=common.network)
 
 
@@ -164,22 +164,26 @@ def _print_remembered(places: "Places") -> None:
     from hyperfs.daemon.state import offered, read_state
 
     state = read_state(places.state)
+    names = {key: name for name, key in state.names.items()}
     living = _living(places)
     for record in state.mounts:
+        mounted = f"{drive_text(record.label, names)} mounted at {record.mountpoint}"
         if record in living:
-            click.echo(f"without a daemon:  {record.label} mounted at {record.mountpoint}: what is here can be read")
+            click.echo(f"without a daemon:  {mounted}: what is here can be read")
         else:
-            click.echo(f"at the next start: {record.label} mounted at {record.mountpoint}")
+            click.echo(f"at the next start: {mounted}")
     for key in offered(state):
         where = ", ".join(state.listen) or f"port {state.port or DEFAULT_PORT}"
         pinned = any(one.key == key for one in state.pinned)
-        click.echo(f"at the next start: {key} {'pinned, and ' if pinned else ''}served at {where}")
+        how = f"{'pinned, and ' if pinned else ''}served at {where}"
+        click.echo(f"at the next start: {drive_text(key, names)} {how}")
 
 
 def _print_status(found: "Status", staged: list[str]) -> None:
     from hyperfs.cli.secrets import standing_lines
     from hyperfs.cli.watching import here_texts
 
+    names = {drive.key: drive.name for drive in found.drives if drive.name is not None}
     click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
     click.echo(f"listening  {', '.join(found.listening) or 'no'}")
     for line in _network_lines(found.network):
@@ -191,33 +195,34 @@ def _print_status(found: "Status", staged: list[str]) -> None:
     if found.serving:
         _section("serving")
         drives = [
-            (drive_text(drive.key), str(drive.version), count_text(drive.peers, "peer")) for drive in found.serving
+            (drive_text(drive.key, names), str(drive.version), count_text(drive.peers, "peer"))
+            for drive in found.serving
         ]
-        print_table(("drive", "version", "with"), drives, right=[1])
+        print_table(("drive", "version", "with"), drives, right=[1], whole=[0])
     if found.pinned:
         _section("pinned")
         at_work = {drive.key: drive for drive in found.drives}
-        pinned = [(drive_text(key), *here_texts(at_work[key])) for key in found.pinned if key in at_work]
-        print_table(("drive", "version", "here", "of"), pinned, right=(1, 2, 3))
+        pinned = [(drive_text(key, names), *here_texts(at_work[key])) for key in found.pinned if key in at_work]
+        print_table(("drive", "version", "here", "of"), pinned, right=(1, 2, 3), whole=[0])
     if found.network.topics:
         _section("finding")
         topics = [
             (
-                drive_text(topic.key),
+                drive_text(topic.key, names),
                 "no" if topic.port is None else f"port {topic.port}",
                 str(topic.found),
                 "; ".join(f"{name}: {how}" for name, how in topic.looked.items()),
             )
             for topic in found.network.topics
         ]
-        print_table(("drive", "announced", "found", "asked"), topics, right=[2])
+        print_table(("drive", "announced", "found", "asked"), topics, right=[2], whole=[0, 1])
     if found.mounts:
         _section("mounted")
         mounts = [
-            (mount.mountpoint, drive_text(mount.label), _mount_text(mount), str(mount.pid or ""))
+            (mount.mountpoint, drive_text(mount.label, names), _mount_text(mount), str(mount.pid or ""))
             for mount in found.mounts
         ]
-        print_table(("folder", "drive", "state", "process"), mounts, right=[3])
+        print_table(("folder", "drive", "state", "process"), mounts, right=[3], whole=[1])
     if found.peers:
         _section("peers")
         peers = [

@@ -11,7 +11,7 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, follow_option, path_in_drive, run_with_daemon
 from hyperfs.cli.kinds import PATH_IN_DRIVE, VERSIONED_DRIVE
-from hyperfs.cli.output import complain, count_text, print_json, shown, size_text
+from hyperfs.cli.output import complain, count_text, print_json, shown, size_text, tell
 from hyperfs.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def import_command(
                 key = await client.create_drive()
             under_way = key
             begun.note(key)
-            click.echo(f"a new drive: {key.hex()}", err=True)
+            tell(f"a new drive: {key.hex()}")
             drive = await Drive.open(client, key)
         else:
             drive = await open_to_write(client, common, address)
@@ -139,7 +139,7 @@ def import_command(
             click.echo(drive.key.hex())
             written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
             others = f"{count_text(result.deleted, 'entry', 'entries')} deleted, {result.unchanged:,} unchanged"
-            click.echo(f"version {result.version}: {written}, {others}{_left_out(result.skipped)}", err=True)
+            tell(f"version {result.version}: {written}, {others}{_left_out(result.skipped)}")
         return 1 if result.skipped else 0
 
     try:
@@ -195,7 +195,7 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
             )
         else:
             written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
-            click.echo(f"{written}{_left_out(result.skipped)}", err=True)
+            tell(f"{written}{_left_out(result.skipped)}")
         return 1 if result.skipped else 0
 
     return run_with_daemon(common, run)

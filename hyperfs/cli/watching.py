@@ -7,10 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import click
-
 from hyperfs.cli.common import Common, run_with_running_daemon
-from hyperfs.cli.output import drive_text, print_json_line, print_table, size_text, table_of
+from hyperfs.cli.output import drive_text, print_json_line, print_table, size_text, table_of, tell
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -77,12 +75,13 @@ def watch_status(common: Common) -> None:
         return True
 
     if not run_with_running_daemon(common, run):
-        click.echo(f"no daemon runs for the store {common.store}", err=True)
+        tell(f"no daemon runs for the store {common.store}")
 
 
 def here_texts(drive: "DriveAtWork") -> tuple[str, str, str]:
     """Return a drive's version, and how much of its content is here, of how much."""
-    part = "" if drive.blocks_here == drive.blocks else f" ({100 * drive.blocks_here // max(1, drive.blocks)} %)"
+    is_whole = drive.blocks_here == drive.blocks
+    part = "" if is_whole else f" ({100 * drive.local_bytes // max(1, drive.content_bytes)} %)"
     return str(drive.version), f"{size_text(drive.local_bytes)}{part}", size_text(drive.content_bytes)
 
 

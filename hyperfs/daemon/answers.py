@@ -106,6 +106,7 @@ class DriveTold:
     content_bytes: int
     local_bytes: int
     served: bool
+    pinned: bool
     mountpoints: tuple[str, ...]
     changed: int | None
 

@@ -49,6 +49,7 @@ async def _told(daemon: Daemon, core: Core, content_key: bytes | None) -> DriveT
         content_bytes=content_bytes,
         local_bytes=local_bytes,
         served=any(one.key == key for one in state.served),
+        pinned=any(one.key == key for one in state.pinned),
         mountpoints=tuple(one.mountpoint for one in state.mounts if one.key == key),
         changed=await last_change(core),
     )

@@ -11,6 +11,8 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -163,8 +165,7 @@ async def connect_or_start(
     connection = await connect_running(places, answer_seconds=answer_seconds)
     if connection is not None:
         return connection
-    lock = await _start_lock(places)
-    try:
+    async with none_starts(places):
         with trio.move_on_after(START_SECONDS):
             while True:
                 connection = await connect_running(places, answer_seconds=answer_seconds)
@@ -173,6 +174,14 @@ async def connect_or_start(
                 await _until_ended(places)
                 await _start(places, network, idle_seconds)
         raise DaemonError(f"no daemon of {places.store} could be reached in {START_SECONDS:g} s; see {places.log}")
+
+
+@asynccontextmanager
+async def none_starts(places: Places) -> AsyncIterator[None]:
+    """Have commands that want to start a daemon wait until the block ends. Raises `DaemonError`."""
+    lock = await _start_lock(places)
+    try:
+        yield
     finally:
         os.close(lock)
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import trio
 from click.shell_completion import ShellComplete
 
 from hyperfs.cli.main import cli
 from hyperfs.core.store import core_folder
+from hyperfs.drive.library import open_store
 
 NAMED = "ab" * 32
 SERVED = "ac" * 32
@@ -75,3 +77,24 @@ def test_a_store_that_cannot_be_read_offers_nothing(store: Path) -> None:
     (store / ".hyperfs/state.json").write_text("{")
     assert offered("ls", "") == []
     assert offered("umount", "") == []
+
+
+def test_behind_a_plus_sign_the_drives_tags_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+
+    async def make() -> str:
+        async with open_store(own) as opened:
+            drive = await opened.create_drive()
+            writer = await opened.writer(drive)
+            for tag in ("v1", "v2", "old"):
+                await writer.tag(tag, 1)
+            return drive.key.hex()
+
+    key = trio.run(make)
+    (own / ".hyperfs").mkdir(exist_ok=True)
+    (own / ".hyperfs/state.json").write_text(json.dumps({"format": 1, "names": {"holidays": key}}))
+    monkeypatch.setenv("HYPERFS_STORE", str(own))
+    assert offered("ls", "holidays+") == ["holidays+old", "holidays+v1", "holidays+v2"]
+    assert offered("ls", f"{key}+v") == [f"{key}+v1", f"{key}+v2"]
+    assert offered("unserve", "holidays+") == []
+    assert offered("ls", "unknown+") == []

@@ -12,6 +12,7 @@ from hyperfs.cli.command import command, group
 from hyperfs.cli.common import Common, before_commands, common_options
 from hyperfs.cli.main import cli
 from hyperfs.cli.mounts import Id
+from hyperfs.cli.output import complain, tell
 from hyperfs.cli.service import daemon
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.errors import UsageError
@@ -35,6 +36,15 @@ def show(common: Common) -> None:
     """Print the options as they arrived."""
     peers = ",".join(common.peers)
     click.echo(f"{common.store} {peers} {common.timeout_seconds:g} {common.verbosity} {common.json}")
+
+
+@program.command()
+@common_options()
+def work(common: Common) -> None:
+    """Say what is done, and what comes of it."""
+    tell("working")
+    complain("something is wrong")
+    click.echo("result")
 
 
 inner.add_command(show)
@@ -264,3 +274,13 @@ def test_a_command_that_is_mistyped_is_answered_with_what_may_be_meant(typed: st
 
 def test_what_resembles_no_command_is_just_none() -> None:
     assert refused("xyzzy").output.endswith("there is no command 'xyzzy'\n")
+
+
+@pytest.mark.parametrize("words", [("work", "-q"), ("--quiet", "work")])
+def test_who_asks_for_quiet_gets_results_and_errors(words: tuple[str, ...]) -> None:
+    assert run("work").splitlines() == ["working", "hyperfs: something is wrong", "result"]
+    assert run(*words).splitlines() == ["hyperfs: something is wrong", "result"]
+
+
+def test_who_asks_for_more_is_not_quiet() -> None:
+    assert "working" in run("work", "-q", "-v")

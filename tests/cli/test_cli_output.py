@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -11,7 +12,16 @@ from click.testing import CliRunner
 
 from hyperfs.cli.common import describe, report, sole
 from hyperfs.cli.main import cli
-from hyperfs.cli.output import count_text, duration_text, shown, size_text, time_text
+from hyperfs.cli.output import (
+    count_text,
+    day_text,
+    drive_text,
+    duration_text,
+    print_table,
+    shown,
+    size_text,
+    time_text,
+)
 from hyperfs.errors import BlockNotAvailable, InvalidKey, MountFailed, PathError, UsageError
 
 
@@ -43,6 +53,28 @@ def test_durations_are_put_as_people_read_them(seconds: float, text: str) -> Non
 @pytest.mark.parametrize("milliseconds", [2**53, 2**63])
 def test_a_time_beyond_any_calendar_does_not_fail(milliseconds: int) -> None:
     assert time_text(milliseconds)
+
+
+def test_a_day_is_shorter_than_a_time_and_of_today_it_is_the_hour() -> None:
+    now = time.time_ns() // 1_000_000
+    assert day_text(86_400_000 * 400) == time_text(86_400_000 * 400)[:10]
+    assert day_text(now) in (time_text(now)[11:], time_text(now)[:10])  # midnight may have been between
+    assert day_text(2**80) == time_text(2**80)
+
+
+def test_a_key_in_a_table_is_put_as_what_stands_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert drive_text("ab" * 32 + "+v1") == "abababababab+v1"
+    assert drive_text("ab" * 32 + "+v1", {"ab" * 32: "photos"}) == "photos+v1"
+
+
+def test_a_key_in_a_table_is_not_broken_where_it_gets_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table(("drive", ""), [("ab" * 6, "yours, served, pinned, mounted")], whole=[0])
+    assert [line.split("  ")[0].strip() for line in capsys.readouterr().out.splitlines()[1:]] == ["ab" * 6, ""]
 
 
 def test_one_is_not_many() -> None:

@@ -60,8 +60,8 @@ def test_drives_are_listed_with_what_is_done_with_them(hyperfs: Hyperfs, key: st
     assert (drive["writable"], drive["version"], drive["content_bytes"]) == (True, 2, 6)
     assert (drive["served"], drive["mountpoints"]) == (True, [])
     rows = {row.split("\t")[1]: row.split("\t") for row in hyperfs("list").splitlines()}
-    assert rows[key][2:5] == ["yours", "2", "6 B"]
-    assert rows[key][-1] == "served"
+    assert rows[key][2:4] == ["2", "6 B"]
+    assert rows[key][-1] == "yours, served"
     hyperfs("unserve", key)
     assert not listed(hyperfs)[key]["served"]
 
