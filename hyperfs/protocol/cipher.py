@@ -10,6 +10,7 @@ in the same copy of the library; `sodium_init` lets that choose the fastest code
 
 import ctypes
 from collections.abc import Callable
+from typing import Protocol
 
 import nacl._sodium
 import nacl.bindings
@@ -40,6 +41,21 @@ def hsalsa20(key: bytes, nonce: bytes) -> bytes:
     subkey = ctypes.create_string_buffer(KEY_BYTES)
     _subkey(subkey, nonce, key, None)
     return subkey.raw
+
+
+class Cipher(Protocol):
+    """One direction of a connection: every byte of it goes through once, in order."""
+
+    def apply(self, data: bytearray | memoryview) -> None:
+        """Encrypt, or decrypt, ``data`` in place."""
+        ...
+
+
+class PlainText:
+    """What stands for a cipher on a connection whose sides have agreed to have none."""
+
+    def apply(self, data: bytearray | memoryview) -> None:
+        """Leave ``data`` as it is."""
 
 
 class XSalsa20:

@@ -21,7 +21,7 @@ from hyperfs import crypto, varint
 from hyperfs.errors import EncodingError, PeerMisbehaved, short
 from hyperfs.protocol import codec
 from hyperfs.protocol.channel import Channel, ChannelState
-from hyperfs.protocol.cipher import NONCE_BYTES, XSalsa20
+from hyperfs.protocol.cipher import NONCE_BYTES, Cipher, PlainText, XSalsa20
 from hyperfs.protocol.events import (
     ChannelClosed,
     ChannelOpened,
@@ -70,18 +70,21 @@ class Connection:
         static_key: NoiseKeyPair | None = None,
         ephemeral_key: NoiseKeyPair | None = None,
         nonce: bytes | None = None,
+        encrypted: bool = True,
     ) -> None:
         """Begin. The side that dialled is the ``initiator``, and has output at once.
 
         ``static_key`` is how the peer knows us again; one is made if None. ``ephemeral_key`` and ``nonce`` (24 bytes)
-        are for tests with known values.
+        are for tests with known values. Without ``encrypted`` what follows the handshake goes over the wire as it is,
+        which both sides have to agree on beforehand; who knows which keys is proved all the same.
         """
         self._static_key = static_key or NoiseKeyPair.generate()
         self._noise = NoiseXX(initiator=initiator, static=self._static_key, ephemeral=ephemeral_key)
         self._nonce = nonce or secrets.token_bytes(NONCE_BYTES)
         self._remote_nonce = b""
         self._split: Split | None = None
-        self._decrypt: XSalsa20 | None = None
+        self._encrypted = encrypted
+        self._decrypt: Cipher | None = None
         self._handshake = bytearray()
         self._reader = FrameReader()
         self._output = Output()
@@ -244,8 +247,8 @@ class Connection:
     def _finish_handshake(self) -> HandshakeDone:
         split = self._noise.split()
         self._split = split
-        self._output.encrypt_with(XSalsa20(split.send_key, self._nonce))
-        self._decrypt = XSalsa20(split.receive_key, self._remote_nonce)
+        self._output.encrypt_with(XSalsa20(split.send_key, self._nonce) if self._encrypted else PlainText())
+        self._decrypt = XSalsa20(split.receive_key, self._remote_nonce) if self._encrypted else PlainText()
         return HandshakeDone(split.remote_static_key)
 
     def _require_split(self) -> Split:

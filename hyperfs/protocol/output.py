@@ -4,7 +4,7 @@ Bytes are encrypted exactly once, when they are taken, and in the order in which
 one long stream. As much as possible goes through it in one call.
 """
 
-from hyperfs.protocol.cipher import XSalsa20
+from hyperfs.protocol.cipher import Cipher
 
 
 class Output:
@@ -15,7 +15,7 @@ class Output:
     def __init__(self) -> None:
         self._handshake = bytearray()
         self._parts: list[bytes] = []
-        self._cipher: XSalsa20 | None = None
+        self._cipher: Cipher | None = None
         self._is_over = False
         self.size = 0
         """Bytes written and not taken yet."""
@@ -25,7 +25,7 @@ class Output:
         self._handshake += data
         self.size += len(data)
 
-    def encrypt_with(self, cipher: XSalsa20) -> None:
+    def encrypt_with(self, cipher: Cipher) -> None:
         """Set the cipher for all that is written; before that nothing but the handshake is taken."""
         self._cipher = cipher
 

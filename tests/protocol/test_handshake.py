@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hyperfs import varint
 from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import (
+    ChannelOpened,
     ChannelRequested,
     Event,
     HandshakeDone,
@@ -124,3 +125,19 @@ def test_handshake_arrives_in_any_pieces(points: list[int]) -> None:
         HandshakeDone(pair.left.static_public_key),
         ChannelRequested(DISCOVERY_KEY),
     ]
+
+
+def test_without_encryption_frames_go_over_the_wire_as_they_are() -> None:
+    left, right = (Connection(initiator=initiator, encrypted=False) for initiator in (True, False))
+    for one, other in ((left, right), (right, left), (left, right)):
+        other.receive(one.take_output())
+    assert left.is_ready
+    assert right.is_ready
+    channel = left.open_channel(KEY)
+    sent = bytes(left.take_output())
+    assert DISCOVERY_KEY in sent
+    assert [type(event) for event in right.receive(sent)] == [ChannelRequested]
+    assert right.open_channel(KEY) is not None
+    assert ChannelOpened in [type(event) for event in left.receive(right.take_output())]
+    assert channel is not None
+    assert channel.is_open
