@@ -202,8 +202,12 @@ def _print_status(found: "Status", staged: list[str]) -> None:
     if found.pinned:
         _section("pinned")
         at_work = {drive.key: drive for drive in found.drives}
-        pinned = [(drive_text(key, names), *here_texts(at_work[key])) for key in found.pinned if key in at_work]
-        print_table(("drive", "version", "here", "of"), pinned, right=(1, 2, 3), whole=[0])
+        pinned = [
+            (drive_text(key, names), *here_texts(drive), drive.problem or "")
+            for key in found.pinned
+            if (drive := at_work.get(key)) is not None
+        ]
+        print_table(("drive", "version", "here", "of", "problem"), pinned, right=(1, 2, 3), whole=[0])
     if found.network.topics:
         _section("finding")
         topics = [

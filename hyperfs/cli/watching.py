@@ -89,7 +89,7 @@ def drive_row(drive: "DriveAtWork", down: int, up: int) -> Row:
     """Return what is shown of a drive at work, with its rates in bytes a second."""
     _, here, of = here_texts(drive)
     name = f"{drive.name or drive_text(drive.key)}{' (pinned)' if drive.pinned else ''}"
-    wanted = f"{drive.in_flight} blocks under way" if drive.waiting or drive.in_flight else ""
+    wanted = drive.problem or (f"{drive.in_flight} blocks under way" if drive.waiting or drive.in_flight else "")
     return name, here, of, wanted, f"{size_text(down)}/s", f"{size_text(up)}/s", str(drive.peers)
 
 

@@ -356,8 +356,11 @@ class Core(LocalReader):
                     failure.position = position
                     break
             intake.drop_known(self._bitfield)
-            if intake and not self._files.directory.kept:
-                await trio.to_thread.run_sync(self._keep)
+            if intake:
+                if self._durability.reserve is not None:
+                    await self._durability.reserve.require()
+                if not self._files.directory.kept:
+                    await trio.to_thread.run_sync(self._keep)
             if intake.byte_count >= _THREAD_BYTES:
                 await trio.to_thread.run_sync(intake.write, self._files)
             else:

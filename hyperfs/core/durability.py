@@ -8,6 +8,7 @@ kernel takes for clean what it could not write.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 import trio
 
@@ -110,12 +111,8 @@ class Durability:
             # Only what is taken above is made durable: what is appended during this wait may name newer blocks.
             if self.after is not None:
                 await self.after.sync()
-            try:
-                await self._write(signatures, pages)
-            except OSError as error:
-                if self.reserve is None or not await self.reserve.give_way(error):
-                    raise
-                await self._write(signatures, pages)
+            write = partial(self._write, signatures, pages)
+            await (write() if self.reserve is None else self.reserve.spend_on(write))
             on_failure.pop_all()
         for index, signature in signatures.items():
             if self._signatures.get(index) == signature:

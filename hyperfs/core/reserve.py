@@ -1,15 +1,18 @@
 """Disk space kept back, so that on a full disk what frees space still works.
 
-The rule, stated here and nowhere else: content is appended only while the reserve stands. Metadata (a deletion, a
-truncation, a new version of whatever is small) and clearing may use it up: when one of them meets a full disk the
-reserve is given away and it is tried again. The reserve is made anew as soon as the disk has room for twice its size.
+The rule, stated here and nowhere else: content is appended, and what peers send is kept, only while the reserve stands.
+Metadata (a deletion, a truncation, a new version of whatever is small), clearing, and what the daemon is to do may use
+it up: when one of them meets a full disk the reserve is given away and it is tried again. The reserve is made anew as
+soon as the disk has room for twice its size.
 """
 
 import errno
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 RESERVE_BYTES = 4 << 20
 _SHARE_OF_DISK = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_Result = TypeVar("_Result")
 
 
 def is_full(error: BaseException) -> bool:
@@ -39,7 +43,9 @@ class Reserve:
         self.stands = False
         """Whether the space is kept back just now."""
         self.wanted = False
-        """Whether anybody writes here, so that it is to be kept back when there is room again."""
+        """Whether anything is kept here, so that the space is to be kept back when there is room again."""
+        self._giving = trio.Lock()
+        self._times_given = 0
 
     async def make(self) -> bool:
         """Keep the space back, if there is room and it is not kept already; tell whether content may be appended."""
@@ -53,9 +59,26 @@ class Reserve:
         if not self.stands and not await self.make():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path.parent.parent))
 
-    async def give_way(self, error: OSError) -> bool:
-        """Give the space away if ``error`` is for want of space; tell whether trying again makes sense."""
-        return is_full(error) and await self.give()
+    async def has_room(self) -> bool:
+        """Tell whether the space is kept back, and as much again is free: so much that fetching makes sense."""
+        if not await self.make():
+            return False
+        disk = await trio.to_thread.run_sync(os.statvfs, self._path.parent)
+        return disk.f_bavail * disk.f_frsize >= reserve_bytes(disk)
+
+    async def spend_on(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do ``work``; if the disk is full, give the space away, and do it once more. Raises as ``work`` does."""
+        times_given = self._times_given
+        try:
+            return await work()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            async with self._giving:
+                # of two that the disk was full for at once, the second has as much of it as the first
+                if times_given == self._times_given and not await self.give():
+                    raise
+        return await work()
 
     async def give(self) -> bool:
         """Give the space away, for something that frees more; tell whether there was any."""
@@ -64,6 +87,7 @@ class Reserve:
             await trio.to_thread.run_sync(self._path.unlink)
         except FileNotFoundError:
             return False
+        self._times_given += 1
         log.warning("the disk is full: the reserve in %s is used up", self._path.parent)
         return True
 

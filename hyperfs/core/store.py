@@ -224,12 +224,13 @@ class Store:
         return await self._pool.get(key, partial(self._open_files, key, name))
 
     async def _open_files(self, key: bytes, name: bytes | None) -> Core:
+        open_once = partial(self._open_once, key, name)
         try:
-            return await self._open_once(key, name)
+            return await self.reserve.spend_on(open_once)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not await self._pool.close_idle(keep=0):
                 raise
-            return await self._open_once(key, name)
+            return await open_once()
 
     async def _open_once(self, key: bytes, name: bytes | None) -> Core:
         path = self.core_directory(key)

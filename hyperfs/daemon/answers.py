@@ -176,7 +176,8 @@ class DriveAtWork:
     """A drive that is in use, its key in hex: how much of it is here, in blocks and bytes, of all versions together.
 
     ``in_flight`` blocks were asked for and are not here yet, and ``waiting`` is how many wait for some. ``sent_bytes``
-    is what the ``peers`` that are there now have had of it.
+    is what the ``peers`` that are there now have had of it. ``problem`` says why what is missing of a pinned drive does
+    not come, in words, where that is known.
     """
 
     key: str
@@ -191,6 +192,7 @@ class DriveAtWork:
     in_flight: int
     peers: int
     sent_bytes: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ class Daemon:
         self.store = store
         self.replicator = replicator
         self.nursery = nursery
-        self.state = StateKeeper(places.state, state, self._follow)
+        self.state = StateKeeper(places.state, state, self._follow, store.reserve)
         self.network = Network(replicator, self.state, settings, nursery)
         self.swarm = self.network.swarm
         self.peers = PeerBook(self.swarm, replicator, nursery)
@@ -69,7 +69,7 @@ class Daemon:
         self.writers = Writers(store, self.registry, self._ask_peers)
         self.finding = Finding(self.network, self.registry)
         self.serving = Serving(self.state, self.registry, self.network, nursery)
-        self.pins = Pins(self.registry, replicator, nursery)
+        self.pins = Pins(self.registry, replicator, store.reserve, nursery)
         self.cache = Cache(store, self.registry, self.pins.drives)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)

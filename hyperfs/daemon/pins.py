@@ -1,7 +1,8 @@
 """The drives that are kept here whole: everything that peers have of them, of all versions, now and as they grow.
 
 The rule: what is fetched so comes after all that anybody waits for, and goes on wanted for as long as the drive is
-pinned, whether a peer is there or not. Nothing is fetched of a drive of ours: what is not here of that was pruned.
+pinned, whether a peer is there or not; on a disk that is full it waits until there is room. Nothing is fetched of a
+drive of ours: what is not here of that was pruned.
 """
 
 import logging
@@ -13,6 +14,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.reader import Priority
+from hyperfs.core.reserve import Reserve
 from hyperfs.daemon.registry import CoreRegistry, User
 from hyperfs.errors import HyperfsError, short
 from hyperfs.replication import Replicator
@@ -20,7 +22,8 @@ from hyperfs.replication import Replicator
 _log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 5.0
-"""How long after a failure something is asked for again."""
+"""How long after a failure something is asked for again, and how often it is looked whether a full disk has room."""
+NO_ROOM: Final = "there is no room on the disk for more of it"
 LOOK_AGAIN_SECONDS: Final = 60.0
 """How often it is looked whether something is missing again, that was damaged, and whether peers have more."""
 
@@ -32,20 +35,28 @@ MAX_ASKED: Final = 8
 class _Pin:
     user: User = field(default_factory=User)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    problem: str | None = None
+    """Why what is missing does not come, in words; None while it comes, or nobody is there to send it."""
 
 
 class Pins:
-    """Owns what keeps the pinned drives here, in tasks of ``nursery``."""
+    """Owns what keeps the pinned drives here, in tasks of ``nursery``. ``reserve`` is of the store they are kept in."""
 
-    def __init__(self, registry: CoreRegistry, replicator: Replicator, nursery: trio.Nursery) -> None:
+    def __init__(self, registry: CoreRegistry, replicator: Replicator, reserve: Reserve, nursery: trio.Nursery) -> None:
         self._registry = registry
         self._replicator = replicator
+        self._reserve = reserve
         self._nursery = nursery
         self._pins: dict[bytes, _Pin] = {}
 
     def drives(self) -> Collection[bytes]:
         """Return the keys of the pinned drives."""
         return self._pins.keys()
+
+    def problem(self, key: bytes) -> str | None:
+        """Return why what is missing of a pinned drive does not come, in words, as far as that is known."""
+        pin = self._pins.get(key)
+        return None if pin is None else pin.problem
 
     def follow(self, keys: Iterable[bytes]) -> None:
         """Keep these drives from now on, and no others."""
@@ -67,22 +78,24 @@ class Pins:
                         return
                     await metadata.wait_longer(0)
                     if not metadata.has(0, 1):
-                        await self._fetch(metadata, range(1))
+                        await self._fetch(pin, metadata, range(1))
                     content_key = await self._registry.find_content_key(metadata)
                     if content_key is None:
+                        pin.problem = "it is no drive"
                         _log.error("%s is pinned, and is no drive", short(key))
                         return
                     content = await self._registry.open(content_key, pin.user, is_content=True)
                     break
                 except (HyperfsError, OSError) as error:
+                    pin.problem = str(error)
                     _log.error("drive %s cannot be kept here just now: %s", short(key), error)
                     await trio.sleep(AGAIN_SECONDS)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_core, metadata)
-                nursery.start_soon(self._keep_core, content)
+                nursery.start_soon(self._keep_core, pin, metadata)
+                nursery.start_soon(self._keep_core, pin, content)
                 nursery.start_soon(self._learn_of_content, metadata, content)
 
-    async def _keep_core(self, core: Core) -> None:
+    async def _keep_core(self, pin: _Pin, core: Core) -> None:
         """Have what is missing of ``core`` fetched, as it grows, and goes."""
         asked: set[trio.CancelScope] = set()
         covered = 0
@@ -95,29 +108,34 @@ class Pins:
                     covered = 0
                 if covered < length and not core.has(covered, length):
                     asked.add(scope := trio.CancelScope())
-                    nursery.start_soon(self._fetch_within, scope, asked, core, range(covered, length))
+                    nursery.start_soon(self._fetch_within, scope, asked, pin, core, range(covered, length))
                 covered = length
                 with trio.move_on_after(LOOK_AGAIN_SECONDS):
                     await core.wait_longer(length)
 
     async def _fetch_within(
-        self, scope: trio.CancelScope, asked: set[trio.CancelScope], core: Core, blocks: range
+        self, scope: trio.CancelScope, asked: set[trio.CancelScope], pin: _Pin, core: Core, blocks: range
     ) -> None:
         try:
             with scope:
-                await self._fetch(core, blocks)
+                await self._fetch(pin, core, blocks)
         finally:
             asked.discard(scope)
 
-    async def _fetch(self, core: Core, blocks: range) -> None:
-        """Return once ``blocks`` of ``core`` are here; wait for peers when there are none."""
+    async def _fetch(self, pin: _Pin, core: Core, blocks: range) -> None:
+        """Return once ``blocks`` of ``core`` are here; wait for room, and for peers, when there is none."""
         while not core.has(blocks.start, blocks.stop):
             try:
-                await core.fetch([blocks], priority=Priority.BACKGROUND)
+                if await self._reserve.has_room():
+                    pin.problem = None
+                    await core.fetch([blocks], priority=Priority.BACKGROUND)
+                    continue
+                pin.problem = NO_ROOM
             except (HyperfsError, OSError) as error:
+                pin.problem = str(error)
                 _log.info("core %s: not all of it can be fetched just now: %s", short(core.key), error)
-                await trio.sleep(AGAIN_SECONDS)
-                await self._wait_peer(core)
+            await trio.sleep(AGAIN_SECONDS)
+            await self._wait_peer(core)
 
     async def _learn_of_content(self, metadata: Core, content: Core) -> None:
         """Ask how long the content is whenever there is a new version: only that names it."""

@@ -118,12 +118,11 @@ async def open_daemon(places: Places, network: NetworkSettings = OFFLINE) -> Asy
 
 async def _announce(places: Places, announcement: Announcement, store: Store) -> None:
     """Tell clients of the daemon, on a full disk in space that was kept back: what makes room is done by a daemon."""
-    try:
+
+    async def write() -> None:
         write_announcement(places, announcement)
-    except OSError as error:
-        if not await store.reserve.give_way(error):
-            raise
-        write_announcement(places, announcement)
+
+    await store.reserve.spend_on(write)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from hyperfs.core.reserve import Reserve
 from hyperfs.daemon.codec import from_plain, to_plain
 from hyperfs.errors import DamagedStore, EncodingError, UsageError
 from hyperfs.mount import DEFAULT_FLUSH_SECONDS, MountOptions
@@ -92,14 +94,17 @@ class StateKeeper:
     """Owns the state and its file; `run` is the only one who writes it. ``on_change`` gets the old state and the new.
 
     ``on_change`` is called in the same step in which the state changes, and must not raise: what the daemon does
-    follows the state, and never the other way round.
+    follows the state, and never the other way round. On a full disk the state is saved in what ``reserve`` has.
     """
 
-    def __init__(self, path: Path, state: State, on_change: Callable[[State, State], None]) -> None:
+    def __init__(
+        self, path: Path, state: State, on_change: Callable[[State, State], None], reserve: Reserve | None = None
+    ) -> None:
         """Own ``path``, where ``state`` stands: see `read_state`."""
         self.state = state
         self._path = path
         self._on_change = on_change
+        self._reserve = reserve
         self._durable = state
         self._changes: list[_Change] = []
         self._wake = trio.Event()
@@ -145,7 +150,7 @@ class StateKeeper:
                 failure: OSError | None = None
                 with trio.CancelScope(shield=True):
                     try:
-                        await trio.to_thread.run_sync(_write, self._path, state)
+                        await self._write(state)
                     except OSError as error:
                         failure = error
                         _log.error("%s: what changed cannot be kept: %s", self._path, error)
@@ -157,6 +162,10 @@ class StateKeeper:
                 for change in done:
                     change.failure = failure
                     change.saved.set()
+
+    async def _write(self, state: State) -> None:
+        write = partial(trio.to_thread.run_sync, _write, self._path, state)
+        await (write() if self._reserve is None else self._reserve.spend_on(write))
 
     def _take_back(self) -> None:
         """Show the state that is on the disk, with those changes that came since the ones that failed."""

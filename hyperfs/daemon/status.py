@@ -127,6 +127,7 @@ async def _drives_at_work(
                 in_flight=sum(len(exchange.under_way) for exchange in exchanges),
                 peers=max((len(exchange.open_peers) for exchange in exchanges), default=0),
                 sent_bytes=sum(peer.uploads.bytes for exchange in exchanges for peer in exchange.open_peers),
+                problem=daemon.pins.problem(metadata.key),
             )
         )
         counts: Counter[tuple[str, bytes | None]] = Counter()

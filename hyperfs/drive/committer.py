@@ -6,6 +6,7 @@ disk before the metadata that names it. A commit that expected another version t
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Protocol, cast
 
 import trio
@@ -121,12 +122,8 @@ class LocalCommitter:
                 return version
             blocks = await encode_batch(Trie(self.metadata, version, self._cache), operations)
             if blocks:
-                try:
-                    await self.metadata.append(blocks, expected_length=version)
-                except OSError as error:
-                    if self._reserve is None or not await self._reserve.give_way(error):
-                        raise
-                    await self.metadata.append(blocks, expected_length=version)
+                append = partial(self.metadata.append, blocks, expected_length=version)
+                await (append() if self._reserve is None else self._reserve.spend_on(append))
             return version + len(blocks)
 
     async def clear(self, ranges: Sequence[range], *, expected_version: int) -> None:

@@ -37,6 +37,11 @@ PEER = PeerTold(
 )
 
 
+def test_it_is_said_why_a_pinned_drive_does_not_come() -> None:
+    row = drive_row(replace(DRIVE, pinned=True, problem="there is no room"), down=0, up=0)
+    assert row[3] == "there is no room"
+
+
 def test_a_drive_is_shown_with_what_is_here_and_wanted() -> None:
     assert here_texts(DRIVE) == ("7", "2.0 MiB (25 %)", "8.0 MiB")
     assert drive_row(DRIVE, 3 * MIB, 0) == (

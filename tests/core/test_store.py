@@ -70,6 +70,24 @@ async def test_a_key_alone_makes_a_reader(tmp_path: Path) -> None:
         assert not (await store.core(KEYS.public)).writable
 
 
+async def test_what_peers_send_is_kept_only_while_there_is_a_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await writer([b"a", b"b"])
+    async with run_store(tmp_path) as store:
+        core = await store.core(KEYS.public)
+        await bring(source, core, [0])
+        assert store.reserve.stands
+        await store.reserve.give()
+        monkeypatch.setattr(store.reserve, "_make", lambda: None)  # the disk has no room for another one
+        with pytest.raises(OSError, match="No space left") as caught:
+            await bring(source, core, [1])
+        assert (caught.value.errno, core.has(0, 1), core.has(1, 2)) == (errno.ENOSPC, True, False)
+        monkeypatch.undo()
+        await bring(source, core, [1])
+        assert core.has(0, 2)
+
+
 async def test_a_reader_of_which_nothing_came_is_nowhere_on_the_disk(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.mkdir()

@@ -1,6 +1,7 @@
 """What a daemon remembers."""
 
 import dataclasses
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from hyperfs.core.reserve import Reserve
 from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.state import Edit, MountChoices, MountRecord, Served, State, StateKeeper, read_state
 from hyperfs.errors import DamagedStore, UsageError
+from hyperfs.storage.disk import replace_file
 
 MOUNT = MountRecord("f0", "ab" * 32, 12, "/mnt/caf\udce9", "abab+12", MountChoices(umask=18), ("h:1",))
 
@@ -21,13 +24,30 @@ def with_peer(peer: str) -> Edit:
 
 @asynccontextmanager
 async def keeper_at(
-    path: Path, on_change: Callable[[State, State], None] = lambda old, new: None
+    path: Path, on_change: Callable[[State, State], None] = lambda old, new: None, reserve: Reserve | None = None
 ) -> AsyncIterator[StateKeeper]:
-    keeper = StateKeeper(path, read_state(path), on_change)
+    keeper = StateKeeper(path, read_state(path), on_change, reserve)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
         yield keeper
         nursery.cancel_scope.cancel()
+
+
+async def test_on_a_full_disk_the_state_is_saved_in_what_is_kept_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reserve = tmp_path / "state.json", Reserve(tmp_path / "reserve")
+    await reserve.make()
+
+    def replace_if_there_is_room(path: Path, content: bytes) -> None:
+        if (tmp_path / "reserve").exists():
+            raise OSError(errno.ENOSPC, "full")
+        replace_file(path, content)
+
+    monkeypatch.setattr("hyperfs.daemon.state.replace_file", replace_if_there_is_room)
+    async with keeper_at(path, reserve=reserve) as keeper:
+        await keeper.change(with_peer("h:1"))
+    assert read_state(path).peers == ("h:1",)
 
 
 def test_without_a_file_there_is_nothing_to_do(tmp_path: Path) -> None:

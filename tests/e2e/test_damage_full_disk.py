@@ -5,11 +5,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from hyperfs.core.store import run_store
+from hyperfs.daemon.pins import NO_ROOM
 
 from ..support.commands import Hyperfs, eventually, hyperfs_in
 from ..support.disks import fill, small_disk
@@ -29,20 +31,26 @@ class Small:
     disk: Path
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Small]:
-    source, folder = tmp_path / "source", tmp_path / "mnt"
-    for directory in (source, folder):
-        directory.mkdir()
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The key of a drive that is served, and where."""
+    directory = tmp_path_factory.mktemp("served")
+    source = directory / "source"
+    source.mkdir()
     (source / "small").write_bytes(pattern("small", 100_000))
     (source / "big").write_bytes(pattern("big", BIG))
-    with (
-        small_disk(tmp_path / "disk", 4) as disk,
-        hyperfs_in(tmp_path, "writer") as writer,
-        hyperfs_in(disk) as reader,
-    ):
+    with hyperfs_in(directory, "writer") as writer:
         key = writer.imported(source)
         (address,) = writer.json("serve", key, "--listen", "127.0.0.1:0")["listening"]
+        yield key, address
+
+
+@pytest.fixture
+def small(served: tuple[str, str], tmp_path: Path) -> Iterator[Small]:
+    key, address = served
+    folder = tmp_path / "mnt"
+    folder.mkdir()
+    with small_disk(tmp_path / "disk", 4) as disk, hyperfs_in(disk) as reader:
         reader("mount", key, folder, "--peer", address, "--timeout", "10")
         assert (folder / "small").read_bytes() == pattern("small", 100_000)
         with (reader.store / ".hyperfs/daemon.log").open("ab") as log:  # a page for what is told once the disk is full
@@ -70,14 +78,15 @@ def test_a_command_that_fills_the_disk_says_so(small: Small) -> None:
     assert "No space left on device" in small.reader.fails("cat", small.key, "big", "--timeout", "10")
 
 
-def test_a_mount_on_a_full_disk_is_told_and_the_daemon_goes_on(small: Small, tmp_path: Path) -> None:
+def test_what_is_here_can_be_mounted_on_a_full_disk(small: Small, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     with pytest.raises(OSError, match=r"error|space"):
         read_big(small)
     fill(small.disk)
-    assert "No space left on device" in small.reader.fails("mount", small.key, other)
-    assert (small.folder / "small").read_bytes() == pattern("small", 100_000)
+    small.reader("mount", small.key, other)
+    for folder in (small.folder, other):
+        assert (folder / "small").read_bytes() == pattern("small", 100_000)
     assert "Traceback" not in small.reader.log
 
 
@@ -90,6 +99,26 @@ def test_once_there_is_space_reading_goes_on(small: Small) -> None:
     small.reader("umount", small.folder)
     small.reader("stop")
     assert trio.run(audit, small.reader.store) == [[], []]
+
+
+def test_a_disk_that_a_pinned_drive_filled_is_told_and_freed_again(small: Small) -> None:
+    reader = small.reader
+    reader("pin", small.key)
+    eventually(lambda: pinned(reader)["problem"] == NO_ROOM)
+    fill(small.disk)
+    assert NO_ROOM in reader("status")
+    reader.kill_daemon()
+    assert "unpin" in reader.fails("clear", small.key, status=2)
+    reader("unpin", small.key)
+    reader("umount", small.folder)
+    assert (reader.json("status")["pinned"], reader.mounts()) == ([], [])
+    assert reader.json("clear", small.key)["bytes"] > BIG // 4
+    assert (reader.store / ".hyperfs/reserve").stat().st_blocks
+
+
+def pinned(reader: Hyperfs) -> dict[str, Any]:
+    (drive,) = (drive for drive in reader.json("status")["drives"] if drive["pinned"])
+    return dict(drive)
 
 
 def readable(small: Small) -> bool:
