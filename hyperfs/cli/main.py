@@ -33,6 +33,8 @@ _COMMANDS = {
     "listen": ("share", "listen", "Show or say where peers are accepted."),
     "list": ("listing", "list_command", "List the drives of which something is here."),
     "name": ("listing", "name", "Call a drive something shorter than its key."),
+    "link": ("linking", "link", "Show a drive inside another one."),
+    "unlink": ("linking", "unlink", "Show a drive no more inside another one."),
     "mount": ("mounts", "mount", "Show a drive as a folder."),
     "umount": ("mounts", "umount", "Take a mounted folder away."),
     "ls": ("browse", "ls", "List what is in a drive."),

@@ -68,6 +68,7 @@ class DaemonClient:
         self._opening: dict[bytes, trio.Lock] = {}
         self._prefetches: list[Pending] = []
         self.uses: BlocksInUse = _none_in_use
+        self.linked: Callable[[ask.Link], None] = self._writes_nothing
 
     @property
     def connected(self) -> bool:
@@ -311,6 +312,11 @@ class DaemonClient:
                 self._apply_head(head)
             case ask.WhichInUse(question, key):
                 self.send(ask.MountUses(question, tuple(self.uses(key))))
+            case ask.Link() as link:
+                self.linked(link)
+
+    def _writes_nothing(self, link: ask.Link) -> None:
+        self.send(ask.MountLinked(link.question, None, None))
 
     def _apply_head(self, head: told.Head) -> None:
         view = self._views.get(head.key)

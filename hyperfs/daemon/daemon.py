@@ -15,6 +15,7 @@ from hyperfs.core.core import Core
 from hyperfs.core.store import Store
 from hyperfs.daemon.cache import Cache
 from hyperfs.daemon.finding import Finding
+from hyperfs.daemon.linking import Links
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.network_settings import NetworkChange, NetworkSettings
 from hyperfs.daemon.peers import PeerBook
@@ -73,6 +74,7 @@ class Daemon:
         self.cache = Cache(store, self.registry, self.pins.drives)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)
+        self.links = Links(self.supervisor, self.readers)
         self._clients = 0
         self._stop = trio.Event()
         self._changed = trio.Event()

@@ -298,6 +298,17 @@ async def mount_uses(daemon: Daemon, session: Session, call: ask.MountUses) -> N
         daemon.readers.answered(call.question, session.mount_id, call.ranges)
 
 
+async def link_in_mount(daemon: Daemon, session: Session, call: ask.LinkInMount) -> int | None:
+    """Have a mount mount a drive in the one that it writes. Cancelled, as `Links.link`."""
+    return await daemon.links.link(call)
+
+
+async def mount_linked(daemon: Daemon, session: Session, call: ask.MountLinked) -> None:
+    """From a mount's process: what it was told to do by `LinkInMount`."""
+    if session.mount_id is not None:
+        daemon.links.answered(call.question, session.mount_id, call.version, call.failure)
+
+
 async def change_network(daemon: Daemon, session: Session, call: ask.ChangeNetwork) -> NetworkSettings:
     """Be in the network another way, until the daemon ends; returns all settings."""
     return daemon.change_network(call.change)
@@ -361,6 +372,8 @@ _ANSWERING: dict[type[Call[Any]], Answering] = {
     ask.MountLives: mount_lives,
     ask.MountEnds: mount_ends,
     ask.MountUses: mount_uses,
+    ask.LinkInMount: link_in_mount,
+    ask.MountLinked: mount_linked,
     ask.ChangeNetwork: change_network,
     ask.GetStatus: get_status,
 }

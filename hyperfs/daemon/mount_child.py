@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from hyperfs.daemon.answers import CommitProgress, MountWanted
-from hyperfs.daemon.client import BlocksInUse, DaemonClient, Start, connect
+from hyperfs.daemon.client import DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import describe
 from hyperfs.daemon.inner_drives import keep_open
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.log_file import follow_log
 from hyperfs.daemon.places import places_of, refuse_overlap
-from hyperfs.daemon.requests import AttachMount, MountEnds, MountLives, MountReady
+from hyperfs.daemon.requests import AttachMount, Link, MountEnds, MountLinked, MountLives, MountReady
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
+from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import DaemonError, HyperfsError, MountFailed, UsageError, short
 from hyperfs.garbage import collect_all_when_idle
 from hyperfs.log_rate import log_to_stderr
@@ -123,7 +124,7 @@ class _Child:
 
     async def serve(self, client: DaemonClient, wanted: MountWanted) -> "Ended":
         """Mount, and return once it is unmounted and what was written is committed, or stays staged."""
-        from hyperfs.mount.session import Writing, run_mount  # the only place where libfuse is loaded
+        from hyperfs.mount.session import Served, Writing, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted.mountpoint)
         real = await trio.to_thread.run_sync(mountpoint.resolve)
@@ -142,6 +143,7 @@ class _Child:
             self._committer = DaemonCommitter(client, drive.key)
             directory = await self._lock_staging(client, drive.key, mountpoint)
             writing = Writing(self._committer, directory, chosen.flush_seconds)
+        refuse_link = client.linked
         async with open_work() as nursery:
 
             async def say_ready() -> None:
@@ -150,9 +152,21 @@ class _Child:
                 except (DaemonError, UsageError) as error:
                     _log.info("%s", error)
 
-            def ready(uses: BlocksInUse) -> None:
+            async def link(served: Served, asked: Link) -> None:
+                try:
+                    target = None if asked.target is None else MountTarget(asked.target, asked.version)
+                    version, failure = await served.link(asked.key, asked.path, target), None
+                except (HyperfsError, OSError) as error:
+                    version, failure = None, describe(error)
+                try:
+                    await client.request(MountLinked(asked.question, version, failure))
+                except (DaemonError, UsageError) as error:
+                    _log.info("%s", error)
+
+            def ready(served: Served) -> None:
                 self._ready = True
-                client.uses = uses
+                client.uses = served.blocks_in_use
+                client.linked = lambda asked: nursery.start_soon(link, served, asked)
                 nursery.start_soon(say_ready)
 
             nursery.start_soon(keep_open, client, drive)
@@ -160,6 +174,7 @@ class _Child:
             ended = await run_mount(
                 drive, mountpoint, chosen, writing=writing, on_ready=ready, on_unmounted=self._unmounted
             )
+            client.linked = refuse_link
             nursery.cancel_scope.cancel()
         return ended
 

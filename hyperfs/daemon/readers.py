@@ -33,6 +33,10 @@ class Readers:
         """A mount's process is reached by ``tell`` from now on."""
         self._tell[mount_id] = tell
 
+    def reached(self, mount_id: str) -> Tell | None:
+        """Return what reaches a mount's process, once it has said that it is there."""
+        return self._tell.get(mount_id)
+
     def answered(self, question: int, mount_id: str, ranges: Ranges) -> None:
         """A mount's process answered; too late when nobody waits for it any more."""
         if question in self._answers:

@@ -48,6 +48,10 @@ class Head(Protocol):
         """The version that is shown; of a workspace, the one below what is staged."""
         ...
 
+    def take_untold(self) -> Snapshot | None:
+        """Return the version since which the kernel was not told what others changed, once; None: it was told."""
+        ...
+
     async def settled(self) -> None:
         """Return when no version of our own is just being made."""
         ...
@@ -77,7 +81,7 @@ class Follower:
                 await self._follow(snapshot)
 
     async def _follow(self, snapshot: Snapshot) -> None:
-        while self._untold is not None or snapshot is not self._head.snapshot:
+        while self._is_untold() or snapshot is not self._head.snapshot:
             try:
                 await self.switch(snapshot)
             except (HyperfsError, OSError) as error:
@@ -87,6 +91,10 @@ class Follower:
             else:
                 return
 
+    def _is_untold(self) -> bool:
+        self._untold = self._untold or self._head.take_untold()
+        return self._untold is not None
+
     async def switch(self, snapshot: Snapshot) -> None:
         """Show ``snapshot`` from now on and tell the kernel what it changes.
 
@@ -95,9 +103,9 @@ class Follower:
         """
         await self._head.settled()
         shown = self._head.snapshot
+        is_first = not self._is_untold()
         if snapshot.version < shown.version:
             return
-        is_first = self._untold is None
         base = self._untold or shown
         async with aclosing(changes(snapshot, base)) as found:
             gathered = await _gather(found, MAX_GATHERED)

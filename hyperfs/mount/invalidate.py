@@ -49,6 +49,8 @@ class Invalidator:
         self._threads: list[threading.Thread] = []
         self._token = trio.lowlevel.current_trio_token()
         self._room = trio.Event()
+        self._idle = trio.Event()
+        self._working = 0
         waits.on_idle = self._on_idle
 
     def attributes(self, number: int) -> None:
@@ -71,6 +73,16 @@ class Invalidator:
                 return
             await self._room.wait()
 
+    async def done(self) -> None:
+        """Return once everything that was added has been told to the kernel, or is not to be told any more."""
+        while (self._pending or self._working) and not self._closed:
+            if self._idle.is_set():
+                self._idle = trio.Event()
+            with self._changed:
+                if not self._pending and not self._working:
+                    return
+            await self._idle.wait()
+
     def pending(self) -> int:
         """Return how many targets wait for a thread."""
         return len(self._pending)
@@ -81,6 +93,7 @@ class Invalidator:
             self._closed = True
             self._pending.clear()
             self._changed.notify_all()
+        self._wake(self._set_idle)
         for thread in self._threads:
             thread.join(JOIN_SECONDS)
         return not any(thread.is_alive() for thread in self._threads)
@@ -111,13 +124,21 @@ class Invalidator:
                 if target is None:
                     return
                 del self._pending[target]
+                self._working += 1
                 if len(self._pending) == MAX_PENDING // 2:
-                    self._wake_room()
+                    self._wake(self._set_room)
             number, name = target
             if name is None:
                 _ignoring_unknown(partial(self._drop_inode, number))
             else:
                 _ignoring_unknown(partial(self._drop_name, number, name))
+            with self._changed:
+                self._working -= 1
+                if not self._pending and not self._working:
+                    self._wake(self._set_idle)
+
+    def _set_idle(self) -> None:
+        self._idle.set()
 
     def _set_room(self) -> None:
         self._room.set()
@@ -125,9 +146,9 @@ class Invalidator:
     def _next(self) -> Target | None:
         return next((target for target in self._pending if not self._waits.is_busy(target[0])), None)
 
-    def _wake_room(self) -> None:
+    def _wake(self, set_event: Callable[[], None]) -> None:
         try:
-            self._token.run_sync_soon(self._set_room)
+            self._token.run_sync_soon(set_event)
         except trio.RunFinishedError:
             logger.debug("nobody waits for room any more")
 

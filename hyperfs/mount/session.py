@@ -7,15 +7,18 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import pyfuse3
 import trio
 
+from hyperfs.drive import names
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
+from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import MountFailed, short
 from hyperfs.garbage import collecting_little
 from hyperfs.mount import mountpoint as mounting
@@ -28,7 +31,7 @@ from hyperfs.mount.options import MountOptions
 from hyperfs.mount.snapshot_view import SnapshotView
 from hyperfs.mount.writing import Staged, Writing
 
-__all__ = ["Ended", "Ending", "Writing", "run_mount"]
+__all__ = ["Ended", "Ending", "Served", "Writing", "run_mount"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,17 @@ READY_SECONDS = 20.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-BlocksInUse = Callable[[bytes], Iterable[range]]
-"""Tells which blocks of a core open files lie in."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What can be asked of a mounted folder for as long as it answers.
+
+    ``blocks_in_use`` tells which blocks of a core open files lie in. ``link`` mounts a drive at a path of one that is
+    written here, or unmounts it (None), as the folder shows when it returns; it returns the version that has it so,
+    or None when that drive is not written here, and raises as `WorkspaceView.link`.
+    """
+
+    blocks_in_use: Callable[[bytes], Iterable[range]]
+    link: Callable[[bytes, str, MountTarget | None], Awaitable[int | None]]
 
 
 class Ending(Enum):
@@ -70,15 +82,15 @@ async def run_mount(
     options: MountOptions | None = None,
     *,
     writing: Writing | None = None,
-    on_ready: Callable[[BlocksInUse], None] | None = None,
+    on_ready: Callable[[Served], None] | None = None,
     on_unmounted: Callable[[int], None] | None = None,
 ) -> Ended:
     """Show ``drive`` at ``mountpoint``; return once it is unmounted and what was written is committed, or stays staged.
 
     There can be one in a process at a time. With ``writing`` it may be changed: what an earlier process staged is
     staged again before it is mounted, and what is staged is committed after it was unmounted; if that fails it stays
-    staged, and the log says why. ``on_ready`` is called once the folder answers, with what tells which blocks of a
-    core open files lie in, ``on_unmounted`` once the folder is away, with how many bytes are to be committed then.
+    staged, and the log says why. ``on_ready`` is called once the folder answers, with what can be asked of it,
+    ``on_unmounted`` once the folder is away, with how many bytes are to be committed then.
     Cancelling it, or, when it runs in the main thread, SIGTERM, SIGINT or SIGHUP, unmounts (lazily where somebody is
     still inside); after a signal it returns.
 
@@ -108,7 +120,7 @@ async def _serve(
     path: str,
     options: MountOptions,
     staged: Staged | None,
-    on_ready: Callable[[BlocksInUse], None] | None,
+    on_ready: Callable[[Served], None] | None,
     on_unmounted: Callable[[int], None] | None,
 ) -> Ending:
     async with open_work() as nursery:
@@ -127,7 +139,7 @@ async def _serve(
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
-                    on_ready(operations.blocks_in_use)
+                    on_ready(Served(operations.blocks_in_use, partial(_link, session, drive, staged)))
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -139,6 +151,20 @@ async def _serve(
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
     return session.ending
+
+
+async def _link(
+    session: "_Session", drive: Drive, staged: Staged | None, key: bytes, path: str, target: MountTarget | None
+) -> int | None:
+    if staged is None or key != drive.key:
+        return None
+    version = await staged.view.link(path, target)
+    above, name = names.split(path)
+    parent = staged.view.inodes.find_path(above.encode(errors="surrogateescape"))
+    if parent is not None:
+        session.invalidator.add_name(parent, name.encode(errors="surrogateescape"))
+        await session.invalidator.done()
+    return version
 
 
 class _Session:

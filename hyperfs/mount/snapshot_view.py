@@ -54,6 +54,9 @@ class SnapshotView(View):
         self._recent.clear()
         return older
 
+    def take_untold(self) -> None:
+        """There is only one who changes what is shown, and he tells."""
+
     async def settled(self) -> None:
         """Others make the versions."""
 

@@ -17,7 +17,7 @@ from hyperfs.drive.committer import Committer
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import OpenFile, Snapshot
-from hyperfs.drive.stat import Stat
+from hyperfs.drive.stat import MountTarget, Stat
 from hyperfs.errors import PathError
 from hyperfs.mount.attributes import LIVE_SECONDS, USER, content_number, content_of, lasting_seconds, presented
 from hyperfs.mount.files import STAGED_CONTENT, Handle, Readable
@@ -74,12 +74,19 @@ class WorkspaceView(View):
     def generation(self) -> object:
         return self._tree.changes, self._tree.snapshot
 
+    def take_untold(self) -> Snapshot | None:
+        return self.maker.take_untold()
+
     async def settled(self) -> None:
         await self.maker.wait_idle()
 
     async def switch(self, snapshot: Snapshot) -> Snapshot:
         """Lie over ``snapshot`` from now on; return the version before. Raises as reading what differs does."""
         return await self.maker.rebase(snapshot)
+
+    async def link(self, path: str, target: MountTarget | None) -> int:
+        """Do `CommitMaker.link`."""
+        return await self.maker.link(path, target)
 
     # Looking
 

@@ -119,7 +119,9 @@ class Paths:
     async def read(self, path: str) -> bytes:
         number = await self.number(path)
         content = await self.workspace.open(number, writing=False)
-        assert content is not None
+        if content is None:  # it is in a drive that is mounted in this one
+            entry = await self.workspace.tree.entry(number)
+            return await entry.volume.read(entry, 0, entry.stat.size)
         try:
             return await content.read(0, content.size + 1)
         finally:

@@ -38,9 +38,12 @@ from hyperfs.daemon.requests.drives import PrepareToWrite as PrepareToWrite
 from hyperfs.daemon.requests.drives import SentOperation as SentOperation
 from hyperfs.daemon.requests.drives import SyncDrive as SyncDrive
 from hyperfs.daemon.requests.mounts import AttachMount as AttachMount
+from hyperfs.daemon.requests.mounts import Link as Link
+from hyperfs.daemon.requests.mounts import LinkInMount as LinkInMount
 from hyperfs.daemon.requests.mounts import ListMounts as ListMounts
 from hyperfs.daemon.requests.mounts import MountDrive as MountDrive
 from hyperfs.daemon.requests.mounts import MountEnds as MountEnds
+from hyperfs.daemon.requests.mounts import MountLinked as MountLinked
 from hyperfs.daemon.requests.mounts import MountLives as MountLives
 from hyperfs.daemon.requests.mounts import MountReady as MountReady
 from hyperfs.daemon.requests.mounts import MountUses as MountUses
@@ -84,9 +87,9 @@ def decode_call(method: str, arguments: object) -> Call[Any]:
     return from_plain(kind, arguments)
 
 
-News = Head | WhichInUse
+News = Head | WhichInUse | Link
 
-_NEWS: Final[dict[str, type[News]]] = {kind.__name__: kind for kind in (Head, WhichInUse)}
+_NEWS: Final[dict[str, type[News]]] = {kind.__name__: kind for kind in (Head, WhichInUse, Link)}
 
 
 def decode_news(name: str, arguments: object) -> News:
@@ -94,5 +97,5 @@ def decode_news(name: str, arguments: object) -> News:
     if name not in _NEWS:
         raise EncodingError(f"the daemon tells of {name!r:.80}, which is unknown")
     news = from_plain(_NEWS[name], arguments)
-    assert isinstance(news, Head | WhichInUse)
+    assert isinstance(news, Head | WhichInUse | Link)
     return news

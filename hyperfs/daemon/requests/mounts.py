@@ -102,6 +102,41 @@ class MountUses(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkInMount(Call[int | None]):
+    """Mount drive ``target`` (None: unmount what is) at ``path`` of drive ``key``, by the mount that writes that one.
+
+    Answered with the version that has it so; None when no mount writes the drive, and nothing was done.
+    """
+
+    method: ClassVar = "mount.link"
+    key: Key
+    path: str
+    target: Key | None
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MountLinked(Call[None]):
+    """From a mount's process: the answer to `Link`, as of `LinkInMount`."""
+
+    method: ClassVar = "mount.linked"
+    question: int
+    version: int | None
+    failure: Described | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """To a mount's process: do what `LinkInMount` says if you write drive ``key``. Answered by `MountLinked`."""
+
+    question: int
+    key: Key
+    path: str
+    target: Key | None
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class WhichInUse:
     """To a mount's process: which blocks of core ``key`` do open files lie in? Answered by `MountUses`."""
 

@@ -15,13 +15,15 @@ import trio
 
 from hyperfs.core.reader import Run
 from hyperfs.core.reserve import is_full
+from hyperfs.drive.batch import Batch, milliseconds_now
 from hyperfs.drive.commits import Operation, value_of, version_made
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import OpenFile, Snapshot
+from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import ConflictingLength, DaemonError, HyperfsError
 from hyperfs.mount.staging.planning import Plan, PlannedNode
-from hyperfs.mount.staging.rebasing import rebase
+from hyperfs.mount.staging.rebasing import rebase, rebase_exclusively
 from hyperfs.mount.staging.records import CommitSent
 from hyperfs.mount.staging.settling import Committed, Settlement
 from hyperfs.mount.staging.workspace import Workspace
@@ -78,6 +80,7 @@ class CommitMaker:
         self._committer = committer
         self._committed = committed
         self._lock = trio.Lock()
+        self._untold: Snapshot | None = None
         self._sent: _Sent | None = None
         """What was sent, and may stand in the drive without the tree lying over it."""
 
@@ -96,8 +99,53 @@ class CommitMaker:
                 except ConflictingLength as error:
                     logger.info("%s; committing to the newer version", error)
                     await self._drive.metadata.wait_longer(self.workspace.tree.snapshot.version)
+                    self._note_untold()
                     await rebase(self.workspace, self._drive.snapshot())
             raise ConflictingLength("others commit to this drive all the time")
+
+    async def link(self, path: str, target: MountTarget | None) -> int:
+        """Mount a drive at ``path``, or with None unmount what is mounted there; return the version that has it so.
+
+        What is staged there, and on the way there, is committed before. Raises `PathError` as `Batch.mount` and
+        `Batch.unmount`, and what `commit` does. Cancelled, it is done or not.
+        """
+        for _ in range(_ATTEMPTS):
+            await self.commit()
+            async with self._lock, self.workspace.exclusively():
+                below = self.workspace.tree.snapshot
+                if self._sent is not None or not self.workspace.tree.is_as_below(path):
+                    continue
+                try:
+                    return await self._link(below, path, target)
+                except ConflictingLength as error:
+                    logger.info("%s; linking in the newer version", error)
+            await self._drive.metadata.wait_longer(below.version)
+            self._note_untold()
+            await self.rebase(self._drive.snapshot())
+        raise ConflictingLength("others commit to this drive all the time")
+
+    async def _link(self, below: Snapshot, path: str, target: MountTarget | None) -> int:
+        batch = Batch(below, self._committer, milliseconds_now)
+        if target is None:
+            await batch.unmount(path)
+        else:
+            await batch.mount(path, target.key, version=target.version)
+        version = await self._committer.commit(batch.operations, expected_version=below.version)
+        self._note_untold()
+        with trio.move_on_after(_HEARD_SECONDS):  # who follows the drive lies over it then
+            await rebase_exclusively(self.workspace, await self._snapshot_at(version))
+        return version
+
+    def take_untold(self) -> Snapshot | None:
+        """Return the version since which the kernel was not told what others changed, once; None: it was told.
+
+        The workspace lies over a newer version already.
+        """
+        untold, self._untold = self._untold, None
+        return untold
+
+    def _note_untold(self) -> None:
+        self._untold = self._untold or self.workspace.tree.snapshot
 
     async def wait_idle(self) -> None:
         """Return when no commit is being made."""

@@ -27,19 +27,49 @@ async def rebase(workspace: Workspace, snapshot: Snapshot) -> None:
     if snapshot.version == tree.snapshot.version:
         tree.snapshot = snapshot  # of a drive that is mounted in it there may be a newer version
         return
-    differences = await _Differences.between(snapshot, tree.snapshot)
-    found: dict[str, _There] = {}
+    rebasing = await _Rebasing.begin(workspace, snapshot)
     while True:
         async with workspace.exclusively():
-            nodes = differences.nodes(tree)
-            missing = [path for path, _ in nodes if path not in found]
-            if not missing:
-                tree.snapshot = snapshot
-                for path, node in nodes:
-                    _rebase_node(workspace, node, found[path])
-                return
-        for path in missing:
-            found[path] = await _look(tree, snapshot, path)
+            missing = rebasing.end()
+        if not missing:
+            return
+        await rebasing.look(missing)
+
+
+async def rebase_exclusively(workspace: Workspace, snapshot: Snapshot) -> None:
+    """Do `rebase` for who keeps names and attributes from changing already."""
+    rebasing = await _Rebasing.begin(workspace, snapshot)
+    while missing := rebasing.end():
+        await rebasing.look(missing)
+
+
+class _Rebasing:
+    """What is known of a newer version, at the paths where it differs and something is staged."""
+
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, differences: "_Differences") -> None:
+        self._workspace = workspace
+        self._snapshot = snapshot
+        self._differences = differences
+        self._found: dict[str, _There] = {}
+
+    @classmethod
+    async def begin(cls, workspace: Workspace, snapshot: Snapshot) -> "_Rebasing":
+        return cls(workspace, snapshot, await _Differences.between(snapshot, workspace.tree.snapshot))
+
+    async def look(self, paths: list[str]) -> None:
+        for path in paths:
+            self._found[path] = await _look(self._workspace.tree, self._snapshot, path)
+
+    def end(self) -> list[str]:
+        """Lay the workspace over the version, or do nothing and return the paths that have to be looked at before."""
+        tree = self._workspace.tree
+        nodes = self._differences.nodes(tree)
+        missing = [path for path, _ in nodes if path not in self._found]
+        if not missing:
+            tree.snapshot = self._snapshot
+            for path, node in nodes:
+                _rebase_node(self._workspace, node, self._found[path])
+        return missing
 
 
 class _There:

@@ -120,6 +120,19 @@ class Tree:
             number = found
         return node
 
+    def is_as_below(self, path: str) -> bool:
+        """Tell whether nothing is staged that changes what is at ``path``, or which directories lead there."""
+        number = self.root.number
+        for name in path.split("/"):
+            node = self.nodes.get(number)
+            if node is not None and (name in node.children or name in node.hidden):
+                return False
+            found = self.inodes.find(number, name.encode(errors="surrogateescape"))
+            if found is None:
+                return True
+            number = found
+        return True
+
     def is_foreign(self, entry: Entry) -> bool:
         """Tell whether an entry is in, or is the root of, a drive that is mounted in this one."""
         return entry.volume is not self.snapshot or entry.mount is not None
