@@ -44,6 +44,7 @@ _COMMANDS = {
     "download": ("fetching", "download", "Fetch files of a drive, to have them here."),
     "pin": ("fetching", "pin", "Keep all of a drive here, with each new version."),
     "unpin": ("fetching", "unpin", "Keep a drive no more than others."),
+    "web": ("web", "web", "Show the drives in a browser."),
     "info": ("browse", "info", "Show what a drive is and how much of it is here."),
     "check": ("browse", "check", "Read all of a drive that is here, and find what the disk has damaged."),
     "log": ("history", "log", "Show what each version of a drive did."),

@@ -6,14 +6,20 @@ unchanged.
 
 import json
 import re
-import stat
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from hyperfs.text import count_text as count_text
+from hyperfs.text import day_text as day_text
+from hyperfs.text import duration_text as duration_text
+from hyperfs.text import mode_text as mode_text
+from hyperfs.text import parse_size as parse_size
+from hyperfs.text import size_text as size_text
+from hyperfs.text import time_text as time_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,67 +76,12 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
-def size_text(size: int) -> str:
-    """Return a number of bytes as people read it: ``999 B``, ``1.5 KiB``."""
-    if size < 1000:
-        return f"{size} B"
-    value, unit = size / 1024, "KiB"
-    for larger in ("MiB", "GiB", "TiB", "PiB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.1f} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
-
-
-def parse_size(text: str) -> int | None:
-    """Return the bytes that ``text`` names, as ``500M``, ``1.5G`` or ``2TiB`` (by 1024), None when it names none."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMGTP]?)(?:I?B)?", text.strip().upper())
-    return int(float(found[1]) * 1024 ** " KMGTP".index(found[2] or " ")) if found else None
-
-
-def time_text(milliseconds: int) -> str:
-    """Return a time of the format in this machine's time zone, to the minute."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(milliseconds / 1000))
-    except (OverflowError, ValueError, OSError):
-        return "a time beyond any"
-
-
-def day_text(milliseconds: int) -> str:
-    """Return a time as `time_text`, shorter: the hour of one of today, the day of another."""
-    text = time_text(milliseconds)
-    day, _, hour = text.partition(" ")
-    return hour if day == time.strftime("%Y-%m-%d") else day if hour.count(":") else text
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as people read it."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def mode_text(mode: int) -> str:
-    """Return a mode as ``ls -l`` prints it."""
-    return stat.filemode(mode)
-
-
 def drive_text(key: str, names: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return a key (hex), or what begins with one, for a table: on a terminal what stands for it here.
 
     That is what the drive is called by ``names``, or the key's first digits.
     """
     return _KEY.sub(lambda key: names.get(key[0], key[0][:_SHOWN_DIGITS]), key) if sys.stdout.isatty() else key
-
-
-def count_text(count: int, one: str, many: str | None = None) -> str:
-    """Return ``1 file``, ``12,000 files``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def print_table(
