@@ -20,15 +20,15 @@ from typing import Final
 import trio
 
 TURN_SECONDS: Final = 0.004
-OTHER_SHARE: Final = 0.06
+OTHER_SHARE: Final = 0.04
 """How long other work may take beside useful work, as a part of that."""
-_OTHER_RATE: Final = 0.02
+_OTHER_RATE: Final = 0.01
 """And besides, as a part of all time that passes, however long useful work takes."""
 _USEFUL_RATE: Final = 0.01
 """Useful work of less than this part of the time needs no protection."""
 _WINDOW_SECONDS: Final = 0.1
 """For so long it is measured how much of it there is."""
-_GRACE_SECONDS: Final = 0.02
+_GRACE_SECONDS: Final = 0.01
 """What a connection may make of other work, beyond what it is useful, before it has to wait."""
 _MEMORY_SECONDS: Final = 10.0
 """What it did before that counts half, and so on."""
@@ -57,6 +57,8 @@ class Pace:
         self._useful_seconds += useful_seconds
         self._allow(OTHER_SHARE * useful_seconds - other_seconds)
         seconds = now - self._measured_since
+        if useful_seconds and self._useful_seconds >= _USEFUL_RATE * max(seconds, _WINDOW_SECONDS):
+            self._is_useful = True  # as soon as it begins
         if seconds >= _WINDOW_SECONDS:
             self._is_useful = self._useful_seconds >= _USEFUL_RATE * seconds
             self._useful_seconds = 0.0

@@ -53,6 +53,15 @@ async def test_who_talks_is_not_held_up_where_nothing_is_brought(mock_clock: tri
     assert trio.current_time() == began_at
 
 
+async def test_who_talks_is_held_up_as_soon_as_something_is_brought(patient_clock: trio.testing.MockClock) -> None:
+    working = Working(patient_clock)
+    account = Account(working.pace)
+    await account.worked(1.0, useful=False)
+    await working.work(useful=True, seconds=2 * STEP_SECONDS)
+    await account.admitted()
+    assert account.take_waited() > 0
+
+
 async def test_who_brings_more_than_he_talks_is_not_held_up(mock_clock: trio.testing.MockClock) -> None:
     working = Working(mock_clock)
     account = Account(working.pace)
