@@ -115,6 +115,11 @@ class Connection:
         return self._output.size
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes in memory: what was received of a frame, and what is not taken yet."""
+        return self._reader.capacity + self._output.size
+
+    @property
     def channels(self) -> tuple[Channel, ...]:
         """The channels that we have opened and nobody has closed."""
         return tuple(self._channels.values())

@@ -17,8 +17,12 @@ from hyperfs.errors import EncodingError, PeerMisbehaved
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 _SMALL_BUFFER = 4096
 _LARGE_BUFFER = 1024 * 1024
+_SPARE_TIMES = 64
+"""A buffer so many times larger than what came last is given back."""
 KEEP_ALIVE = b"\x00"
 BYTES_AT_ONCE = 32 * 1024
+_LARGE_COST_BYTES = BYTES_AT_ONCE // 8
+"""What a frame counts for that is larger than all of that: little but a copy of it is made."""
 
 
 class MessageType(IntEnum):
@@ -66,6 +70,11 @@ class FrameReader:
     def buffered(self) -> int:
         """Bytes of the one incomplete frame that are held."""
         return self._end - self._start
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the buffer takes."""
+        return len(self._buffer)
 
     def space(self, size: int) -> memoryview:
         """Return where the next ``size`` bytes go; they count as received, so fill them before anything else."""
@@ -122,13 +131,15 @@ class FrameReader:
                 if header >= 0x80:
                     header, body = _header(view[:stop], body - 1)
                 yield header >> 4, header & 15, view[body:stop]
+                if length > BYTES_AT_ONCE:
+                    far += length - _LARGE_COST_BYTES
             position = stop
         self._missing = 1
         if position < end:
             self._start = position
             return
         self._start = self._end = 0
-        if len(buffer) > _LARGE_BUFFER:
+        if len(buffer) > min(_LARGE_BUFFER, max(_SMALL_BUFFER, _SPARE_TIMES * end)):
             self._buffer = bytearray(_SMALL_BUFFER)
             self._view = memoryview(self._buffer)
 

@@ -153,3 +153,21 @@ def test_each_byte_of_a_large_frame_is_moved_a_bounded_number_of_times() -> None
 def test_garbage_is_frames_or_a_violation(pieces: list[bytes]) -> None:
     with contextlib.suppress(PeerMisbehaved):
         assert all(frame[1] < 16 for frame in feed_pieces(pieces))
+
+
+def test_large_frames_are_looked_at_several_at_once_and_smaller_ones_are_not() -> None:
+    taken = []
+    for size in (40_000, 20_000):
+        reader = FrameReader()
+        sent = encode_frame(1, 9, bytes(size)) * 6
+        reader.space(len(sent))[:] = sent
+        taken.append(len(list(reader.frames(256))))
+    assert taken == [6, 2]
+
+
+def test_a_large_buffer_is_given_back_once_little_comes() -> None:
+    reader = FrameReader()
+    feed(reader, encode_frame(1, 9, bytes(300_000)))
+    assert reader.capacity > 300_000
+    feed(reader, KEEP_ALIVE)
+    assert reader.capacity < 10_000
