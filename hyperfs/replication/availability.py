@@ -22,6 +22,8 @@ LONG_RUN: Final = 64 * PAGE_BITS
 MAX_LONG_RUNS: Final = 64
 
 _PAGE_BYTES: Final = PAGE_BITS // 8
+_PAGE_COST_BYTES: Final = 128
+"""What a page takes besides its bits."""
 _WHOLE: Final = b"\xff" * _PAGE_BYTES
 _EMPTY: Final = bytes(_PAGE_BYTES)
 
@@ -34,6 +36,11 @@ class PageBudget:
     def __init__(self) -> None:
         self.pages = MAX_PAGES
         self.mixed = MAX_MIXED_PAGES
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the pages take that are kept."""
+        return (MAX_PAGES - self.pages) * _PAGE_COST_BYTES + (MAX_MIXED_PAGES - self.mixed) * _PAGE_BYTES
 
 
 class Availability:

@@ -43,6 +43,7 @@ from hyperfs.replication.bundle import Bundle
 from hyperfs.replication.exchange import Exchange, OutOfStep
 from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.limits import Limits
+from hyperfs.replication.memory import Memory
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.peer import Peer
@@ -60,6 +61,8 @@ RECEIVE_BYTES: Final = 256 << 10
 SEND_BYTES: Final = 512 << 10
 ANSWER_BYTES: Final = 256 << 10
 """Answers made at one time, shared by the channels that wait."""
+LEAST_ANSWER_BYTES: Final = 16 << 10
+"""The same where memory is scarce."""
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
 MAX_REOPENED: Final = 8
@@ -81,6 +84,10 @@ class LinkHost(Protocol):
     @property
     def limits(self) -> Limits:
         """The rates of all connections together."""
+
+    @property
+    def memory(self) -> Memory:
+        """What all connections hold together."""
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -123,12 +130,14 @@ class Link:
         self.uploads = Meter()
         self._host = host
         self._limits = host.limits
+        self._memory = host.memory
+        self._sending_bytes = 0
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
         self._account = Account(host.pace)
         self._extensions = Extensions(() if is_extra else host.extensions, self._account)
-        self._storing = Storing(self.downloads, self._account, self._reopen, self._brought)
+        self._storing = Storing(self.downloads, self._account, host.memory, self._reopen, self._brought)
         self.bundle = bundle
         self._counted_bytes = 0
         self._offered: set[Exchange] = set()
@@ -163,6 +172,7 @@ class Link:
                 peer.exchange.leave(peer)
             self._peers.clear()
             self._protocol.discard_input()
+            self._memory.forget(self)
             for peer, flights in self._storing.unstored():
                 peer.exchange.lost(flights)
             self.ready.set()
@@ -186,6 +196,12 @@ class Link:
     def is_ending(self) -> bool:
         """Whether somebody has ended it."""
         return self._ending is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """What is in memory for the peer's sake, and may grow with what it does."""
+        kept = self._pages.size_bytes + self._questions.size_bytes
+        return kept + self._protocol.held_bytes + self._storing.held_bytes + self._sending_bytes
 
     @property
     def stream(self) -> trio.abc.Stream:
@@ -348,7 +364,9 @@ class Link:
             if not self._protocol.has_frames:
                 break
             data = memoryview(b"")
-        await self._storing.received(size)
+        self._storing.add(size)
+        self._memory.note(self)
+        await self._storing.wait_room()
 
     async def _take_bitfield(self, have: HaveReceived) -> None:
         peer = self._peers.get(have.channel)
@@ -444,7 +462,10 @@ class Link:
                 await self._attend()
                 output = self._protocol.take_output()
                 if output:
+                    self._sending_bytes = len(output)
+                    self._memory.note(self)
                     await self._send(memoryview(output))
+                    self._sending_bytes = 0
                 elif not await self._answer() and not self._due:
                     await self._output_waits.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -476,8 +497,9 @@ class Link:
     async def _answer(self) -> bool:
         """Make some answers for every peer that waits; tell whether any did."""
         waiting = [peer for peer in self._peers.values() if peer.uploads]
+        size_bytes = self._memory.room(least=LEAST_ANSWER_BYTES, most=ANSWER_BYTES)
         for peer in waiting:
-            blocks, size_bytes = peer.uploads.blocks, peer.uploads.bytes
-            await peer.uploads.answer(ANSWER_BYTES // len(waiting), self._account)
-            self.uploads.add(peer.uploads.blocks - blocks, peer.uploads.bytes - size_bytes, trio.current_time())
+            blocks, before_bytes = peer.uploads.blocks, peer.uploads.bytes
+            await peer.uploads.answer(size_bytes // len(waiting), self._account)
+            self.uploads.add(peer.uploads.blocks - blocks, peer.uploads.bytes - before_bytes, trio.current_time())
         return bool(waiting)

@@ -21,6 +21,7 @@ from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.extensions import Extension
 from hyperfs.replication.limits import Limits
 from hyperfs.replication.link import Link
+from hyperfs.replication.memory import Memory
 from hyperfs.replication.pace import Pace
 from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus
 
@@ -53,6 +54,7 @@ class Replicator:
         self.extensions = tuple(extensions)
         self.pace = Pace()
         self.limits = Limits()
+        self.memory = Memory()
         self.on_wanted: Callable[[], None] | None = None
         """Called when somebody asks, or begins to wait, for blocks of a core that no peer is there for."""
         self._key = NoiseKeyPair.generate() if static_key is None else NoiseKeyPair.of_secret(static_key)

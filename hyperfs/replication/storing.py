@@ -5,7 +5,7 @@ verified and written. Each works on all that the one before has ready, so batche
 small answers cost no thread.
 
 Answers are stored in the order in which they came, whatever else goes on; and each of the three holds no more than
-`MAX_UNSTORED_BYTES` and what came in one piece.
+`MAX_UNSTORED_BYTES` and what came in one piece, and less where `Memory` is scarce.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import trio
 
 from hyperfs.replication.demand import Flight
 from hyperfs.replication.exchange import OutOfStep
+from hyperfs.replication.memory import Memory
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account
 from hyperfs.replication.requests import Answers
@@ -25,8 +26,10 @@ from hyperfs.replication.requests import Answers
 if TYPE_CHECKING:
     from hyperfs.replication.peer import Peer
 
-MAX_UNSTORED_BYTES: Final = 1 << 20
+MAX_UNSTORED_BYTES: Final = 4 << 20
 """What is received while what came before is still being worked on."""
+LEAST_UNSTORED_BYTES: Final = 256 << 10
+"""The same where memory is scarce."""
 _THREAD_BYTES: Final = 256 << 10
 _STORED_AT_ONCE: Final = 64
 """Answers that are verified and written before others have their turn."""
@@ -45,15 +48,19 @@ class Storing:
         self,
         downloads: Meter,
         account: Account,
+        memory: Memory,
         on_out_of_step: Callable[[Peer, OutOfStep], None],
         on_stored: Callable[[Peer], None] = lambda peer: None,
     ) -> None:
         self._downloads = downloads
         self._account = account
+        self._memory = memory
         self._on_stored = on_stored
         self._on_out_of_step = on_out_of_step
         self._arrived: Batch = {}
         self._arrived_bytes = 0
+        self._hashing_bytes = 0
+        self._storing_bytes = 0
         self._hashing: Batch = {}
         self._storing: Batch = {}
         self._arrival = trio.Event()
@@ -66,13 +73,21 @@ class Storing:
             answers = self._arrived[peer] = []
         return answers
 
-    async def received(self, size_bytes: int) -> None:
-        """Go on with what was added, out of ``size_bytes``, and return when there is room for more."""
+    @property
+    def held_bytes(self) -> int:
+        """About how much is not stored yet."""
+        return self._arrived_bytes + self._hashing_bytes + self._storing_bytes
+
+    def add(self, size_bytes: int) -> None:
+        """Go on with what was answered, out of ``size_bytes``."""
         if self._arrived:
             self._arrived_bytes += size_bytes
             self._arrival.set()
-            while self._arrived_bytes > MAX_UNSTORED_BYTES:
-                await self._progress.wait()
+
+    async def wait_room(self) -> None:
+        """Return when there is room for more."""
+        while self._arrived_bytes > self._memory.room(least=LEAST_UNSTORED_BYTES, most=MAX_UNSTORED_BYTES):
+            await self._progress.wait()
 
     async def finish(self) -> None:
         """Return once all that was added is stored. Cancelled, `store` goes on with it."""
@@ -92,7 +107,7 @@ class Storing:
                 self._arrival = trio.Event()
                 await self._arrival.wait()
             self._hashing, self._arrived = self._arrived, {}
-            self._arrived_bytes = 0
+            self._hashing_bytes, self._arrived_bytes = self._arrived_bytes, 0
             self._went_on()
             for peer, answers in self._hashing.items():
                 if sum([len(received.value or b"") for received, _ in answers]) >= _THREAD_BYTES:
@@ -101,6 +116,7 @@ class Storing:
             while self._storing:
                 await self._progress.wait()
             self._storing, self._hashing = self._hashing, {}
+            self._storing_bytes, self._hashing_bytes = self._hashing_bytes, 0
             self._went_on()
 
     async def store(self) -> None:
@@ -121,6 +137,7 @@ class Storing:
                 if peer.is_open:
                     peer.exchange.asking.refill(peer)
                     self._on_stored(peer)
+            self._storing_bytes = 0
             self._went_on()
 
     async def _store(self, peer: Peer, answers: Answers, now: float) -> None:

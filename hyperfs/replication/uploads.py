@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_QUESTIONS: Final = 16384
 """Requests and Wants of one connection that may wait; an honest peer has a few thousand at most."""
+_QUESTION_BYTES: Final = 512
 ANSWER_COST_BYTES: Final = 1024
 """What an answer counts for at least, so that many small ones do not hold up the process for long."""
 
@@ -40,6 +41,11 @@ class QuestionBudget:
 
     def __init__(self) -> None:
         self.left = MAX_QUESTIONS
+
+    @property
+    def size_bytes(self) -> int:
+        """About what those take that wait."""
+        return (MAX_QUESTIONS - self.left) * _QUESTION_BYTES
 
 
 class Uploads:

@@ -8,6 +8,7 @@ import trio
 
 from hyperfs.core.proofs import Received
 from hyperfs.crypto import leaf_hash
+from hyperfs.replication.memory import Memory
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.storing import MAX_UNSTORED_BYTES, Storing
@@ -64,7 +65,7 @@ def peer(disk: SlowDisk) -> AnsweringPeer:
 
 @pytest.fixture
 async def storing(nursery: trio.Nursery) -> Storing:
-    storing = Storing(Meter(), Account(Pace()), lambda peer, error: None)
+    storing = Storing(Meter(), Account(Pace()), Memory(), lambda peer, error: None)
     nursery.start_soon(storing.hash)
     nursery.start_soon(storing.store)
     return storing
@@ -73,7 +74,8 @@ async def storing(nursery: trio.Nursery) -> Storing:
 async def arrive(storing: Storing, peer: AnsweringPeer, *indexes: int, size: int = LARGE) -> None:
     for index in indexes:
         storing.answers_of(peer).append((block(index, size), None))
-    await storing.received(size * len(indexes))
+    storing.add(size * len(indexes))
+    await storing.wait_room()
 
 
 def block(index: int, size: int = LARGE) -> Received:
@@ -151,6 +153,6 @@ async def test_what_was_not_written_at_the_end_is_told(storing: Storing, peer: A
     flights = [SimpleNamespace(asked_at=0.0, delivered_at_asking=0) for _ in range(3)]
     for index, flight in enumerate(flights):
         storing.answers_of(peer).append((block(index, 10), flight))
-        await storing.received(10)
+        storing.add(10)
         await settled()
     assert [flight for _, flights in storing.unstored() for flight in flights] == flights
