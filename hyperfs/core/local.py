@@ -297,7 +297,7 @@ class LocalReader:
             )
         if len(found) == 1:
             if not self._bits.get(low):
-                await self.fetch([self._guess(run, low, low, high, byte_offset, end)], priority=priority)
+                await self.fetch([self._guess(run, low, low, end)], priority=priority)
                 return None
             # The walk down may have met a node that a crash left half written; from the block up, all is verified.
             place, size = await run_with_reads(self._offsets.of, low)
@@ -308,7 +308,7 @@ class LocalReader:
         guess = run.blocks.start + (byte_offset - run.byte_offset) * len(run.blocks) // max(run.size, 1)
         guess = low if byte_offset == start else min(max(guess, low), high - 1)
         if not self._bits.get(guess):
-            await self.fetch([self._guess(run, guess, low, run.blocks.stop, byte_offset, end)], priority=priority)
+            await self.fetch([self._guess(run, guess, low, end)], priority=priority)
             return None
         while low < high and self._bits.get(guess):
             # Blocks that are here tell where they lie, whatever the tree above them lacks.
@@ -328,10 +328,10 @@ class LocalReader:
             await self._until_closed(self.source.seek, self, byte_offset, range(low, high), priority)
         return None
 
-    def _guess(self, run: Run, block: int, low: int, high: int, byte_offset: int, end: int) -> range:
+    def _guess(self, run: Run, block: int, low: int, end: int) -> range:
         """Return ``block`` and those after it that hold the bytes up to ``end``, if the run is cut evenly."""
-        more = max(0, end - 1 - byte_offset) * len(run.blocks) // max(run.size, 1)
-        return range(max(block, low), max(block + 1, min(block + 1 + more, run.blocks.stop, max(high, block + 1))))
+        last = run.blocks.start + (end - 1 - run.byte_offset) * len(run.blocks) // max(run.size, 1)
+        return range(max(block, low), max(block + 1, min(last + 1, run.blocks.stop)))
 
     def _locate(self, byte_offset: int) -> tuple[range, int]:
         """Return the smallest known subtree's blocks that hold ``byte_offset``, and where it begins.

@@ -7,11 +7,12 @@ import pytest
 import trio
 import trio.testing
 
+from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.mount.files import Handle, OpenFiles
 from hyperfs.mount.waiting import Waits
 from hyperfs.replication.window import INITIAL_REQUESTS
 from tests.support.drives import RealDrive, real_drive
-from tests.support.far_drives import far_drive
+from tests.support.far_drives import ROUND_TRIP, far_drive
 
 MIB = 1 << 20
 FILM_BYTES = 24 * MIB
@@ -53,4 +54,21 @@ async def test_after_a_seek_nothing_more_of_the_old_place_is_fetched_than_was_un
         await play(files, handle, SOUGHT, SOUGHT + READ_BYTES)
         await trio.sleep(60)
         assert file.core.count(blocks.start, middle) <= here + UNDER_WAY
+        nursery.cancel_scope.cancel()
+
+
+async def test_bytes_that_lie_in_two_blocks_take_one_round_trip(
+    patient_clock: trio.testing.MockClock, origin: RealDrive
+) -> None:
+    async with far_drive(origin, rate=None) as far, trio.open_nursery() as nursery:
+        snapshot = far.drive.snapshot()
+        file = await snapshot.open(await snapshot.stat("film"))
+        files = OpenFiles(nursery, Waits(), math.inf)
+        handle = Handle(5, file, "film", 7)
+        files.add(handle)
+        await play(files, handle, 0, READ_BYTES)
+        for block in (8, 30):
+            start = trio.current_time()
+            await play(files, handle, block * CHUNK_BYTES - READ_BYTES // 2, block * CHUNK_BYTES)
+            assert trio.current_time() - start == pytest.approx(ROUND_TRIP)
         nursery.cancel_scope.cancel()
