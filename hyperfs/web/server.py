@@ -29,7 +29,7 @@ from hyperfs.web.sites import Site, Tokens
 DEFAULT_PORT: Final = 8282
 _HOSTS: Final = (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6))
 _SECRET_BYTES: Final = 32
-_GRACE_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 0.5
 _SILENT_MS: Final = 600_000
 """Who takes nothing of what is sent for so long is cut off."""
 

@@ -4,9 +4,11 @@ import http.client
 import io
 import json
 import signal
+import socket
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from hyperfs.web.sites import Site
 
 from ..support.commands import Hyperfs, hyperfs_in
 
-FILM = bytes(range(256)) * 4096
+FILM = bytes(range(256)) * 65536
 ODD = 'ü "odd"?#%41&<b>.txt'
 
 
@@ -104,8 +106,20 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
             browser = Browser()
             assert browser.get(address).status == 200
             yield Web(hyperfs, address, key, browser)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            with stuck(Web(hyperfs, address, key, browser)):
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) == 0
+
+
+@contextmanager
+def stuck(web: Web) -> Iterator[None]:
+    """Have somebody ask for a film and take nothing of it: the server ends all the same."""
+    site = urlsplit(web.site())
+    with socket.create_connection(("127.0.0.1", site.port or 0)) as connection:
+        request = f"GET /film.mp4 HTTP/1.1\r\nHost: {site.netloc}\r\nCookie: {web.browser.cookies[site.netloc]}\r\n\r\n"
+        connection.sendall(request.encode())
+        assert connection.recv(8) == b"HTTP/1.1"
+        yield
 
 
 def test_the_list_names_each_drive_and_leads_to_it(web: Web) -> None:
