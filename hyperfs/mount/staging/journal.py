@@ -216,6 +216,8 @@ class Journal:
 
         Not cancelled: what was added has been promised to be written.
         """
+        if not self._queue:  # as nearly always, and a scope costs more than the record did
+            return
         with trio.CancelScope(shield=True):
             while self._queue:
                 await trio.to_thread.run_sync(self._write_queued, limiter=self._limiter)
