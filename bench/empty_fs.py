@@ -10,12 +10,14 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 
 import pyfuse3
 import trio
 
+from hyperfs.mount.affinity import Affinity
 from hyperfs.mount.intake import taking_turns
 
 FOLDERS = 100
@@ -41,8 +43,9 @@ class _Node:
 class EmptyFs(pyfuse3.Operations):
     """A dict of nodes by their numbers, and in each folder's node a dict of the numbers in it."""
 
-    def __init__(self, big_bytes: int) -> None:
+    def __init__(self, big_bytes: int, asked: Callable[[int], None]) -> None:
         super().__init__()
+        self._asked = asked
         self._zeros = bytes(_LARGEST_READ)
         self._answer = pyfuse3.EntryAttributes()
         self._answer.st_nlink = 1
@@ -79,12 +82,12 @@ class EmptyFs(pyfuse3.Operations):
         answer.st_mtime_ns = answer.st_atime_ns = answer.st_ctime_ns = node.mtime
         return answer
 
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext | None = None) -> pyfuse3.EntryAttributes:
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        self._asked(ctx.pid)
         return self._attributes(inode)
 
-    async def lookup(
-        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext | None = None
-    ) -> pyfuse3.EntryAttributes:
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        self._asked(ctx.pid)
         inode = self._children(parent_inode).get(name)
         if inode is not None:
             return self._attributes(inode)
@@ -177,10 +180,12 @@ async def serve() -> None:
 def main() -> None:
     mountpoint, big_bytes, *how = sys.argv[1:]
     options = {*pyfuse3.default_options, "fsname=empty"}
-    pyfuse3.init(EmptyFs(int(big_bytes)), os.fspath(mountpoint), options)
+    takes_turns = "turns" in how
+    asked = Affinity().asked if takes_turns else lambda _: None
+    pyfuse3.init(EmptyFs(int(big_bytes), asked), os.fspath(mountpoint), options)
     print('{"ready": true}', flush=True)
     try:
-        with taking_turns() if "turns" in how else nullcontext():
+        with taking_turns() if takes_turns else nullcontext():
             trio.run(serve)
     finally:
         pyfuse3.close(unmount=True)

@@ -38,12 +38,21 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, view: View, options: MountOptions, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        view: View,
+        options: MountOptions,
+        nursery: trio.Nursery,
+        *,
+        asked: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """``asked`` is told who asks, by the id of its thread, whenever a name or attributes are asked for."""
         super().__init__()
         self.view = view
         self.waits = Waits()
         self.files = OpenFiles(nursery, self.waits, options.timeout_seconds)
         self.files.fetch_siblings = view.fetch_siblings
+        self._asked = asked
         self._presenter = Presenter(options)
         self._directories: dict[int, OpenDirectory] = {}
         self._next_directory = 1
@@ -60,6 +69,7 @@ class Operations(pyfuse3.Operations):
         """Find a name; that it is absent is an answer too, which the kernel remembers."""
         if len(name) > names.MAX_NAME_BYTES:
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        self._asked(ctx.pid)
         answer = self.view.lookup_now(parent_inode, name)
         if answer is None:
             answer = await self._wait("looking up", parent_inode, lambda: self.view.lookup(parent_inode, name))
@@ -76,6 +86,7 @@ class Operations(pyfuse3.Operations):
     @answers_errors
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """Return an inode's attributes; ESTALE for one that is gone."""
+        self._asked(ctx.pid)
         answer = self.view.attributes_now(inode)
         if answer is None:
             answer = await self._wait("attributes", inode, lambda: self.view.attributes(inode))

@@ -22,6 +22,7 @@ from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import MountFailed, short
 from hyperfs.garbage import collecting_little
 from hyperfs.mount import mountpoint as mounting
+from hyperfs.mount.affinity import Affinity
 from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
 from hyperfs.mount.intake import taking_turns
@@ -125,7 +126,7 @@ async def _serve(
 ) -> Ending:
     async with open_work() as nursery:
         view = SnapshotView(drive, confines_links=options.confines_links) if staged is None else staged.view
-        operations = Operations(view, options, nursery)
+        operations = Operations(view, options, nursery, asked=Affinity().asked)
         if staged is not None:
             nursery.start_soon(keep_going, staged.flusher.run)
         session = _Session(operations, path)

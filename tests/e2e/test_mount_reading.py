@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperfs.mount.affinity import LOOK_EVERY
 from tests.support.mounts import DEADLINE_SECONDS, Mounted, comes_true
 
 LONG_NAME = "ö" * 127 + "x"
@@ -223,6 +224,20 @@ def test_a_copy_is_the_same(drive: Path, tmp_path: Path) -> None:
     for copied in [tmp_path / "a", *(tmp_path / "a").rglob("*")]:
         original = (drive / copied.relative_to(tmp_path)).stat()
         assert (copied.stat().st_mode, copied.stat().st_mtime_ns) == (original.st_mode, original.st_mtime_ns)
+
+
+def test_who_is_followed_from_one_processor_to_another_leaves_the_mount_bound_to_none(
+    drive: Path, mounted: Mounted
+) -> None:
+    everywhere = os.sched_getaffinity(0)
+    try:
+        for processor in everywhere:
+            os.sched_setaffinity(0, {processor})
+            for number in range(4 * LOOK_EVERY):
+                assert not (drive / f"absent-{processor}-{number}").exists()
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    assert set(mounted.run("import os; return list(os.sched_getaffinity(0))")) == everywhere
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {

@@ -22,7 +22,7 @@ from tests.support.drives import OwnDrive, new_drive
 from tests.support.workspaces import Paths
 
 REGULAR = 0o10
-CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0)
+CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0, pid=0)
 
 Ask = Callable[[Operations], Awaitable[pyfuse3.EntryAttributes]]
 

@@ -16,7 +16,7 @@ from hyperfs.mount.options import MountOptions
 from hyperfs.mount.workspace_view import WorkspaceView
 from tests.support.workspaces import Paths
 
-CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0)
+CONTEXT: Any = types.SimpleNamespace(uid=0, gid=0, pid=0)
 LIMIT_SECONDS = 5.0
 
 
