@@ -1,11 +1,11 @@
-"""``list`` and ``name``: which drives are here, and what they are called."""
+"""``list``, ``remove`` and ``name``: which drives are here, and what they are called."""
 
 from typing import TYPE_CHECKING
 
 import click
 
 from hyperfs.cli.command import command
-from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
+from hyperfs.cli.common import Common, common_options, confirm, examples, run_with_daemon
 from hyperfs.cli.kinds import DRIVE
 from hyperfs.cli.output import day_text, drive_text, print_json_line, print_table, size_text, tell
 
@@ -55,6 +55,50 @@ def list_command(common: Common) -> None:
     ]
     headings = ("name", "drive", "version", "size", "here", "changed", "")
     print_table(headings, rows, right=(2, 3, 4), whole=range(1, 6))
+
+
+@command(
+    epilog=examples(
+        "hyperfs remove KEY",
+        "hyperfs key export KEY --passphrase     of a drive of yours, first",
+        "hyperfs remove --force KEY",
+    )
+)
+@click.option("-f", "--force", is_flag=True, help="Remove even what is yours, with its secret key.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common_options(network=False)
+@click.argument("address", metavar="KEY", type=DRIVE)
+def remove(common: Common, address: "DriveAddress", force: bool, yes: bool) -> None:
+    """Delete what is in this store of a drive: files, history, what it is called, and whether it is served.
+
+    Somebody else's comes again when it is read again. One of yours goes with its secret key, so that nobody can ever
+    write to it again, and with what may be the only copy: not without --force. Drives mounted inside are not touched.
+    """
+    from hyperfs.daemon.requests import ListDrives, RemoveDrive
+    from hyperfs.errors import NotWritable, UsageError, short
+
+    async def run(client: "DaemonClient") -> int:
+        drives = await client.request(ListDrives())
+        found = next((drive for drive in drives if drive.key == address.key.hex()), None)
+        if found is None:
+            raise UsageError(f"nothing of drive {short(address.key)} is in this store: `hyperfs list` shows what is")
+        if found.writable and not force:
+            raise NotWritable(
+                f"drive {short(address.key)} is yours: its secret key, and what may be the only copy of it, would be "
+                "gone for good; `hyperfs key export` saves the key, `hyperfs clear` and `prune` free space; --force "
+                "removes it all the same"
+            )
+        called = f"{found.name}, " if found.name else ""
+        what = [size_text(found.local_bytes) + " here", *_marks(found)]
+        tell(f"{called}{found.key}: {', '.join(what)}")
+        confirm("Remove it, and its secret key, for good?" if found.writable else "Remove it?", yes=yes)
+        return await client.request(RemoveDrive(address.key, force))
+
+    freed = run_with_daemon(common, run)
+    if common.json:
+        print_json_line({"key": address.key.hex(), "bytes": freed})
+    else:
+        click.echo(f"removed: {size_text(freed)} of disk are free again")
 
 
 @command(

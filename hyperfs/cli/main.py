@@ -32,6 +32,7 @@ _COMMANDS = {
     "unserve": ("share", "unserve", "Offer a drive no more."),
     "listen": ("share", "listen", "Show or say where peers are accepted."),
     "list": ("listing", "list_command", "List the drives of which something is here."),
+    "remove": ("listing", "remove", "Delete what is here of a drive."),
     "name": ("listing", "name", "Call a drive something shorter than its key."),
     "link": ("linking", "link", "Show a drive inside another one."),
     "unlink": ("linking", "unlink", "Show a drive no more inside another one."),

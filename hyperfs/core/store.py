@@ -9,8 +9,9 @@ import itertools
 import logging
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -176,6 +177,16 @@ class Store:
         await core.adopt(secret_key)
         return core
 
+    async def remove(self, keys: Sequence[bytes]) -> None:
+        """Delete these cores, with the secret keys of those of ours, for good; the first is synced after the others.
+
+        They must not be in use. Cancelled, they are closed, or gone; whatever a crash leaves of them goes with the next
+        that are removed. Raises OSError.
+        """
+        for key in keys:
+            await self.close_core(key)
+        await trio.to_thread.run_sync(self._delete, list(keys))
+
     async def close_core(self, key: bytes) -> None:
         """Close one core, if it is open, whoever holds it; opening it again makes a new object.
 
@@ -264,6 +275,19 @@ class Store:
         sync_directory(aside.parent)
         sync_directory(directory.parent)
         return aside
+
+    def _delete(self, keys: list[bytes]) -> None:
+        removed = self.private / "removed"
+        make_folder(removed)
+        for key in reversed(keys):  # as long as the first is there, it can be told which the others are
+            directory = self.core_directory(key)
+            for file in (self.map_path(key), self.fork_guard_path(key), self.private / "heads" / directory.name):
+                if file is not None:
+                    file.unlink(missing_ok=True)
+            if directory.exists():
+                directory.rename(removed / directory.name)
+                sync_directory(directory.parent)
+        shutil.rmtree(removed)
 
     def _prepare(self, path: Path, key: bytes, name: bytes | None) -> tuple[Directory, KeyPair | None]:
         """Return where the core in ``path`` is, and its key pair if it has a name; it gets ``name`` if it is new."""

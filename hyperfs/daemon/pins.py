@@ -58,6 +58,11 @@ class Pins:
         pin = self._pins.get(key)
         return None if pin is None else pin.problem
 
+    def user_of(self, key: bytes) -> User | None:
+        """Return who keeps a drive here, None for one that is not pinned."""
+        pin = self._pins.get(key)
+        return None if pin is None else pin.user
+
     def follow(self, keys: Iterable[bytes]) -> None:
         """Keep these drives from now on, and no others."""
         wanted = set(keys)

@@ -6,7 +6,7 @@ are asked about it as soon as it is written to, and while one is read that is no
 each new head of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -141,6 +141,16 @@ class CoreRegistry:
         if not self._letting_go and any(not opened.users for opened in self._open.values()):
             self._letting_go = True
             self._nursery.start_soon(self._let_go_in_time)
+
+    def users_of(self, key: bytes) -> Set[User]:
+        """Return who uses the core of ``key``: nobody, also where it stays open a little longer."""
+        opened = self._open.get(key)
+        return frozenset() if opened is None else frozenset(opened.users)
+
+    def forget(self, key: bytes) -> None:
+        """Let go of the core of ``key`` at once, whoever uses it: it is about to be removed."""
+        if key in self._open:
+            self._forget(key)
 
     def adopted(self, core: Core) -> None:
         """Take note that ``core``, until now somebody else's, is ours."""

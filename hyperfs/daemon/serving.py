@@ -17,7 +17,7 @@ from hyperfs.core.core import Core
 from hyperfs.daemon.addresses import format_address, parse_address
 from hyperfs.daemon.network import Network
 from hyperfs.daemon.registry import CoreRegistry, User
-from hyperfs.daemon.state import State, StateKeeper, offered, united, with_pinned, with_served, without
+from hyperfs.daemon.state import State, StateKeeper, offered, united, with_pinned, with_served, without, without_drive
 from hyperfs.drive.drive import Drive
 from hyperfs.errors import HyperfsError, UsageError, short
 from hyperfs.swarm import Listening
@@ -137,6 +137,19 @@ class Serving:
             if not any(one.key == key.hex() for one in self._state.state.pinned):
                 raise UsageError(f"drive {key.hex()} is not pinned; `hyperfs status` shows what is")
             await self._state.change(lambda state: _unpin(state, key.hex()))
+
+    async def forget(self, key: bytes) -> None:
+        """Do nothing more for a drive that is about to be removed: it is not served, nor pinned, nor called anything.
+
+        Cancelled, as `StateKeeper.change`. Raises OSError: the state cannot be saved.
+        """
+        async with self._changing:
+            await self._state.change(lambda state: _listening_while_offering(without_drive(state, key.hex())))
+
+    def user_of(self, key: bytes) -> User | None:
+        """Return who offers a drive, None for one that is not offered."""
+        offer = self._offers.get(key)
+        return None if offer is None else offer.user
 
     def offered(self) -> set[bytes]:
         """Return the keys of the drives that are offered, less what is mounted in them."""

@@ -230,6 +230,13 @@ def _with(drives: tuple[Served, ...], key: str, peers: tuple[str, ...]) -> tuple
     return (*without(drives, key), Served(key, united(before, peers)))
 
 
+def without_drive(state: State, key: str) -> State:
+    """Return the state in which nothing is done with a drive, but for its mounts."""
+    names = {name: of for name, of in state.names.items() if of != key}
+    served, pinned = without(state.served, key), without(state.pinned, key)
+    return dataclasses.replace(state, served=served, pinned=pinned, names=names)
+
+
 def with_name(state: State, key: str, name: str | None) -> State:
     """Return the state in which a drive is called ``name``, or nothing. Raises `UsageError` when another one is."""
     if name is not None and state.names.get(name, key) != key:

@@ -35,6 +35,7 @@ from hyperfs.daemon.requests.drives import ListDrives as ListDrives
 from hyperfs.daemon.requests.drives import MakeWay as MakeWay
 from hyperfs.daemon.requests.drives import NameDrive as NameDrive
 from hyperfs.daemon.requests.drives import PrepareToWrite as PrepareToWrite
+from hyperfs.daemon.requests.drives import RemoveDrive as RemoveDrive
 from hyperfs.daemon.requests.drives import SentOperation as SentOperation
 from hyperfs.daemon.requests.drives import SyncDrive as SyncDrive
 from hyperfs.daemon.requests.mounts import AttachMount as AttachMount

@@ -36,6 +36,15 @@ class NameDrive(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveDrive(Call[int]):
+    """Delete what is here of a drive, one of ours only if ``even_ours``; answered with how many bytes that frees."""
+
+    method: ClassVar = "drive.remove"
+    key: Key
+    even_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Gather(Call[None]):
     """Take in a part of a commit that is too large for one message; ``gathered`` operations came before it."""
 
