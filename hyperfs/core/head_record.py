@@ -14,6 +14,7 @@ from hyperfs.storage import Directory, RandomAccessFile
 
 _FIELDS = struct.Struct("<16s32sQ64s")
 _CHECK_BYTES = 16
+_RECORD_BYTES = _FIELDS.size + _CHECK_BYTES
 _NO_KEY = bytes(32)
 
 
@@ -37,6 +38,8 @@ class HeadRecord:
         self._boot = boot
         self._file: RandomAccessFile | None = None
         self._found = False
+        self._standing = bytes(_RECORD_BYTES)
+        """What counts of the file, as far as it was read or written."""
 
     def read(self) -> RecordedHead | None:
         """Return what was recorded in this boot of the machine, if anything."""
@@ -45,28 +48,39 @@ class HeadRecord:
         except FileNotFoundError:
             return None
         try:
-            content = file.read(0, _FIELDS.size + _CHECK_BYTES)
+            content = file.read(0, _RECORD_BYTES)
         finally:
             file.close()
         fields, check = content[: _FIELDS.size], content[_FIELDS.size :]
         if not fields.startswith(self._boot) or check != _check(fields):
             return None
-        self._found = True
+        self._found, self._standing = True, content
         _, after, length, signature = _FIELDS.unpack(fields)
         return RecordedHead(length, signature, None if after == _NO_KEY else after)
 
     def write(self, length: int, signature: bytes) -> None:
-        """Record a head of which everything was written. Does not wait for the disk. Raises OSError."""
+        """Record a head of which everything was written. Does not wait for the disk.
+
+        Raises OSError: then the head that was recorded before stands.
+        """
         file = self._opened()
         fields = _FIELDS.pack(self._boot, self.after or _NO_KEY, length, signature)
-        file.write(0, fields + _check(fields))
+        record = fields + _check(fields)
+        try:
+            file.write(0, record)
+        except OSError:
+            with suppress(OSError):  # some of it may have been written
+                file.write(0, self._standing)
+            raise
+        self._standing = record
 
     def clear(self) -> None:
         """Note that there is nothing to tell: all that was recorded is durable. Does not wait for the disk."""
         if self._file is not None or self._found:
             # If it cannot be written, what it tells is true still.
+            self._standing = bytes(_RECORD_BYTES)
             with suppress(OSError):
-                self._opened().write(0, bytes(_FIELDS.size))
+                self._opened().write(0, self._standing)
 
     def _opened(self) -> RandomAccessFile:
         if self._file is None:

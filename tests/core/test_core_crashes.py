@@ -1,5 +1,6 @@
 """Crashes at any moment: a core opens at a consistent length, whole, with all that was synced."""
 
+import errno
 import random
 
 import pytest
@@ -234,6 +235,26 @@ async def test_what_was_taken_over_is_not_durable_before_it_is_synced() -> None:
     assert (core.length, core.durable_length, core.dirty) == (3, 1, True)
     await core.sync()
     assert (core.durable_length, core.dirty) == (3, False)
+
+
+async def test_a_record_that_the_disk_took_half_of_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = recorded([])
+    core = await opened_with_record(folders, new=True)
+    await core.append([block(0), block(1)])
+    assert core._record is not None
+    file = core._record._opened()
+    write = file.write
+
+    def fail_once(offset: int, data: bytes | bytearray | memoryview) -> None:
+        monkeypatch.undo()
+        write(offset, data[: len(data) // 2])
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(file, "write", fail_once)
+    with pytest.raises(OSError, match="no memory"):
+        await core.append([block(2)])
+    core.close_without_sync()
+    assert (await opened_with_record(folders)).length == 2
 
 
 @pytest.mark.parametrize("file", ["tree", "data"])
