@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.table import Comparison, Result, Sides
-from bench.workspace import Workspace, empty_mount, their_mount
+from bench.workspace import Workspace, empty_mount, their_mount, write_large
 
 _WRITE_BYTES = 1 << 20
 _WARM_UP_FILES = 3
@@ -59,7 +59,7 @@ def written(work: Work) -> Callable[[Workspace], AbstractContextManager[Sides]]:
     return sides
 
 
-def write_large(workspace: Workspace, folder: Path) -> float:
+def write_one(workspace: Workspace, folder: Path) -> float:
     """Return the MB/s of writing a new file from start to end, 1 MiB at a time, until close returns."""
     chunk = os.urandom(_WRITE_BYTES)
     workspace.warm_memory(_WARM_UP_FILES * workspace.big_bytes)
@@ -131,16 +131,53 @@ def _seconds(*command: str) -> float:
     return time.perf_counter() - start
 
 
+def _seconds_together(*commands: list[str]) -> float:
+    """Return the seconds until all of them are done."""
+    start = time.perf_counter()
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    statuses = [process.wait() for process in running]
+    seconds = time.perf_counter() - start
+    for process, status in zip(running, statuses, strict=True):
+        if status:
+            raise subprocess.CalledProcessError(status, process.args)
+    return seconds
+
+
 def _nothing(workspace: Workspace, folder: Path) -> None:
     """An empty drive will do."""
 
 
-def untar(workspace: Workspace, folder: Path) -> float:
-    """Return the seconds of unpacking 10,000 small files."""
+def _archive(workspace: Workspace) -> Path:
+    """Return an archive of 10,000 small files."""
     archive = workspace.directory / "small-files.tar"
     if not archive.exists():
         subprocess.run(["tar", "-C", workspace.small_files, "-cf", archive, "small"], check=True)
-    return _seconds("tar", "-C", str(folder), "-xf", str(archive))
+    return archive
+
+
+def _unpacking(archive: Path, folder: Path) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    return ["tar", "-C", str(folder), "-xf", str(archive)]
+
+
+def untar(workspace: Workspace, folder: Path) -> float:
+    """Return the seconds of unpacking 10,000 small files."""
+    return _seconds(*_unpacking(_archive(workspace), folder))
+
+
+def untar_twice(workspace: Workspace, folder: Path) -> float:
+    """Return the seconds of unpacking them twice, at the same time."""
+    archive = _archive(workspace)
+    return _seconds_together(*(_unpacking(archive, folder / name) for name in ("one", "other")))
+
+
+def _large_file(workspace: Workspace, folder: Path) -> None:
+    write_large(folder / "big.bin", workspace.big_bytes)
+
+
+def untar_beside_reading(workspace: Workspace, folder: Path) -> float:
+    """Return the seconds of unpacking them while another program reads a large file, until both are done."""
+    return _seconds_together(_unpacking(_archive(workspace), folder), ["cat", str(folder / "big.bin")])
 
 
 def clone(workspace: Workspace, folder: Path) -> float:
@@ -217,7 +254,7 @@ WRITING_ROWS = (
         "mount-write",
         "mount: write a 256 MiB file, until close returns",
         "MB/s",
-        written(write_large),
+        written(write_one),
         wanted_ratio=5,
         wanted_of_limit=0.5,
     ),
@@ -236,6 +273,20 @@ WRITING_ROWS = (
         programs(_nothing, untar, has_floor=True),
         more_is_better=False,
         wanted_of_limit=0.25,
+    ),
+    Comparison(
+        "mount-untar-twice",
+        "mount: untar 10,000 small files twice at once (limit: the disk)",
+        "s",
+        programs(_nothing, untar_twice),
+        more_is_better=False,
+    ),
+    Comparison(
+        "mount-untar-read",
+        "mount: untar 10,000 small files beside reading 256 MiB (limit: the disk)",
+        "s",
+        programs(_large_file, untar_beside_reading),
+        more_is_better=False,
     ),
     Comparison(
         "mount-clone",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperfs.mount.staging.flushing import SMALL_BYTES
+from hyperfs.mount.staging.committing import SMALL_BYTES
 from tests.support.commands import eventually
 from tests.support.writable import WritableMount, writable_mount
 

@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import trio.testing
 from trio.testing import MockClock
 
 from hyperfs.errors import WriterForked
-from hyperfs.mount.staging.flushing import LONGEST_SECONDS, SMALL_BYTES, Flusher
+from hyperfs.mount.staging.committing import SMALL_BYTES
+from hyperfs.mount.staging.flushing import LONGEST_SECONDS, Flusher
+from hyperfs.mount.staging.nodes import Node
 from hyperfs.mount.staging.recovery import recover
 from tests.support.workspaces import Paths
 
@@ -50,6 +52,28 @@ async def test_what_is_open_is_committed_within_the_interval(tmp_path: Path, pat
         assert await paths.drive_tree() == {}
         await trio.sleep(2.5)
         assert await paths.drive_tree() == {"f": b"1"}
+
+
+class NeverWalked(dict[int, Node]):
+    """What takes too long to go through."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("all that is staged was gone through")
+
+
+async def test_while_a_file_is_written_nobody_goes_through_all_that_is_staged(
+    tmp_path: Path, patient_clock: MockClock
+) -> None:
+    async with flushing(tmp_path) as paths:
+        for number in range(10):
+            await paths.make(f"f{number}")
+        await hold_open(paths, "f0")
+        tree = paths.workspace.tree
+        tree.dirty = NeverWalked(tree.dirty)
+        await trio.sleep(3)
+        tree.dirty = dict(tree.dirty.items())
+        await trio.sleep(3)
+        assert len(await paths.drive_tree()) == 10
 
 
 async def test_changes_are_gathered_into_one_version(tmp_path: Path, patient_clock: MockClock) -> None:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 APPEND_BYTES = 4 * 1024 * 1024
 APPEND_BLOCKS = 256
+SMALL_BYTES = 64 * 1024
+"""A file of less may be appended anew as often as it is changed."""
 _ATTEMPTS = 8
 _REACHABLE_SECONDS = 30.0
 """How long one waits for a daemon that went away while it should commit."""
@@ -47,7 +49,7 @@ class Outcome:
     version: int
     appended_bytes: int
     rewritten: tuple[tuple[int, int], ...] = ()
-    """The number and size of each file that was appended as a whole."""
+    """The number and size of each file of at least `SMALL_BYTES` that was appended as a whole."""
 
 
 @dataclass(slots=True)
@@ -357,7 +359,7 @@ class _Appender:
             first, byte_offset, position = below.run.blocks.start, below.run.byte_offset, below.run.size
         else:
             first, byte_offset, position = self._block, self._byte, 0
-            if frozen.size:
+            if frozen.size >= SMALL_BYTES:
                 self._appended.rewritten.append((put.node.number, frozen.size))
         while position < frozen.size:
             block = await frozen.read(position, CHUNK_BYTES)

@@ -17,14 +17,13 @@ import trio
 
 from hyperfs.errors import HyperfsError, WriterForked
 from hyperfs.mount.options import DEFAULT_FLUSH_SECONDS
-from hyperfs.mount.staging.committing import CommitMaker, Outcome
+from hyperfs.mount.staging.committing import SMALL_BYTES, CommitMaker, Outcome
 from hyperfs.mount.staging.nodes import Node
 
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 1.0
 LONGEST_SECONDS = 300.0
-SMALL_BYTES = 64 * 1024
 LOG_SUFFIX = "-wal"
 _LOG_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 1.0
@@ -106,7 +105,7 @@ class Flusher:
 
     def _is_being_written(self) -> bool:
         tree = self._workspace.tree
-        return not tree.opened.keys().isdisjoint(tree.dirty)
+        return not tree.opened.keys().isdisjoint(tree.dirty.keys())  # which goes through the smaller one
 
     async def _commit(self) -> None:
         self._first_change = None
@@ -131,9 +130,7 @@ class Flusher:
         now = trio.current_time()
         for number in [number for number, rest in self._rests.items() if now > rest.until + rest.seconds]:
             del self._rests[number]
-        for number, size in outcome.rewritten:
-            if size < SMALL_BYTES:
-                continue
+        for number, _ in outcome.rewritten:
             before = self._rests.get(number)
             seconds = self._interval_seconds if before is None else min(2 * before.seconds, LONGEST_SECONDS)
             self._rests[number] = _Rest(seconds, now + seconds)
