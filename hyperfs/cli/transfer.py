@@ -35,6 +35,7 @@ _TOLD: Final = 10
         "hyperfs import ./photos                  a new drive; prints its key",
         "hyperfs import ./photos KEY              bring it what is new or changed",
         "hyperfs import --delete ./photos KEY     and delete what is gone",
+        "hyperfs import --exclude '*.o' --exclude /build/ . KEY",
         "hyperfs import ./photos KEY --into 2019  into a directory of the drive",
     ),
 )
@@ -42,6 +43,12 @@ _TOLD: Final = 10
 @click.option("--checksum", is_flag=True, help="Compare what files hold, not only their size and time.")
 @click.option("--into", metavar="PATH", default="", help="Import into this directory of the drive.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    help="Leave out what matches, as in .gitignore, and leave it alone in the drive. Can be given several times.",
+)
 @click.option(
     "--with-secrets", is_flag=True, help="Take stores and secret keys, too: whoever reads the drive has them then."
 )
@@ -56,6 +63,7 @@ def import_command(
     checksum: bool,
     into: str,
     dry_run: bool,
+    exclude: tuple[str, ...],
     with_secrets: bool,
 ) -> int:
     """Make a new drive of the folder SRC and print its key, or bring drive KEY of yours up to date with SRC.
@@ -63,14 +71,17 @@ def import_command(
     When it is interrupted, the same command with the KEY goes on with it.
 
     A file counts as changed when its size or time differ. When nothing changed, nothing is written. Stores of drives,
-    secret keys, and key files that are not sealed are left out and named.
+    secret keys, and key files that are not sealed are left out and named. What files called .hyperfsignore in SRC say
+    is left out as git leaves out what .gitignore says; --exclude overrides them.
     """
     from hyperfs.cli.begun import Begun
     from hyperfs.daemon.places import places_of
+    from hyperfs.drive.ignoring import Ignoring
 
     if address is None and dry_run:
         raise click.UsageError("a dry run needs the KEY of a drive to compare with")
     directory = _directory_of_drive(address, into)
+    Ignoring(exclude)  # which fails of what is no pattern, before a drive is made
     places = places_of(common.store)
     folder = source.resolve()
     _refuse_store(folder, places.store, with_secrets=with_secrets)
@@ -99,16 +110,22 @@ def import_command(
         else:
             drive = await open_to_write(client, common, address)
 
+        ignored = 0
+
         async def make_plan() -> ImportPlan:
-            return await plan_import(
+            nonlocal ignored
+            plan = await plan_import(
                 drive.snapshot(),
                 folder,
                 into=directory,
                 delete=delete,
                 compare=Compare.CHECKSUM if checksum else Compare.SIZE_AND_TIME,
                 excluded=[places.store],
+                ignore=exclude,
                 with_secrets=with_secrets,
             )
+            ignored = plan.ignored
+            return plan
 
         if dry_run:
             plan = await trio.to_thread.run_sync((await make_plan()).without_secrets)
@@ -132,6 +149,7 @@ def import_command(
                     "entries": result.nodes,
                     "deleted": result.deleted,
                     "unchanged": result.unchanged,
+                    "ignored": ignored,
                     "skipped": [{"path": one.path, "reason": one.reason} for one in result.skipped],
                 }
             )
@@ -139,6 +157,7 @@ def import_command(
             click.echo(drive.key.hex())
             written = f"{count_text(result.files, 'file')} ({size_text(result.byte_count)}) written"
             others = f"{count_text(result.deleted, 'entry', 'entries')} deleted, {result.unchanged:,} unchanged"
+            others += f", {ignored:,} ignored" if ignored else ""
             tell(f"version {result.version}: {written}, {others}{_left_out(result.skipped)}")
         return 1 if result.skipped else 0
 

@@ -6,7 +6,7 @@ mounted in the drive are left alone.
 
 import errno
 import hashlib
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -18,7 +18,8 @@ import trio
 
 from hyperfs.drive import names
 from hyperfs.drive.entry import Entry
-from hyperfs.drive.scan import Found, Skipped, scan, what_secret
+from hyperfs.drive.ignoring import Ignoring
+from hyperfs.drive.scan import Found, Ignored, Skipped, scan, what_secret
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, encode_stat, stat_or_none
 from hyperfs.errors import BlockNotAvailable, InvalidRun, PathError
@@ -38,7 +39,8 @@ class Compare(Enum):
 class ImportPlan:
     """What an import will do: files whose bytes are appended, nodes that are put without any bytes, deletions.
 
-    ``deletions`` are keys as the trie has them. ``skipped`` is what will not be imported, and why.
+    ``deletions`` are keys as the trie has them. ``skipped`` is what will not be imported, and why; ``ignored`` is how
+    many things are left out, and left alone in the drive, because the user says so.
     """
 
     source: Path
@@ -50,6 +52,7 @@ class ImportPlan:
     unchanged: int
     skipped: tuple[Skipped, ...]
     with_secrets: bool = False
+    ignored: int = 0
 
     def without_secrets(self) -> "ImportPlan":
         """Return the plan less the files that will be skipped because they hold secrets, as doing it finds out.
@@ -81,15 +84,18 @@ async def plan_import(
     delete: bool = False,
     compare: Compare = Compare.SIZE_AND_TIME,
     excluded: Collection[Path] = (),
+    ignore: Sequence[str] = (),
     with_secrets: bool = False,
 ) -> ImportPlan:
     """Compare the folder ``source`` with directory ``into`` of a drive of ours; change nothing.
 
     With ``delete``, what is not in the folder is to be deleted. ``excluded`` are directories to leave out: the store.
     Other stores, secret keys and key files that are not sealed are skipped, too, unless ``with_secrets``: who reads the
-    drive could write to the drives that they belong to.
+    drive could write to the drives that they belong to. What the patterns ``ignore`` match, or those in files called
+    `.hyperfsignore`, both as in gitignore(5), is left out, and in the drive it is left as it is.
 
     Raises:
+        UsageError: a pattern is none.
         PathError: ``into`` is no path of a drive, or what is put there could not be reached: it is a file, or below
             one, or in a drive that is mounted in this one.
         OSError: ``source`` cannot be listed.
@@ -100,7 +106,8 @@ async def plan_import(
     for path in names.ancestors(names.join(into, ".")):
         planner.keep(path)
     skip = [(status.st_dev, status.st_ino) for status in [path.stat() for path in excluded if path.is_dir()]]
-    async with aclosing(_scanned(scan(source, excluded=skip, with_secrets=with_secrets))) as items:
+    found = scan(source, excluded=skip, ignoring=Ignoring(ignore), with_secrets=with_secrets)
+    async with aclosing(_scanned(found)) as items:
         async for item in items:
             await planner.add(item, compare)
     return planner.plan(delete=delete, with_secrets=with_secrets)
@@ -126,7 +133,7 @@ async def _directory_to_fill(snapshot: Snapshot, path: str) -> str:
     return path
 
 
-async def _scanned(items: Iterator[Found | Skipped]) -> AsyncGenerator[Found | Skipped, None]:
+async def _scanned(items: Iterator[Found | Skipped | Ignored]) -> AsyncGenerator[Found | Skipped | Ignored, None]:
     while True:
         some = await trio.to_thread.run_sync(lambda: list(islice(items, _SCANNED_AT_ONCE)))
         for item in some:
@@ -144,6 +151,7 @@ class _Planner:
     nodes: list[tuple[str, Stat]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     unchanged: int = 0
+    ignored: int = 0
     existing: dict[str, tuple[str, bytes | None]] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
@@ -163,9 +171,13 @@ class _Planner:
         """Never delete ``path``."""
         self.existing.pop(path, None)
 
-    async def add(self, item: Found | Skipped, compare: Compare) -> None:
+    async def add(self, item: Found | Skipped | Ignored, compare: Compare) -> None:
         """Decide what to do about one thing in the folder."""
         path = names.join(self.into, item.path)
+        if isinstance(item, Ignored):
+            self.ignored += 1
+            self.kept.add(path)
+            return
         if isinstance(item, Skipped):
             self.skipped.append(item)
             self.kept.add(path)
@@ -223,6 +235,7 @@ class _Planner:
             self.unchanged,
             tuple(self.skipped),
             with_secrets,
+            self.ignored,
         )
 
     def _may_be_deleted(self, path: str) -> bool:

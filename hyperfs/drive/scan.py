@@ -16,6 +16,7 @@ from pathlib import Path
 from hyperfs.crypto import KEY_BYTES
 from hyperfs.drive import names
 from hyperfs.drive.committer import CHUNK_BYTES
+from hyperfs.drive.ignoring import IGNORE_FILE, Ignoring
 from hyperfs.drive.keyfile import MAX_SECRET_BYTES, what_secret_in
 from hyperfs.drive.stat import Stat
 
@@ -45,6 +46,13 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """One thing that is left out because the user says so. Nothing below it was looked at."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """A whole small file as it was at one instant: its Stat then, and its blocks."""
 
@@ -53,14 +61,20 @@ class Contents:
 
 
 def scan(
-    folder: Path, *, excluded: Collection[tuple[int, int]] = (), with_secrets: bool = False
-) -> Iterator[Found | Skipped]:
+    folder: Path,
+    *,
+    excluded: Collection[tuple[int, int]] = (),
+    ignoring: Ignoring | None = None,
+    with_secrets: bool = False,
+) -> Iterator[Found | Skipped | Ignored]:
     """Yield everything below ``folder``, a directory before what is in it, and directories in the order of their names.
 
     What is imported so lies in a drive as it is walked, so that whoever reads on there finds the next behind the last.
     ``excluded`` are directories, by device and inode number, that are left out; so are stores, which hold secret keys,
-    unless ``with_secrets``. Raises OSError for ``folder`` itself.
+    unless ``with_secrets``. ``ignoring`` says what else is; without one, what files called `.hyperfsignore` say.
+    Raises OSError for ``folder`` itself; `UsageError` for a pattern in such a file that is none.
     """
+    ignoring = Ignoring() if ignoring is None else ignoring
     if not with_secrets and is_store(folder):
         yield Skipped("", _STORE)
         return
@@ -70,6 +84,8 @@ def scan(
         try:
             with os.scandir(folder / directory) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
+            if any(entry.name == IGNORE_FILE for entry in listed):
+                ignoring.enter(folder, directory)
         except OSError as error:
             if not directory:
                 raise
@@ -78,6 +94,9 @@ def scan(
         directories: list[str] = []
         for entry in listed:
             path = names.join(directory, entry.name)
+            if ignoring.leaves_out(path, is_directory=entry.is_dir(follow_symlinks=False)):
+                yield Ignored(path)
+                continue
             item = _look(entry, path, excluded)
             if isinstance(item, Found) and item.stat.is_directory and not with_secrets and is_store(Path(entry.path)):
                 item = Skipped(path, _STORE)

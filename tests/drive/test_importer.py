@@ -322,7 +322,7 @@ async def test_what_could_not_be_read_is_not_deleted(source: Path, monkeypatch: 
     own = await new_drive()
     await bring(own, source)
 
-    def unreadable(folder: Path, *, excluded: object, with_secrets: bool) -> list[Found | Skipped]:
+    def unreadable(folder: Path, **_: object) -> list[Found | Skipped]:
         return [Skipped("a", "Permission denied")]
 
     monkeypatch.setattr(plan_module, "scan", unreadable)
@@ -338,6 +338,17 @@ async def test_a_mounted_drive_is_left_alone(source: Path) -> None:
     result = await bring(own, source, delete=True)
     assert (await contents(own))["a/b/c.txt"] == b"inner"
     assert {skipped.path for skipped in result.skipped} == {"a/b", "a/b/c.txt"}
+
+
+async def test_what_is_ignored_is_not_imported_and_is_left_alone_in_the_drive(source: Path) -> None:
+    own = await new_drive()
+    await bring(own, source)
+    (source / "a/b/.hyperfsignore").write_text("*.txt\n")
+    (source / "a/b/c.txt").write_bytes(b"changed")
+    (source / "zero").unlink()
+    plan = await plan_import(own.drive.snapshot(), source, delete=True, ignore=["/big", "/empty/"])
+    assert [found.path for found in plan.files] == ["a/b/.hyperfsignore"]
+    assert (plan.deletions, plan.ignored, plan.skipped) == (("zero",), 3, ())
 
 
 async def test_the_store_is_not_imported_into_itself(source: Path) -> None:
