@@ -50,6 +50,7 @@ class LocalReader:
         self._bits = bits
         self._offsets = Offsets(tree, bits, self._trusts)
         self._longer = trio.Event()
+        self._awaiting = 0
         self._whole_runs: dict[Run, int] = {}
         self._closed = False
         self._waits: set[trio.CancelScope] = set()
@@ -122,10 +123,19 @@ class LocalReader:
         if self.source is not None:
             await self._until_closed(self.source.update, self)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for it to grow."""
+        return self._awaiting > 0
+
     async def wait_longer(self, length: int) -> None:
         """See `CoreReader.wait_longer`."""
-        while self.length <= length:
-            await self._until_closed(self._longer.wait)
+        self._awaiting += 1
+        try:
+            while self.length <= length:
+                await self._until_closed(self._longer.wait)
+        finally:
+            self._awaiting -= 1
 
     async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
         """See `CoreReader.read`."""

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADS_ASKED: Final = 8
 """How often `Exchange.update` asks one peer, which may say each time that it has more or less than before."""
+AWAITED_SECONDS: Final = 20.0
+"""As long as a reader would wait."""
 MAX_UNATTENDED: Final = 256
 """Demands that nobody waits for; past that the oldest is given up."""
 
@@ -69,6 +71,7 @@ class Exchange:
         self._announced_length = core.durable_length
         self._changed = trio.Event()
         self._opened = trio.Event()
+        self._seeking = 0
         self._unattended: list[Demand] = []
         self._attended: dict[Peer, int] = {}
         """How many announcements of each peer were followed up."""
@@ -91,8 +94,16 @@ class Exchange:
 
     @property
     def wanted(self) -> bool:
-        """Whether a reader waits, and there is no peer to ask."""
-        return bool(self.demands.by_priority[Priority.URGENT]) and not self.open_peers
+        """Whether somebody waits, and there is no peer to ask.
+
+        Who waits for the core to grow may do so for ever; he counts for `AWAITED_SECONDS` after the last peer left.
+        """
+        if self.open_peers:
+            return False
+        if self.demands.by_priority[Priority.URGENT] or self._seeking:
+            return True
+        is_awaited = self.core.is_awaited and not self.core.writable
+        return is_awaited and trio.current_time() - self.alone_since < AWAITED_SECONDS
 
     @property
     def claimed_length(self) -> int:
@@ -142,6 +153,13 @@ class Exchange:
 
         Cancelled, an answer that is under way is stored when it comes.
         """
+        self._seeking += 1
+        try:
+            await self._seek(byte_offset, blocks)
+        finally:
+            self._seeking -= 1
+
+    async def _seek(self, byte_offset: int, blocks: range) -> None:
         tried: set[tuple[Peer, int]] = set()
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None

@@ -7,6 +7,7 @@ import trio.testing
 from hyperfs.core.core import Core
 from hyperfs.protocol.events import RequestReceived
 from hyperfs.replication import Follow, Replicator
+from hyperfs.replication.exchange import AWAITED_SECONDS
 from tests.support.clocks import settled
 from tests.support.peers import join, reader, scripted, serving, writer
 
@@ -79,3 +80,32 @@ async def test_update_returns_whatever_a_peer_claims_and_takes_back(
     nursery.start_soon(refuse)
     await core.update()
     assert core.length == 0
+
+
+async def test_who_waits_for_a_core_to_grow_is_a_reason_to_look_for_peers_but_not_for_ever(
+    core: Core, replicator: Replicator, nursery: trio.Nursery, patient_clock: trio.testing.MockClock
+) -> None:
+    joined = join(nursery, replicator, serving(await writer(3)))
+    await core.fetch([range(3)])
+    nursery.start_soon(core.wait_longer, 3)
+    await settled()
+    wanted = [replicator.wanted]
+    joined.cut()
+    await joined.over.wait()
+    wanted.append(replicator.wanted)
+    await trio.sleep(AWAITED_SECONDS)
+    assert [*wanted, replicator.wanted] == [False, True, False]
+
+
+async def test_who_seeks_is_a_reason_to_look_for_peers(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    exchange = replicator.exchange_of(core.discovery_key)
+    assert exchange is not None
+    with trio.CancelScope() as seeking:
+        async with trio.open_nursery() as inner:
+            inner.start_soon(exchange.seek, 5, range(10))
+            await settled()
+            assert replicator.wanted
+            seeking.cancel()
+    assert not replicator.wanted
