@@ -120,7 +120,8 @@ _OPTIONS: Final = {
         default=0,
         heading=FINDING_PEERS,
         of_daemon=True,
-        help="Send peers no more than this in a second, as 500K or 2M, until the daemon ends.  [default: none]",
+        help="Send peers no more than this in a second, as 500K or 2M, until the daemon ends; none ends a limit."
+        "  [default: none]",
     ),
     "limit_down": _option(
         "--limit-down",
@@ -129,7 +130,7 @@ _OPTIONS: Final = {
         default=0,
         heading=FINDING_PEERS,
         of_daemon=True,
-        help="Receive no more than this in a second, until the daemon ends.  [default: none]",
+        help="Receive no more than this in a second, likewise.  [default: none]",
     ),
 }
 _OF_PEERS: Final = frozenset({"timeout", "peer", "dns_over_https"})

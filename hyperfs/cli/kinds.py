@@ -143,6 +143,8 @@ class RateParameter(click.ParamType[int]):
         rate = 0 if text == "none" else parse_size(text)
         if rate is None:
             self.fail(f"{value!r} is not a rate: write bytes a second, as 500K or 2M, or none", param, ctx)
+        if rate == 0 and text != "none":
+            self.fail(f"{value!r} would let nothing through: write none for no limit", param, ctx)
         return rate
 
 

@@ -1,14 +1,16 @@
 """How many bytes a second all connections together may send, and receive.
 
-Who wants to send or has received something takes turns in the order of asking, each for one piece, so that all
-connections have equal shares. What was not used is saved up for a tenth of a second at most, and a piece is small, so
-over ten seconds the rate holds within a few hundredths. What is very small, such as requests, counts but does not wait
-unless there was very much of it: what is received may come in nothing else.
+Who wants to send or has received something takes turns in the order of asking, each for one piece. The connections of
+one host take turns among themselves before that, so that all hosts have equal shares. What was not used is saved up for
+a tenth of a second at most, and a piece is small, so over ten seconds the rate holds within a few hundredths. What is
+very small, such as requests, counts but does not wait unless there was very much of it: what is received may come in
+nothing else.
 """
 
 from __future__ import annotations
 
 from typing import Final
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -30,6 +32,7 @@ class RateLimit:
         """What was let through before its time; below 0 what is saved up."""
         self._reckoned_at = 0.0
         self._turns = trio.Lock()
+        self._turns_of_host: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._changed = trio.Event()
 
     @property
@@ -49,13 +52,19 @@ class RateLimit:
         """Return how many bytes to take at one time, ``most`` where there is no limit."""
         return min(most, max(_MIN_PIECE_BYTES, self._rate // _PIECES_A_SECOND)) if self._rate else most
 
-    async def take(self, size_bytes: int) -> float:
-        """Wait until ``size_bytes`` may go; return for how many seconds. Cancelled, they do not count."""
+    async def take(self, size_bytes: int, host: str = "") -> float:
+        """Wait until ``size_bytes`` from or to ``host`` may go; return for how many seconds.
+
+        Cancelled, they do not count.
+        """
         if not self._rate:
             return 0.0
         began_at = trio.current_time()
         if size_bytes > SMALL_BYTES or self._wait_seconds() > SMALL_SECONDS:
-            async with self._turns:
+            turns_of_host = self._turns_of_host.get(host)
+            if turns_of_host is None:
+                turns_of_host = self._turns_of_host[host] = trio.Lock()
+            async with turns_of_host, self._turns:
                 while (seconds := self._wait_seconds()) > 0:
                     with trio.move_on_after(seconds):
                         await self._changed.wait()
@@ -80,16 +89,25 @@ class Limits:
     def __init__(self) -> None:
         self.up = RateLimit()
         self.down = RateLimit()
-        self._strangers = RateLimit()
+        self._up_to_strangers = RateLimit()
+        self._down_from_strangers = RateLimit()
 
-    async def received(self, size_bytes: int, *, by_stranger: bool) -> float:
-        """Wait until more than ``size_bytes``, which came, may be received; return for how many seconds.
+    async def sending(self, size_bytes: int, host: str, *, to_stranger: bool) -> float:
+        """Wait until ``size_bytes`` may be sent to ``host``; return for how many seconds. As `received` otherwise."""
+        return await _take(self.up, self._up_to_strangers, size_bytes, host, of_stranger=to_stranger)
+
+    async def received(self, size_bytes: int, host: str, *, by_stranger: bool) -> float:
+        """Wait until more than ``size_bytes``, which came from ``host``, may be received; return for how many seconds.
 
         Strangers, who have shown to know no key, have `STRANGERS_PART` of the limit together: each could otherwise have
         as much of it as an honest peer, by sending what is of no use. Cancelled, the bytes do not count.
         """
-        part = max(1, self.down.rate // STRANGERS_PART) if self.down.rate else 0
-        if self._strangers.rate != part:
-            self._strangers.rate = part
-        waited = await self._strangers.take(size_bytes) if by_stranger else 0.0
-        return waited + await self.down.take(size_bytes)
+        return await _take(self.down, self._down_from_strangers, size_bytes, host, of_stranger=by_stranger)
+
+
+async def _take(limit: RateLimit, of_strangers: RateLimit, size_bytes: int, host: str, *, of_stranger: bool) -> float:
+    part = max(1, limit.rate // STRANGERS_PART) if limit.rate else 0
+    if of_strangers.rate != part:
+        of_strangers.rate = part
+    waited = await of_strangers.take(size_bytes, host) if of_stranger else 0.0
+    return waited + await limit.take(size_bytes, host)

@@ -122,7 +122,7 @@ class Link:
         self.is_tcp = is_tcp
         self.remote_key: bytes | None = None
         self.handshake_seconds = 0.0
-        """How long it took, once it is done."""
+        """How long it took, once it is done, without what a limit of ours added to it."""
         self.ready = trio.Event()
         """Set once the handshake is done and the first channels are asked for, or everything is over."""
         self.ended = trio.Event()
@@ -132,6 +132,8 @@ class Link:
         self._limits = host.limits
         self._memory = host.memory
         self._sending_bytes = 0
+        self._host_name = name.rpartition(":")[0]
+        self._limited_seconds = 0.0
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key)
         self._peers: dict[Channel, Peer] = {}
@@ -342,7 +344,9 @@ class Link:
                 self.end(EndReason.CLOSED, "closed by the other side")
                 return
             self._watch.heard(len(data))
-            self._account.waited_seconds += await self._limits.received(len(data), by_stranger=self.is_stranger)
+            waited = await self._limits.received(len(data), self._host_name, by_stranger=self.is_stranger)
+            self._limited_seconds += waited
+            self._account.waited_seconds += waited
             await self._take(memoryview(data))
 
     async def _take(self, data: memoryview) -> None:
@@ -430,7 +434,7 @@ class Link:
 
     def _on_handshake(self, event: HandshakeDone) -> None:
         self.remote_key = event.remote_static_key
-        self.handshake_seconds = trio.current_time() - self._watch.began_at
+        self.handshake_seconds = trio.current_time() - self._watch.began_at - self._limited_seconds
         ending = self._host.handshaken(self)
         if ending is not None:
             self.end(ending.reason, ending.message)
@@ -489,7 +493,8 @@ class Link:
         sent = 0
         while sent < len(output):
             piece = output[sent : sent + self._limits.up.piece(SEND_BYTES)]
-            await self._limits.up.take(len(piece))
+            is_stranger = self.is_stranger and not self.initiator
+            self._limited_seconds += await self._limits.sending(len(piece), self._host_name, to_stranger=is_stranger)
             with self._watch.sending():
                 await self._stream.send_all(piece)
             sent += len(piece)

@@ -228,6 +228,10 @@ def test_what_a_file_or_a_variable_says_of_peers_is_no_news_to_a_daemon_that_run
     assert run("network") == f"{settings} {NetworkChange()} 9.0"
 
 
+def test_a_limit_that_lets_nothing_through_is_wrong_usage() -> None:
+    assert "write none" in refused("ls", "ab" * 32, "--limit-up", "0").output
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "x"])
 def test_what_is_no_port_is_wrong_usage(port: str) -> None:
     assert "port" in refused("ls", "ab" * 32, "--port", port).output

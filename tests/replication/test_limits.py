@@ -1,5 +1,7 @@
 """The rates of all connections together. The clock is a virtual one."""
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 import trio
 import trio.testing
@@ -12,6 +14,9 @@ BLOCK_BYTES = 16 << 10
 COUNT = 200
 RATE = COUNT * BLOCK_BYTES // 10
 """By which all blocks take ten seconds."""
+
+
+Use = Callable[[int, str, bool], Awaitable[float]]
 
 
 async def seconds_to_fetch(replicator: Replicator, server: Replicator) -> float:
@@ -82,15 +87,58 @@ async def test_nothing_but_small_pieces_keeps_to_the_limit_too(patient_clock: tr
     assert trio.current_time() == pytest.approx(10, rel=0.05)
 
 
-async def test_strangers_leave_nearly_all_of_the_limit_to_who_knows_a_key(
+async def test_hosts_have_equal_shares_of_it_however_many_connections_they_have(
     patient_clock: trio.testing.MockClock,
 ) -> None:
+    limit = RateLimit()
+    limit.rate = RATE
+    taken = dict.fromkeys(("one", "many"), 0)
+
+    async def take_without_end(host: str) -> None:
+        while True:
+            await limit.take(BLOCK_BYTES, host)
+            taken[host] += BLOCK_BYTES
+
+    async with trio.open_nursery() as nursery:
+        for host in ("many",) * 8 + ("one",):
+            nursery.start_soon(take_without_end, host)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert taken["one"] == pytest.approx(taken["many"], rel=0.05)
+    assert sum(taken.values()) == pytest.approx(10 * RATE, rel=0.05)
+
+
+async def test_what_a_limit_adds_makes_no_peer_a_far_one(patient_clock: trio.testing.MockClock) -> None:
+    replicator = Replicator()
+    replicator.limits.down.rate = RATE
+    await replicator.limits.received(2 * RATE, "busy", by_stranger=False)
+    async with nursery_to_cancel() as nursery:
+        start = trio.current_time()
+        join_far(nursery, replicator, await served(), round_trip=0.005)
+        await replicator.wait_changed()
+        [link] = replicator._links
+        assert trio.current_time() - start > 0.5
+        assert link.handshake_seconds == pytest.approx(0.005, rel=0.1)
+
+
+def _sending(limits: Limits) -> Use:
+    return lambda size, host, strange: limits.sending(size, host, to_stranger=strange)
+
+
+def _received(limits: Limits) -> Use:
+    return lambda size, host, strange: limits.received(size, host, by_stranger=strange)
+
+
+@pytest.mark.parametrize("use", [_sending, _received])
+async def test_strangers_leave_nearly_all_of_the_limit_to_who_knows_a_key(
+    use: Callable[[Limits], Use], patient_clock: trio.testing.MockClock
+) -> None:
     limits = Limits()
-    limits.down.rate = RATE
+    limits.up.rate = limits.down.rate = RATE
 
     async def send_without_end() -> None:
         while True:
-            await limits.received(30_000, by_stranger=True)
+            await use(limits)(30_000, "strange", True)
 
     async with trio.open_nursery() as nursery:
         for _ in range(24):
@@ -98,6 +146,6 @@ async def test_strangers_leave_nearly_all_of_the_limit_to_who_knows_a_key(
         await trio.sleep(10)
         start = trio.current_time()
         for _ in range(COUNT):
-            await limits.received(BLOCK_BYTES, by_stranger=False)
+            await use(limits)(BLOCK_BYTES, "known", False)
         assert trio.current_time() - start < 12
         nursery.cancel_scope.cancel()
