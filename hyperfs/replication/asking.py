@@ -59,7 +59,7 @@ class Asking:
         When that is much work, do some of it (what is left of ``steps``), and have the rest done by `attend`.
         """
         steps = steps or _Steps()
-        if not (peer.is_open and peer.remote_uploading):
+        if not (peer.is_open and peer.can_be_asked):
             return
         self._send_wants(peer)
         if self._exchange.reconciliation is not None and not self._exchange.reconciliation.trusts(peer):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from hyperfs.core.nonblocking import run_with_reads
+from hyperfs.core.proofs import MAX_LENGTH
 from hyperfs.core.reader import Priority
 from hyperfs.errors import (
     BlockNotAvailable,
@@ -27,6 +29,7 @@ from hyperfs.errors import (
 )
 from hyperfs.replication.asking import Asking, by_use
 from hyperfs.replication.demand import Demand, Demands, Flight
+from hyperfs.replication.finishing import finish
 from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.requests import Answers
@@ -51,6 +54,22 @@ class OutOfStep(Exception):
     """A proof failed whose peer may take something to be here that is not: the channel is of no more use to anybody."""
 
 
+class ExchangeObserver(Protocol):
+    """Whoever wants to hear what happens between a core and its peers. Called inline: quick, and never raising."""
+
+    def peer_opened(self, peer: Peer) -> None:
+        """Its channel is open both ways."""
+
+    def peer_left(self, peer: Peer) -> None:
+        """It is here no more, after it was."""
+
+    def uploaded(self, peer: Peer, index: int) -> None:
+        """A block is on its way to it."""
+
+    def received(self, peer: Peer, name: str, payload: bytes) -> None:
+        """It sent a message of one of the core's own extensions."""
+
+
 class Exchange:
     """The peers and the demands of one core. Listens to the core, and tells its peers what changes."""
 
@@ -73,8 +92,17 @@ class Exchange:
         self._opened = trio.Event()
         self._seeking = 0
         self._unattended: list[Demand] = []
+        self._passing: dict[Peer, None] = {}
+        """The peers whose connections are not to stay."""
         self._attended: dict[Peer, int] = {}
         """How many announcements of each peer were followed up."""
+        self.downloading = True
+        """Whether anything is asked of anybody. Changed by `set_downloading`."""
+        self.everything: Demand | None = None
+        """What `want_everything` wants."""
+        self.observer: ExchangeObserver | None = None
+        self.extension_names: tuple[str, ...] = ()
+        """The extensions of this core alone, whose messages ``observer`` gets. Changed by `set_extensions`."""
         core.add_listener(self)
 
     # what it tells
@@ -88,9 +116,7 @@ class Exchange:
     def askable_peers(self) -> list[Peer]:
         """Those of them that may be asked for blocks."""
         trusts = None if self.reconciliation is None else self.reconciliation.trusts
-        return [
-            peer for peer in self.peers if peer.is_open and peer.remote_uploading and (trusts is None or trusts(peer))
-        ]
+        return [peer for peer in self.peers if peer.is_open and peer.can_be_asked and (trusts is None or trusts(peer))]
 
     @property
     def wanted(self) -> bool:
@@ -127,12 +153,18 @@ class Exchange:
         while len(self._unattended) > MAX_UNATTENDED:
             self.withdraw(self._unattended.pop(0))
 
+    def want_everything(self) -> None:
+        """Want all blocks that there are and will be, after everything else, until `close`."""
+        if self.everything is None:
+            self.everything = self.demand([range(MAX_LENGTH)], Priority.BACKGROUND)
+
     def withdraw(self, demand: Demand) -> None:
         """Stop wanting, and take back what was asked for nobody else's sake and does not make others' proofs short."""
         demand.withdrawn = True
         self.demands.drop(demand)
         if demand.pending and not demand.done.is_set():
             self.under_way.take_back(demand)
+        self._look_for_ends()
 
     async def fetch(self, ranges: Sequence[range], priority: Priority) -> None:
         """Return once all of ``ranges`` is here. Raises BlockNotAvailable when the core is shared no longer.
@@ -164,7 +196,7 @@ class Exchange:
         while await run_with_reads(self.core.seek_local, byte_offset) is None:
             flight = None
             for peer in sorted(self.open_peers, key=by_use):
-                if peer.remote_uploading and (peer, peer.announcements) not in tried:
+                if peer.can_be_asked and (peer, peer.announcements) not in tried:
                     tried.add((peer, peer.announcements))
                     flight = self._ask_seek(peer, byte_offset, blocks)
                     if flight is not None:
@@ -173,6 +205,11 @@ class Exchange:
                 await flight.done.wait()
             else:
                 await self._changed.wait()
+
+    def _look_for_ends(self) -> None:
+        """Have it looked at whether anything is still wanted of peers whose connections are not to stay."""
+        for peer in self._passing:
+            peer.link.attend_soon(peer)
 
     def _look_again(self) -> None:
         """Have who seeks look at what is here and who is there again."""
@@ -206,7 +243,7 @@ class Exchange:
             claimants = [
                 peer
                 for peer in self.open_peers
-                if peer.remote_uploading and peer.availability.claimed_length > self.core.length
+                if peer.can_be_asked and peer.availability.claimed_length > self.core.length
                 if times[peer] < MAX_HEADS_ASKED
             ]
             if not claimants:
@@ -224,7 +261,7 @@ class Exchange:
     def _ask_head(self, peer: Peer) -> Flight | None:
         """Ask ``peer`` for the last block that it announced, or its proof, unless that is under way."""
         index = peer.availability.claimed_length - 1
-        if index < self.core.length or not peer.remote_uploading or not peer.availability.has(index):
+        if index < self.core.length or not peer.can_be_asked or not peer.availability.has(index):
             return None
         under_way = peer.requests.under_way(index)
         if under_way is not None:
@@ -255,6 +292,8 @@ class Exchange:
     def join(self, peer: Peer) -> None:
         """Count a peer in, whose channel may still be opening."""
         self.peers[peer] = None
+        if not peer.link.live:
+            self._passing[peer] = None
 
     async def wait_peer(self) -> None:
         """Return once there is a peer whose channel is open."""
@@ -273,10 +312,18 @@ class Exchange:
             peer.liveness = Liveness.ANSWERING
             others = [other.window.size for other in self.open_peers if other.link.bundle is peer.link.bundle]
             peer.window.most_initial = max(MIN_REQUESTS, min(others))
-        peer.haves.uploading = uploading = self.uploading and not peer.only_asked
-        downloading = not self.core.writable or bool(self.demands)
+        peer.haves.uploading = uploading = self._uploads_to(peer)
+        peer.downloading = self.downloading and peer.terms.downloading
+        downloading = peer.downloading and (not self.core.writable or bool(self.demands))
+        if not downloading:
+            peer.is_done = True
+        if not peer.downloading:
+            peer.heard.set()
         if not (uploading and downloading):
             peer.channel.send_status(uploading=uploading, downloading=downloading)
+        if self.observer is not None:
+            peer.uploads.on_upload = partial(self.observer.uploaded, peer)
+            self.observer.peer_opened(peer)
         self.asking.refill(peer)
         peer.link.wake()
 
@@ -288,15 +335,41 @@ class Exchange:
         for peer in self.open_peers:
             if peer.only_asked:
                 continue
-            peer.haves.uploading = uploading
-            peer.channel.send_status(uploading=uploading, downloading=True)
+            peer.haves.uploading = self._uploads_to(peer)
+            peer.channel.send_status(uploading=peer.haves.uploading, downloading=peer.downloading)
             peer.haves.changed(0, self.core.length)
             peer.link.attend_soon(peer)
+
+    def set_downloading(self, *, downloading: bool) -> None:
+        """Ask peers for what is wanted from now on, or for nothing more: what is under way is given up."""
+        if downloading == self.downloading:
+            return
+        self.downloading = downloading
+        for peer in self.open_peers:
+            peer.downloading = downloading and peer.terms.downloading
+            peer.channel.send_status(uploading=peer.haves.uploading, downloading=peer.downloading)
+            if peer.downloading:
+                peer.is_done = False
+                peer.announcements += 1
+                self.announced(peer, range(MAX_LENGTH))
+            else:
+                self.lost(peer.requests.give_up())
+                peer.link.attend_soon(peer)
+
+    def set_extensions(self, names: Sequence[str]) -> None:
+        """List these extensions to the peers of this core, besides those of all cores."""
+        self.extension_names = tuple(names)
+        for peer in self.peers:
+            peer.link.list_extensions(peer)
+
+    def _uploads_to(self, peer: Peer) -> bool:
+        return self.uploading and peer.terms.uploading and not peer.only_asked
 
     def leave(self, peer: Peer) -> None:
         """Count a peer out, and ask others for what it owed."""
         if self.peers.pop(peer, self) is self:
             return
+        self._passing.pop(peer, None)
         was_open = peer.is_open
         peer.is_open = False
         peer.heard.set()
@@ -310,6 +383,8 @@ class Exchange:
             demand.forget(peer)
         if self.reconciliation is not None:
             self.reconciliation.left(peer)
+        if was_open and self.observer is not None:
+            self.observer.peer_left(peer)
 
     def close(self) -> None:
         """Stop: the core is shared no longer."""
@@ -332,6 +407,8 @@ class Exchange:
             elif peer.availability.claimed_length > self.core.length:
                 self._follow(peer)
         self.asking.refill(peer)
+        if peer in self._passing:
+            finish(self, peer)
 
     # answers
 
@@ -396,6 +473,11 @@ class Exchange:
                 failed.append(flight)
                 continue
             peer.requests.stored(flight)
+            if received.value is not None:
+                peer.downloaded_blocks += 1
+                peer.downloaded_bytes += len(received.value)
+            if peer in self._passing:
+                peer.link.attend_soon(peer)
             if peer.channel.remote_ack and received.value is not None:
                 peer.channel.send_have(received.index, ack=True)
                 peer.link.wake()
@@ -430,6 +512,7 @@ class Exchange:
         for demand in [demand for demand in self.demands if demand.todo.meets(start, end)]:
             demand.todo.remove(start, end)
             self.demands.drop_if_met(demand)
+        self._look_for_ends()
         if origin is not None:
             self._tell(start, end, origin)
 

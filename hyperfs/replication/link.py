@@ -47,7 +47,7 @@ from hyperfs.replication.memory import Memory
 from hyperfs.replication.meter import Meter
 from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.peer import Peer
-from hyperfs.replication.status import Ending, EndReason, PeerStatus
+from hyperfs.replication.status import Ending, EndReason, PeerStatus, Terms
 from hyperfs.replication.storing import Storing
 from hyperfs.replication.uploads import QuestionBudget
 from hyperfs.replication.watch import Watch
@@ -96,6 +96,9 @@ class LinkHost(Protocol):
     def exchange_of(self, discovery_key: bytes) -> Exchange | None:
         """Return the exchange of a core that is shared, None for any other."""
 
+    def terms_of(self, exchange: Exchange) -> Terms:
+        """Return what goes over the connection of one of these cores."""
+
     def handshaken(self, link: Link) -> Ending | None:
         """Take note of who ``link`` leads to; return why it has to end, if so."""
 
@@ -114,8 +117,12 @@ class Link:
         is_tcp: bool = True,
         bundle: Bundle | None = None,
         is_extra: bool = False,
+        live: bool = True,
+        encrypted: bool = True,
     ) -> None:
         self.name = name
+        self.live = live
+        """Whether it stays when everything that is wanted has come."""
         self.is_extra = is_extra
         """Whether it is there for downloading alone, beside another one to the same peer; see `Bundle`."""
         self.initiator = initiator
@@ -135,7 +142,7 @@ class Link:
         self._host_name = name.rpartition(":")[0]
         self._limited_seconds = 0.0
         self._stream = stream
-        self._protocol = Connection(initiator=initiator, static_key=static_key)
+        self._protocol = Connection(initiator=initiator, static_key=static_key, encrypted=encrypted)
         self._peers: dict[Channel, Peer] = {}
         self._account = Account(host.pace)
         self._extensions = Extensions(() if is_extra else host.extensions, self._account)
@@ -150,6 +157,8 @@ class Link:
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
+        self._taken = trio.Event()
+        self._is_finishing = False
         self._watch = Watch(self, self._peers, self._account, self._protocol.send_keep_alive)
 
     async def run(self) -> Ending:
@@ -179,6 +188,7 @@ class Link:
                 peer.exchange.lost(flights)
             self.ready.set()
             self.ended.set()
+            self._taken.set()
             with trio.move_on_after(1) as scope:
                 scope.shield = True
                 await self._stream.aclose()
@@ -247,6 +257,29 @@ class Link:
             self._leave(peer.channel)
             self.wake()
 
+    def finish(self, peer: Peer) -> None:
+        """Close the channel of a peer of which nothing is wanted, and that wants nothing."""
+        peer.channel.close()
+        self._leave(peer.channel)
+        self.wake()
+
+    def list_extensions(self, peer: Peer) -> None:
+        """Tell a peer which extensions there are on its channel."""
+        peer.channel.set_extensions((*self._extensions.names, *peer.exchange.extension_names))
+        self.wake()
+
+    async def send_extension(self, peer: Peer, name: str, payload: bytes) -> None:
+        """Send a message of an extension of the core's own, once the peer has taken most of what it was sent before.
+
+        Nothing is sent to one that has left, or of an extension that is listed no more. Raises ValueError for what does
+        not fit a frame. Cancelled, nothing is.
+        """
+        while peer.is_open and self._protocol.pending_output > SEND_BYTES:
+            await self._taken.wait()
+        if peer.is_open and name in peer.exchange.extension_names:
+            peer.channel.send_extension(name, payload)
+            self.wake()
+
     def send_hint(self, peer: Peer, hint: Hint) -> None:
         """Send a hint to a peer on this link, if it understands it."""
         if peer.is_open and self._extensions.ask(peer, hint):
@@ -274,7 +307,8 @@ class Link:
         )
 
     def _open(self, exchange: Exchange) -> Peer | None:
-        channel = self._protocol.open_channel(exchange.core.key, extensions=self._extensions.names)
+        extensions = (*self._extensions.names, *exchange.extension_names)
+        channel = self._protocol.open_channel(exchange.core.key, extensions=extensions)
         if channel is None:
             return None
         if channel in self._peers:  # asked for, taken back and asked for again, before we looked at the first
@@ -288,8 +322,10 @@ class Link:
             questions=self._questions,
             rely=rely,
             only_asked=self.is_extra,
+            terms=self._host.terms_of(exchange),
         )
         self._peers[channel] = peer
+        self._is_finishing = False
         exchange.join(peer)
         if channel.is_open:
             exchange.opened(peer)
@@ -300,6 +336,7 @@ class Link:
         if peer is not None:
             self._due.pop(peer, None)
             peer.exchange.leave(peer)
+            self._is_finishing = not (self.live or self._peers)
 
     def _reopen(self, peer: Peer, error: OutOfStep) -> None:
         """Begin anew on the channel of ``peer``: what each side takes the other to know is forgotten."""
@@ -415,13 +452,18 @@ class Link:
             case StatusReceived():
                 self._on_status(peer, event)
             case ExtensionReceived():
-                if peer.exchange.uploading:
+                if event.name in peer.exchange.extension_names:
+                    if peer.exchange.observer is not None:
+                        peer.exchange.observer.received(peer, event.name, event.payload)
+                elif peer.exchange.uploading:
                     self._extensions.receive(peer, event.name, event.payload)
             case _:
                 pass  # Options are kept by the channel; Unwant changes nothing, as in the reference
 
     def _on_status(self, peer: Peer, status: StatusReceived) -> None:
         peer.remote_downloading = status.downloading
+        if not self.live:
+            self.attend_soon(peer)
         if peer.remote_uploading == status.uploading:
             return
         peer.remote_uploading = status.uploading
@@ -468,13 +510,25 @@ class Link:
                 if output:
                     self._sending_bytes = len(output)
                     self._memory.note(self)
+                    taken, self._taken = self._taken, trio.Event()
+                    taken.set()
                     await self._send(memoryview(output))
                     self._sending_bytes = 0
                 elif not await self._answer() and not self._due:
+                    if self._is_finishing:
+                        await self._end_output()
+                        return
                     await self._output_waits.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             # what the peer sent before it left is still to be read; the reader, or the watch, meets the end
             return
+
+    async def _end_output(self) -> None:
+        """Say nothing more: the other side, once it has read all, says so, too."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            self.end(EndReason.CLOSED, "everything that was wanted is here")
 
     async def _attend(self) -> None:
         """Do what is due for each peer, a little for each; it is due again if that was not all."""

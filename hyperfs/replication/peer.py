@@ -20,6 +20,7 @@ from hyperfs.replication.demand import Flight
 from hyperfs.replication.haves import Haves
 from hyperfs.replication.pace import Account
 from hyperfs.replication.requests import Requests
+from hyperfs.replication.status import Terms
 from hyperfs.replication.uploads import QuestionBudget, Uploads
 from hyperfs.replication.wants import WANT_BLOCKS, Wants
 from hyperfs.replication.window import Window
@@ -58,6 +59,7 @@ class Peer:
         questions: QuestionBudget,
         rely: bool = True,
         only_asked: bool = False,
+        terms: Terms | None = None,
     ) -> None:
         self.link = link
         self.only_asked = only_asked
@@ -74,6 +76,13 @@ class Peer:
         self.joined_at = trio.current_time()
         self.heard = trio.Event()
         """Set once the peer has told what it has, is gone, says that it gives nothing, or says nothing for too long."""
+        self.terms = terms or Terms()
+        self.downloading = True
+        """Whether anything is asked of it."""
+        self.is_done = False
+        """Whether it was told that nothing more is wanted of it; see `hyperfs.replication.finishing`."""
+        self.downloaded_blocks = 0
+        self.downloaded_bytes = 0
         self.remote_uploading = True
         self.remote_downloading = True
         self.announcements = 0
@@ -87,6 +96,11 @@ class Peer:
         self._silent_until = 0.0
         self.question_credit = 0
         """Blocks that the peer may still name in answers to hints."""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it gives anything, and we want anything of it."""
+        return self.remote_uploading and self.downloading
 
     def on_answer(self, now: float, *, block: bool) -> None:
         """Note that the peer answered, at trio's time ``now``; only with a ``block`` does it count as answering."""

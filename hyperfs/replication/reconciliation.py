@@ -128,7 +128,7 @@ class Reconciliation:
         peers = [
             peer
             for peer in self._exchange.open_peers
-            if peer.remote_uploading and peer.availability.claimed_length and peer not in self._excluded
+            if peer.can_be_asked and peer.availability.claimed_length and peer not in self._excluded
         ]
         if not peers or self._exchange.under_way:
             return False
@@ -146,7 +146,7 @@ class Reconciliation:
         if under_way is not None and under_way.done is not None and not under_way.done.is_set():
             return under_way
         claimed = peer.availability.claimed_length
-        if not (peer.is_open and peer.remote_uploading) or peer in self._excluded:
+        if not (peer.is_open and peer.can_be_asked) or peer in self._excluded:
             return None
         if claimed <= self._same.get(peer, 0) or self._asked.get(peer) == peer.announcements:
             return None

@@ -23,7 +23,7 @@ from hyperfs.replication.limits import Limits
 from hyperfs.replication.link import Link
 from hyperfs.replication.memory import Memory
 from hyperfs.replication.pace import Pace
-from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus
+from hyperfs.replication.status import CoreStatus, Ending, EndReason, Follow, PeerStatus, ReplicationStatus, Terms
 
 if TYPE_CHECKING:
     from hyperfs.core.core import Core
@@ -112,6 +112,10 @@ class Replicator:
     def exchange_of(self, discovery_key: bytes) -> Exchange | None:
         """Return the exchange of a core that is shared, None for any other."""
         return self._exchanges.get(discovery_key)
+
+    def terms_of(self, exchange: Exchange) -> Terms:
+        """Return what goes over a connection of a core: everything, and `Exchange.set_uploading` says what not."""
+        return Terms()
 
     # the source of the cores
 

@@ -45,6 +45,14 @@ class Follow(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What goes over one connection of one core: whether its peer gets blocks, and whether it is asked for any."""
+
+    uploading: bool = True
+    downloading: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a connection ended. ``remote_key`` is the peer's static key, None when the handshake was not finished."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -63,6 +64,8 @@ class Uploads:
         self._remembered = Remembered()
         self._last_seek = 0
         self._greeted = False
+        self.on_upload: Callable[[int], None] | None = None
+        """Called with the index of each block that goes out."""
         self.blocks = 0
         self.bytes = 0
 
@@ -182,6 +185,8 @@ class Uploads:
             return self._refuse(request.index)
         if value is None:
             return 64 + 44 * len(proof.nodes)
+        if self.on_upload is not None:
+            self.on_upload(index)
         self.blocks += 1
         self.bytes += len(value)
         return 64 + len(value) + 44 * len(proof.nodes)

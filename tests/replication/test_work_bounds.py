@@ -42,6 +42,7 @@ class Connected:
         channel, _ = Pair.ready().open(self.exchange.core.key)
         link = SimpleNamespace(
             name="x",
+            live=True,
             wake=lambda: None,
             attend_soon=self.due.append,
             handshake_seconds=0.0,
