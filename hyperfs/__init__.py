@@ -38,8 +38,15 @@ if TYPE_CHECKING:
     from hyperfs.drive.usage import usage as usage
     from hyperfs.drive.writer import DriveWriter as DriveWriter
     from hyperfs.errors import HyperfsError as HyperfsError
+    from hyperfs.library.connection import Connection as Connection
     from hyperfs.library.core import OpenCore as OpenCore
+    from hyperfs.library.downloads import Download as Download
+    from hyperfs.library.encodings import ValueEncoding as ValueEncoding
+    from hyperfs.library.events import EventStream as EventStream
+    from hyperfs.library.extensions import Extension as Extension
     from hyperfs.library.opening import open_core as open_core
+    from hyperfs.library.peers import CorePeer as CorePeer
+    from hyperfs.library.storages import RandomAccess as RandomAccess
     from hyperfs.library.storages import memory as memory
 
 _NAMES_OF = {
@@ -57,9 +64,15 @@ _NAMES_OF = {
     "hyperfs.drive.usage": ("Usage", "usage"),
     "hyperfs.drive.writer": ("DriveWriter",),
     "hyperfs.errors": ("HyperfsError",),
+    "hyperfs.library.connection": ("Connection",),
     "hyperfs.library.core": ("OpenCore",),
+    "hyperfs.library.downloads": ("Download",),
+    "hyperfs.library.encodings": ("ValueEncoding",),
+    "hyperfs.library.events": ("EventStream",),
+    "hyperfs.library.extensions": ("Extension",),
     "hyperfs.library.opening": ("open_core",),
-    "hyperfs.library.storages": ("memory",),
+    "hyperfs.library.peers": ("CorePeer",),
+    "hyperfs.library.storages": ("RandomAccess", "memory"),
 }
 _HOME_OF = {name: home for home, names in _NAMES_OF.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -5,7 +5,7 @@ by ``wait``, ``timeout`` or a cancel scope of trio's. A wait that is cancelled a
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,12 +13,21 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.nonblocking import run_with_reads
+from hyperfs.core.proofs import MAX_LENGTH
+from hyperfs.core.reader import Priority
 from hyperfs.drive.nursery import open_work
-from hyperfs.errors import BlockNotAvailable, TimedOut, short
+from hyperfs.errors import BlockNotAvailable, Closed, TimedOut, UsageError, short
+from hyperfs.library.connection import Connection, Together
+from hyperfs.library.downloads import Download
 from hyperfs.library.encodings import ValueEncoding, encoding_of
+from hyperfs.library.events import CoreClosed, Event, EventStream, Failed, Hub
+from hyperfs.library.extensions import Extension
+from hyperfs.library.peers import CorePeer, Traffic
 from hyperfs.library.streams import READ_AHEAD_BLOCKS, ByteStream, ReadStream, WriteStream
+from hyperfs.protocol.codec import MAX_EXTENSION_NAME_BYTES, MAX_EXTENSIONS
 from hyperfs.replication.exchange import Exchange
-from hyperfs.replication.status import Follow
+from hyperfs.replication.ranges import Ranges
+from hyperfs.replication.status import Ending, Follow
 from hyperfs.tree_node import TreeNode
 
 _NO_LIMIT: Final = float("inf")
@@ -49,15 +58,33 @@ class OpenCore:
     also what waits by then.
     """
 
-    def __init__(self, core: Core, exchange: Exchange, *, encoding: ValueEncoding, sparse: bool) -> None:
+    def __init__(
+        self,
+        core: Core,
+        exchange: Exchange,
+        *,
+        encoding: ValueEncoding,
+        sparse: bool,
+        erase: Callable[[], None],
+    ) -> None:
         self.core = core
         """The core beneath, for what is not here."""
         self.sparse = sparse
         """Whether only what is asked for is downloaded; if not, everything is."""
+        self.together = Together()
+        """What the connections of this core share."""
         self._exchange = exchange
         self._encoding = encoding
+        self._erase = erase
+        self._hub = Hub(core)
+        self._connections: dict[Connection, None] = {}
+        core.add_listener(self._hub)
+        exchange.observer = self._hub
+        if not (sparse or core.writable):
+            exchange.want_everything()
         self._follow = exchange.follow
         self._heads_wanted = 0
+        self._ended = False
 
     def __repr__(self) -> str:
         return f"<OpenCore {short(self.key)} length={self.length}{' writable' if self.writable else ''}>"
@@ -204,6 +231,8 @@ class OpenCore:
             return True
         with self._limited(timeout, f"a length of {wanted}"):
             if if_available:
+                for connection in list(self._connections):
+                    await connection.heard()
                 await self.core.update()
                 return self.length >= wanted
             with self._following():
@@ -316,6 +345,127 @@ class OpenCore:
         bad = await self.core.audit()
         return AuditReport(self.core.count(0, self.length), len(bad), tuple(bad))
 
+    # Peers
+
+    async def replicate(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        initiator: bool,
+        live: bool = False,
+        encrypted: bool = True,
+        upload: bool = True,
+        download: bool = True,
+        key: bytes | None = None,
+        authenticate: Callable[[bytes], bool] | None = None,
+    ) -> Ending:
+        """Give and take blocks over ``stream`` until that ends, close it, and return why it ended.
+
+        ``initiator`` is the side that dialled. Unless ``live`` it ends once neither side wants anything more; a sparse
+        core always may. What the options mean is said at `Connection`, which carries several cores, and at its `add`.
+        Nothing that the peer or the network does is raised. Cancelled, the stream is closed, and what came stays.
+        """
+        connection = Connection(
+            stream, initiator=initiator, live=live, encrypted=encrypted, key=key, authenticate=authenticate
+        )
+        connection.add(self, upload=upload, download=download)
+        return await connection.run()
+
+    @property
+    def peers(self) -> list[CorePeer]:
+        """The peers that are here now, the oldest first."""
+        return list(self._hub.peers.values())
+
+    @property
+    def stats(self) -> Traffic:
+        """What came from and went to peers since the core was opened."""
+        return sum((peer.stats for peer in self.peers), self._hub.gone)
+
+    def set_uploading(self, uploading: bool, /) -> None:
+        """Give peers blocks from now on, or none; those who connect later, too."""
+        self._exchange.set_uploading(uploading=uploading)
+
+    def set_downloading(self, downloading: bool, /) -> None:
+        """Ask peers for blocks from now on, or for none: whoever waits goes on waiting."""
+        self._exchange.set_downloading(downloading=downloading)
+
+    def download(
+        self, start: int = 0, end: int | None = None, *, blocks: Iterable[int] | None = None, linear: bool = False
+    ) -> Download:
+        """Have the blocks [start, end), or those of ``blocks``, brought: ``await core.download(0, 100)``.
+
+        Without an end that is all there are and will be, and is never done. They come behind what somebody waits for.
+        They are asked for in ascending order, ``linear`` or not; with several peers they may come in another one.
+        Raises `Closed`.
+        """
+        self._check_open()
+        stop = MAX_LENGTH if end is None else end
+        wanted = [range(start, stop)] if blocks is None else list(Ranges.of(sorted(set(blocks))))
+        missing = [part for whole in wanted for part in self.core.missing(whole.start, whole.stop)]
+        endless = blocks is None and end is None
+        priority = Priority.BACKGROUND if endless else Priority.AHEAD
+        return Download(self._exchange, self._exchange.demand(missing, priority) if missing else None)
+
+    def register_extension(self, name: str, *, encoding: str | ValueEncoding = "binary") -> Extension:
+        """Speak an extension of the program's own with the peers of this core, those that are here, too.
+
+        ``async for message, peer in extension`` gives what they send. Raises `UsageError` for a name that is taken,
+        or longer than 256 bytes, `Closed`.
+        """
+        self._check_open()
+        extensions = self._hub.extensions
+        if name in extensions or len(name.encode()) > MAX_EXTENSION_NAME_BYTES or len(extensions) >= MAX_EXTENSIONS:
+            raise UsageError(f"extension {name!r} of core {short(self.key)} is registered already, or is one too many")
+        extension = Extension(name, encoding_of(encoding), peers=lambda: self.peers, on_close=self._unregister)
+        extensions[name] = extension
+        self._exchange.set_extensions(list(extensions))
+        return extension
+
+    def events(self, *kinds: type[Event]) -> EventStream:
+        """Return an iterator over what happens to the core from now on, or over events of these kinds alone.
+
+        The first one is `Ready`. How many are kept for whoever reads slowly is said at `hyperfs.library.events`.
+        """
+        return self._hub.stream(kinds)
+
+    # Its end
+
+    async def close(self) -> None:
+        """Make everything durable, end its connections and close it, as leaving the block of `open_core` does.
+
+        Whoever waits gets `Closed`. A second time does nothing. Cancelled, it still does. Raises as `Core.close`.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        for connection in list(self._connections):
+            connection.remove(self)
+        try:
+            await self.core.close()  # before the exchange: who waits is to hear of this, and not of lacking peers
+        finally:
+            self._exchange.close()
+            for extension in list(self._hub.extensions.values()):
+                extension.close()
+            self._hub.tell(CoreClosed())
+
+    async def destroy_storage(self) -> None:
+        """Close the core and remove its files; its keys go with them. Raises OSError.
+
+        Cancelled, it is closed, and its files are there or gone.
+        """
+        await self.close()
+        await trio.to_thread.run_sync(self._erase)
+
+    def join(self, connection: Connection) -> Exchange:
+        """Note that the core goes over a connection; `Connection.add` does. Raises `Closed`."""
+        self._check_open()
+        self._connections[connection] = None
+        return self._exchange
+
+    def part(self, connection: Connection) -> None:
+        """Note that the core goes over a connection no more."""
+        self._connections.pop(connection, None)
+
     # Proofs
 
     async def signature(self, index: int | None = None) -> Signature:
@@ -346,6 +496,20 @@ class OpenCore:
         return await self.core.roots(index + 1)
 
     # Within
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise Closed(f"core {short(self.key)} is closed")
+
+    def _unregister(self, extension: Extension) -> None:
+        if self._hub.extensions.get(extension.name) is extension:
+            del self._hub.extensions[extension.name]
+            if not self.closed:
+                self._exchange.set_extensions(list(self._hub.extensions))
+
+    def failed(self, core: Core, error: Exception) -> None:
+        """Tell of a sync that failed."""
+        self._hub.tell(Failed(error))
 
     def _encoding_of(self, encoding: str | ValueEncoding | None) -> ValueEncoding:
         return self._encoding if encoding is None else encoding_of(encoding)

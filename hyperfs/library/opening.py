@@ -5,6 +5,7 @@ The rule: one owner for a core. While a program has one open, nobody else can; w
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -20,7 +21,7 @@ from hyperfs.keys import parse_key
 from hyperfs.library.core import OpenCore
 from hyperfs.library.encodings import ValueEncoding, encoding_of
 from hyperfs.library.source import PeerSource
-from hyperfs.library.storages import HEAD_FILE, STANDING_FILE, Storage, directory_of
+from hyperfs.library.storages import HEAD_FILE, STANDING_FILE, Storage, directory_of, erase
 from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.status import Follow
 from hyperfs.storage import Directory, DiskDirectory
@@ -71,22 +72,20 @@ async def open_core(
         directory, source, key=wanted, key_pair=key_pair, keep_secret=store_secret_key, overwrite=overwrite
     )
     exchange = source.exchange = Exchange(core, Follow.LENGTH if eager_update or not sparse else Follow.NOTHING)
-    flusher = Flusher()
+    opened = OpenCore(core, exchange, encoding=encoding, sparse=sparse, erase=partial(erase, directory))
+    flusher = Flusher(opened.failed)
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             core.have_flushed(lambda: flusher.note(core))
             nursery.start_soon(flusher.run, trio.lowlevel.checkpoint)
             try:
-                yield OpenCore(core, exchange, encoding=encoding, sparse=sparse)
+                yield opened
             except Exception as error:  # noqa: BLE001 - raised again below, as itself instead of in a group
                 failure = error
             nursery.cancel_scope.cancel()
     finally:
-        try:
-            await core.close()  # first: who waits for blocks is to hear that, and not that there are no peers
-        finally:
-            exchange.close()
+        await opened.close()
     if failure is not None:
         raise failure
 
