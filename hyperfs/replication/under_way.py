@@ -77,7 +77,7 @@ class UnderWay:
             return ()
         for flight in flights:
             if flight is not by and flight.peer.requests.cancel(flight):
-                flight.peer.link.wake()
+                flight.peer.link.attend_soon(flight.peer)
         return flights[0].demands
 
     def lost(self, lost: Iterable[Flight]) -> bool:
@@ -104,7 +104,7 @@ class UnderWay:
 
     def _cancel(self, flight: Flight) -> None:
         if flight.peer.requests.cancel(flight):
-            flight.peer.link.wake()
+            flight.peer.link.attend_soon(flight.peer)  # what had to wait for room may be asked for
             self._drop(flight)
 
     def _drop(self, flight: Flight) -> bool:

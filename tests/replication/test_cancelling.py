@@ -58,6 +58,18 @@ async def test_a_cancelled_fetch_takes_back_what_it_asked_for(
     assert replicator.status().cores[0].in_flight == 0
 
 
+async def test_what_had_to_wait_behind_what_is_taken_back_is_asked_for(
+    core: Core, replicator: Replicator, nursery: trio.Nursery
+) -> None:
+    peer, _ = await announcing(nursery, replicator)
+    async with waiting_for(core, range(60)):
+        asked = await told(peer, RequestReceived)
+        assert len(asked) < 60
+        nursery.start_soon(core.fetch, [range(62, 63)])
+        assert await told(peer, RequestReceived) == []
+    assert await told(peer, RequestReceived) == [62]
+
+
 async def test_what_another_waits_for_is_not_taken_back(
     core: Core, replicator: Replicator, nursery: trio.Nursery
 ) -> None:
