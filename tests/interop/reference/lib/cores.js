@@ -114,6 +114,15 @@ class Cores {
     }
   }
 
+  // Speak an extension whose messages are JSON, and send each one that comes back in an array.
+  echo ({ core, name }) {
+    const extension = this._core(core).registerExtension(name, {
+      encoding: 'json',
+      onmessage: (message, peer) => extension.send([message], peer)
+    })
+    return {}
+  }
+
   async audit ({ core }) {
     return call(this._core(core), 'audit')
   }

@@ -14,9 +14,10 @@ class Network {
   }
 
   // Accept peers; the port is chosen by the system unless given. With `ack` they are to tell which blocks they have got.
-  listen ({ host = '127.0.0.1', port = 0, ack = false }) {
+  // Without `live` a connection ends once neither side wants anything more, without `encrypted` it has no cipher.
+  listen ({ host = '127.0.0.1', port = 0, ack = false, live = true, encrypted = true }) {
     return new Promise((resolve, reject) => {
-      const server = net.createServer(socket => this._replicate(socket, false, ack))
+      const server = net.createServer(socket => this._replicate(socket, false, { ack, live, encrypted }))
       server.on('error', reject)
       server.listen(port, host, () => {
         this._servers.add(server)
@@ -25,13 +26,13 @@ class Network {
     })
   }
 
-  connect ({ host = '127.0.0.1', port }) {
+  connect ({ host = '127.0.0.1', port, live = true, encrypted = true }) {
     return new Promise((resolve, reject) => {
       const socket = net.connect(port, host)
       socket.once('error', reject)
       socket.once('connect', () => {
         socket.removeListener('error', reject)
-        this._replicate(socket, true)
+        this._replicate(socket, true, { live, encrypted })
         resolve({})
       })
     })
@@ -62,9 +63,9 @@ class Network {
     })
   }
 
-  _replicate (socket, initiator, ack = false) {
+  _replicate (socket, initiator, options) {
     socket.setNoDelay(true)
-    const stream = this._corestore.replicate(initiator, { live: true, ack })
+    const stream = this._corestore.replicate(initiator, options)
     stream.on('ack', have => {
       this._acks.push(have.start)
       this._onack()
