@@ -16,7 +16,7 @@ EXAMPLES = SECTION.findall(PAGE.read_text(encoding="utf-8"))
 
 
 def test_the_page_has_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.parametrize(
