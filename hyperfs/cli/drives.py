@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from hyperfs.cli.output import complain
 from hyperfs.core.reader import CoreReader
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.drive.drive import Drive
@@ -119,6 +120,23 @@ async def _why_nothing(client: DaemonClient, common: "Common", key: bytes, *, ti
         reasons = ", ".join(f"{peer}: {why}" for peer, why in unreached.items())
         return f"{start} no peer could be reached{limit} ({reasons or 'none has answered yet'}){looked}"
     return f"{start} no peer is known{looked}; name one with --peer HOST:PORT"
+
+
+async def tell_if_alone(client: DaemonClient, drive: Drive, then: str) -> None:
+    """Say that no peer of somebody else's drive is known, or can be reached, and what follows, when it is so."""
+    peers = await client.peers(drive.key)
+    if drive.metadata.writable or peers.connected or len(peers.unreached) < peers.dialled:
+        return
+    away = [f"{peer}: {why}" for peer, why in peers.unreached.items()]
+    reasons = "; ".join(filter(None, [*away, peers.looked]))
+    found = "can be reached" if away else "is known"
+    complain(f"no peer of drive {short(drive.key)} {found}{reasons and f' ({reasons})'}: {then}")
+
+
+async def is_whole(drive: Drive) -> bool:
+    """Tell whether all of a drive is here, of every version."""
+    content = await drive.content()
+    return all(core.has(0, core.length) for core in (drive.metadata, content))
 
 
 async def tags_of(drive: Drive) -> dict[str, int]:

@@ -108,7 +108,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
     async def run(client: "DaemonClient") -> None:
         import trio
 
-        from hyperfs.cli.drives import open_drive
+        from hyperfs.cli.drives import open_drive, tell_if_alone
         from hyperfs.core.store import core_folder
         from hyperfs.errors import NotWritable, short
 
@@ -119,6 +119,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
                 f"drive {short(drive.key)} is yours, and this may be the only copy of what is in it; --force clears it "
                 "all the same, `hyperfs prune` only what old versions show"
             )
+        await tell_if_alone(client, drive, "what is cleared cannot come again before one is")
         content = await drive.content()
         snapshot = drive.snapshot()
         where = path_in_drive(address, path)

@@ -168,9 +168,11 @@ def mount(
     )
 
     async def run(client: "DaemonClient") -> None:
-        from hyperfs.cli.drives import open_drive
+        from hyperfs.cli.drives import is_whole, open_drive, tell_if_alone
 
         drive = await open_drive(client, common, address)
+        if not await is_whole(drive):
+            await tell_if_alone(client, drive, "what is not here cannot be read before one is")
         whole = replace(address, path="")
 
         async def begin() -> str:

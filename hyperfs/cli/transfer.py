@@ -192,10 +192,13 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
     """
 
     async def run(client: "DaemonClient") -> int:
-        from hyperfs.cli.drives import open_snapshot
+        from hyperfs.cli.drives import is_whole, open_drive, tell_if_alone
         from hyperfs.drive.exporter import export as export_drive
 
-        snapshot = await open_snapshot(client, common, address)
+        drive = await open_drive(client, common, address)
+        if not await is_whole(drive):
+            await tell_if_alone(client, drive, "what is not here is left out")
+        snapshot = drive.snapshot()
         with transfer_progress("exporting", wanted=not common.json) as on_progress:
             where = path_in_drive(address, path)
             result = await export_drive(

@@ -13,6 +13,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.store import Store
+from hyperfs.daemon.acquaintances import Acquaintances
 from hyperfs.daemon.cache import Cache
 from hyperfs.daemon.finding import Finding
 from hyperfs.daemon.linking import Links
@@ -72,6 +73,7 @@ class Daemon:
         self.serving = Serving(self.state, self.registry, self.network, nursery)
         self.pins = Pins(self.registry, replicator, store.reserve, nursery)
         self.cache = Cache(store, self.registry, self.pins.drives)
+        self.acquaintances = Acquaintances(self.state, self.peers, self.registry)
         self.supervisor = Supervisor(places, nursery, self._mount_gone)
         self.readers = Readers(self.supervisor)
         self.links = Links(self.supervisor, self.readers)
@@ -179,7 +181,9 @@ class Daemon:
         return self._reaches_anybody() or bool(self.swarm.listening)
 
     def _reaches_anybody(self) -> bool:
-        return bool(self.swarm.peers or self.swarm.is_looking or self.replicator.peer_count)
+        """Tell whether anybody may be there; whom nobody named today counts no more once he cannot be reached."""
+        away = [peer for peer in self.swarm.unreached if self.acquaintances.is_one(peer)]
+        return bool(set(self.swarm.peers).difference(away) or self.swarm.is_looking or self.replicator.peer_count)
 
     async def with_peers(self, core: Core, work: Callable[[], Awaitable[None]]) -> None:
         """Do ``work``, which waits for blocks of ``core``; not when there is nobody to wait for, once that is known.
@@ -202,7 +206,8 @@ class Daemon:
 
     def _refuse_without_peers(self, core: Core) -> None:
         if not self._reaches_anybody() and not (self.swarm.listening and self.finding.is_offered(core)):
-            looked = self.finding.words(core)
+            away = [f"{peer}: {why}" for peer, why in self.swarm.unreached.items()]
+            looked = "; ".join(filter(None, [*away, self.finding.words(core)]))
             raise BlockNotAvailable(
                 f"core {short(core.key)}: this is not here, and no peer is known{looked and f' ({looked})'}; name one "
                 "with --peer HOST:PORT"

@@ -4,12 +4,13 @@ The rule: an address is dialled as long as somebody who named it is there (a dri
 or the state), and a little longer after a command, so that the next one finds the connection up.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Set
 from typing import Final
 
 import trio
 
 from hyperfs.daemon.addresses import format_address, parse_address
+from hyperfs.errors import UsageError
 from hyperfs.replication import Replicator
 from hyperfs.swarm import Swarm
 
@@ -43,12 +44,29 @@ class PeerBook:
         if any(not self._holders[address] for address in released):
             self._nursery.start_soon(self._drop_later, released)
 
+    def drop(self, holder: Hashable) -> None:
+        """Dial no more, from now on, what only ``holder`` wanted."""
+        held = [address for address, holders in self._holders.items() if holder in holders]
+        for address in held:
+            self._holders[address].discard(holder)
+        self._drop(held)
+
     def addresses(self) -> list[str]:
         """Return what is dialled."""
         return [format_address(*address) for address in self._holders]
 
+    def holders(self, address: str) -> Set[Hashable]:
+        """Return for whose sake ``address`` is dialled: nobody's, if it is not."""
+        try:
+            return self._holders.get(parse_address(address), set())
+        except UsageError:  # what came to us by itself may have a name of another kind
+            return set()
+
     async def _drop_later(self, released: list[tuple[str, int]]) -> None:
         await trio.sleep(LINGER_SECONDS)
+        self._drop(released)
+
+    def _drop(self, released: list[tuple[str, int]]) -> None:
         for address in released:
             if not self._holders.get(address, True):
                 del self._holders[address]

@@ -26,6 +26,11 @@ _log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 
+MAX_ACQUAINTANCES: Final = 4
+"""Of how many peers it is remembered that a drive was had from them."""
+MAX_ACQUAINTED_DRIVES: Final = 1024
+"""Of how many drives; those that were had last."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountChoices(MountOptions):
@@ -76,6 +81,8 @@ class State:
     """What drives (their keys) are called here, by their names."""
     pinned: tuple[Served, ...] = ()
     """The drives of which everything is kept here; they are offered like those that are served."""
+    acquaintances: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The peers (``HOST:PORT``) that drives (their keys) were had from, the latest first: see `acquaintances`."""
 
 
 Edit = Callable[[State], State]
@@ -234,7 +241,18 @@ def without_drive(state: State, key: str) -> State:
     """Return the state in which nothing is done with a drive, but for its mounts."""
     names = {name: of for name, of in state.names.items() if of != key}
     served, pinned = without(state.served, key), without(state.pinned, key)
-    return dataclasses.replace(state, served=served, pinned=pinned, names=names)
+    others = {of: peers for of, peers in state.acquaintances.items() if of != key}
+    return dataclasses.replace(state, served=served, pinned=pinned, names=names, acquaintances=others)
+
+
+def with_acquaintance(state: State, key: str, peer: str) -> State:
+    """Return the state in which a drive is known to be had from ``peer``, too; some others may be forgotten for it."""
+    before = tuple(one for one in state.acquaintances.get(key, ()) if one != peer)
+    known = {of: peers for of, peers in state.acquaintances.items() if of != key}
+    known[key] = (peer, *before)[:MAX_ACQUAINTANCES]
+    while len(known) > MAX_ACQUAINTED_DRIVES:
+        del known[next(iter(known))]
+    return dataclasses.replace(state, acquaintances=known)
 
 
 def with_name(state: State, key: str, name: str | None) -> State:
