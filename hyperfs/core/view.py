@@ -13,7 +13,8 @@ from hyperfs.core.nonblocking import NonblockingFile
 from hyperfs.core.reader import Source
 from hyperfs.core.shared_map import SharedMapReader
 from hyperfs.core.sleep import TreeFile
-from hyperfs.storage import Directory, MemoryDirectory
+from hyperfs.storage import DiskDirectory, MemoryDirectory
+from hyperfs.storage.disk import DiskFile
 
 
 class CoreView(LocalReader):
@@ -25,7 +26,7 @@ class CoreView(LocalReader):
 
     def __init__(
         self,
-        directory: Directory,
+        directory: DiskDirectory,
         map_path: Path,
         *,
         key: bytes,
@@ -37,7 +38,7 @@ class CoreView(LocalReader):
     ) -> None:
         self._map = SharedMapReader(map_path, key)
         self._directory = directory
-        self._opened = False
+        self._files: list[DiskFile] = []
         nothing = MemoryDirectory()
         super().__init__(
             key=key,
@@ -78,6 +79,17 @@ class CoreView(LocalReader):
         else:
             self.length, self.byte_length = length, byte_length
 
+    def rest(self) -> None:
+        """Have no file open until something is asked of this again; what is under way goes on.
+
+        Meanwhile the owner may let go of the core, so that whoever wakes this takes over its head with `restarted`.
+        """
+        self._map.close()
+        for file in self._files:
+            file.rest()
+        self._whole_runs.clear()
+        self._offsets.forget()
+
     def close(self) -> None:
         """Close the files and the map; nothing is here from now on, and who waits for something gets `Closed`."""
         self._end_waits()
@@ -87,11 +99,11 @@ class CoreView(LocalReader):
 
     def _open_files(self) -> None:
         """Open the files in place of nothing, if they are there by now."""
-        if not self._opened:
+        if not self._files:
             with ExitStack() as on_failure, suppress(FileNotFoundError):
                 tree = self._directory.open("tree")
                 on_failure.callback(tree.close)
-                self._data.file = self._directory.open("data")
-                self._tree.file = tree
-                self._opened = True
+                data = self._directory.open("data")
+                self._data.file, self._tree.file = data, tree
+                self._files = [data, tree]
                 on_failure.pop_all()

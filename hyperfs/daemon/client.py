@@ -7,7 +7,7 @@ missing and for what changes something.
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from hyperfs.daemon.places import Places, places_of
 from hyperfs.daemon.process import connect_or_start, connect_running
 from hyperfs.daemon.state import MountChoices
 from hyperfs.daemon.wire import Notice
-from hyperfs.errors import BlockNotAvailable, NoDaemon, short
+from hyperfs.errors import BlockNotAvailable, DaemonError, NoDaemon, short
 from hyperfs.storage import DiskDirectory
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class DaemonClient:
         self._link = Link(self._noticed)
         self._views: dict[bytes, CoreView] = {}
         self._opening: dict[bytes, trio.Lock] = {}
+        self._resting: set[bytes] = set()
+        """The views whose cores the daemon need not have open for us."""
         self._prefetches: list[Pending] = []
         self.uses: BlocksInUse = _none_in_use
         self.linked: Callable[[ask.Link], None] = self._writes_nothing
@@ -90,7 +92,7 @@ class DaemonClient:
     # The provider of cores
 
     async def open_core(self, key: bytes) -> CoreView:
-        """Return the core of ``key``: one view a key, valid as long as this client.
+        """Return the core of ``key``: one view a key, valid as long as this client. It is awake afterwards.
 
         Raises:
             DaemonError, DamagedStore, StoreLocked, OSError.
@@ -111,7 +113,36 @@ class DaemonClient:
                 self._views[key] = view
                 # Its head may have moved between the answer and this line, and the notice found no view.
                 self._apply_head(await self.request(ask.GetHead(key)))
+            elif key in self._resting:
+                head = (await self.request(ask.OpenCore(key))).head
+                view.restarted(head.length, head.byte_length)
+                self._resting.discard(key)
         return view
+
+    async def rest(self, key: bytes) -> None:
+        """Hold nothing open of the core of ``key``, here or at the daemon, whoever has its view.
+
+        What is asked of the view later opens its files again, and is answered; but newer heads are heard of only once
+        it was woken by `open_core`. Cancelled, it may count as awake, and be closed at the daemon.
+        """
+        async with self._opening.setdefault(key, trio.Lock()):
+            view = self._views.get(key)
+            if view is not None:
+                view.rest()
+                if key not in self._resting:
+                    self._resting.add(key)
+                    with suppress(DaemonError):  # the next one is not told of it
+                        await self.request(ask.LeaveCore(key))
+
+    @property
+    def awake(self) -> list[bytes]:
+        """The keys of the cores that are open and do not rest, those that were opened first in front."""
+        return [key for key in self._views if key not in self._resting]
+
+    @property
+    def resting(self) -> list[bytes]:
+        """The keys of those that rest."""
+        return list(self._resting)
 
     # The source of blocks
 
@@ -303,6 +334,9 @@ class DaemonClient:
     async def _restore(self) -> None:
         """Take up with a new daemon: tell it which cores we read, and take over its heads."""
         for key, view in list(self._views.items()):
+            if key in self._resting:
+                view.rest()
+                continue
             head = (await self.request(ask.OpenCore(key))).head
             view.restarted(head.length, head.byte_length)
 

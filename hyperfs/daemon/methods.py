@@ -46,6 +46,11 @@ async def open_core(daemon: Daemon, session: Session, call: ask.OpenCore) -> tol
     )
 
 
+async def leave_core(daemon: Daemon, session: Session, call: ask.LeaveCore) -> None:
+    """Let go of a core before the session ends."""
+    daemon.registry.release_core(call.key, session.user)
+
+
 async def get_head(daemon: Daemon, session: Session, call: ask.GetHead) -> told.Head:
     """Return a core's newest head."""
     return head_of(await daemon.registry.open(call.key, session.user))
@@ -343,6 +348,7 @@ def handlers_of(daemon: Daemon) -> Handlers:
 
 _ANSWERING: dict[type[Call[Any]], Answering] = {
     ask.OpenCore: open_core,
+    ask.LeaveCore: leave_core,
     ask.GetHead: get_head,
     ask.Fetch: fetch,
     ask.Prefetch: prefetch,

@@ -20,7 +20,7 @@ from hyperfs.daemon.answers import CommitProgress, MountWanted
 from hyperfs.daemon.client import DaemonClient, Start, connect
 from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import describe
-from hyperfs.daemon.inner_drives import keep_open
+from hyperfs.daemon.inner_drives import keep_open, rest_unseen
 from hyperfs.daemon.locks import LockFile
 from hyperfs.daemon.log_file import follow_log
 from hyperfs.daemon.places import places_of, refuse_overlap
@@ -168,6 +168,8 @@ class _Child:
                 client.uses = served.blocks_in_use
                 client.linked = lambda asked: nursery.start_soon(link, served, asked)
                 nursery.start_soon(say_ready)
+                if served.knows is not None:
+                    nursery.start_soon(rest_unseen, client, drive, served.knows)
 
             nursery.start_soon(keep_open, client, drive)
             nursery.start_soon(collect_all_when_idle)

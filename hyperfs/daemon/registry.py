@@ -131,7 +131,16 @@ class CoreRegistry:
 
     def release(self, user: User) -> None:
         """Take back every `open` of ``user``."""
-        for opened in [opened for opened in self._open.values() if user in opened.users]:
+        self._leave([opened for opened in self._open.values() if user in opened.users], user)
+
+    def release_core(self, key: bytes, user: User) -> None:
+        """Take back what ``user`` has of the core of ``key``, if he has it open."""
+        opened = self._open.get(key)
+        if opened is not None and user in opened.users:
+            self._leave([opened], user)
+
+    def _leave(self, left: list[_Open], user: User) -> None:
+        for opened in left:
             opened.users.discard(user)
             if user.offers:
                 self._share_or_not(opened)

@@ -25,6 +25,7 @@ from hyperfs.mount import mountpoint as mounting
 from hyperfs.mount.affinity import Affinity
 from hyperfs.mount.edge import keep_going
 from hyperfs.mount.following import Follower, Head
+from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.intake import taking_turns
 from hyperfs.mount.invalidate import Invalidator
 from hyperfs.mount.operations import Operations
@@ -48,11 +49,13 @@ class Served:
 
     ``blocks_in_use`` tells which blocks of a core open files lie in. ``link`` mounts a drive at a path of one that is
     written here, or unmounts it (None), as the folder shows when it returns; it returns the version that has it so,
-    or None when that drive is not written here, and raises as `WorkspaceView.link`.
+    or None when that drive is not written here, and raises as `WorkspaceView.link`. ``knows`` tells whether the kernel
+    knows anything at a path or below it; None where the drive is written here.
     """
 
     blocks_in_use: Callable[[bytes], Iterable[range]]
     link: Callable[[bytes, str, MountTarget | None], Awaitable[int | None]]
+    knows: Callable[[str], bool] | None = None
 
 
 class Ending(Enum):
@@ -140,7 +143,8 @@ async def _serve(
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
-                    on_ready(Served(operations.blocks_in_use, partial(_link, session, drive, staged)))
+                    knows = None if staged is not None else partial(_knows, view.inodes)
+                    on_ready(Served(operations.blocks_in_use, partial(_link, session, drive, staged), knows))
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -152,6 +156,10 @@ async def _serve(
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
     return session.ending
+
+
+def _knows(inodes: InodeTable, path: str) -> bool:
+    return inodes.find_path(path.encode(errors="surrogateescape")) is not None
 
 
 async def _link(

@@ -34,23 +34,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class _Descriptor:
     """Owns a file descriptor that threads use: closed when the last of them is done, so that none meets another file.
 
-    As a context it gives the number to use. Raises `Closed`.
+    As a context it gives the number to use, of the path opened again if it rests. Raises `Closed`.
     """
 
-    __slots__ = ("_lock", "_number", "_path", "_uses", "number")
+    __slots__ = ("_lock", "_number", "_path", "_rests", "_uses", "number")
 
     def __init__(self, path: Path, number: int) -> None:
         self.number = number
-        """For the thread that closes; -1 from then on."""
+        """For the thread that closes; -1 from then on, and while it rests."""
         self._number = number
+        self._rests = False
         self._path = path
         self._lock = threading.Lock()
         self._uses = 0
 
     def __enter__(self) -> int:
         with self._lock:
-            if self.number < 0:
-                raise Closed(f"{self._path} was closed")
+            self._wake()
             self._uses += 1
             return self._number
 
@@ -67,8 +67,28 @@ class _Descriptor:
         with self._lock:
             unused = self.number >= 0 and not self._uses
             self.number = -1
+            self._rests = False
         if unused:
             os.close(self._number)
+
+    def rest(self) -> None:
+        with self._lock:
+            if self.number < 0 or self._uses:
+                return
+            self.number = -1
+            self._rests = True
+        os.close(self._number)
+
+    def wake(self) -> None:
+        with self._lock:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._rests:
+            self.number = self._number = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._rests = False
+        elif self.number < 0:
+            raise Closed(f"{self._path} was closed")
 
 
 class DiskFile:
@@ -99,7 +119,8 @@ class DiskFile:
             return None
         except OSError as error:
             if self._descriptor.number < 0:
-                raise Closed(f"{self._path} was closed") from None
+                self._descriptor.wake()
+                return self.read_nowait(offset, size)
             if not self._flags or error.errno not in _NO_NOWAIT:
                 raise
             # This file system cannot tell whether a read would wait: read plainly from now on.
@@ -205,6 +226,13 @@ class DiskFile:
                 holder = lock_holder(descriptor)
                 by = f"process {holder}" if holder else "another process"
                 raise StoreLocked(f"{self._path} is in use by {by}; end that one first, or use another store") from None
+
+    def rest(self) -> None:
+        """Give the descriptor back, unless a thread uses it just now, until something is read: then it is opened again.
+
+        Only for a file that is only read and does not hold a lock. The next read may raise as opening does.
+        """
+        self._descriptor.rest()
 
     def close(self) -> None:
         """See `RandomAccessFile.close`."""

@@ -1,11 +1,14 @@
 """The map between a core's owner and those who look at its files, and a core seen through it."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import trio
 
 from hyperfs.core import shared_map
 from hyperfs.core.core import Core
@@ -14,6 +17,7 @@ from hyperfs.core.shared_map import SharedMapReader, SharedMapWriter
 from hyperfs.core.view import CoreView
 from hyperfs.errors import BlockNotAvailable, DamagedStore
 from hyperfs.storage import DiskDirectory
+from hyperfs.storage.disk import DiskFile
 from tests.support.cores import KEYS, CoreSource, writer
 
 KEY = KEYS.public
@@ -198,6 +202,55 @@ async def test_a_block_cleared_while_it_is_read_is_asked_for(closing: Closing[An
 
     view._data.file.read_nowait = clear_then_read  # type: ignore[method-assign]  # to clear at just that moment
     assert view.get_local(7) is None
+
+
+async def test_a_view_that_rests_holds_nothing_and_reads_on(closing: Closing[Any], tmp_path: Path) -> None:
+    core = closing(await owned(tmp_path))
+    before = len(os.listdir("/proc/self/fd"))
+    view = closing(viewed(core, tmp_path))
+    run = Run(range(10, 20), 30, 30)
+    for _ in range(2):
+        reads: list[Callable[[], Awaitable[object]]] = [
+            partial(view.get, 7),
+            partial(view.read, run, 1, 5),
+            partial(view.seek, 22),
+        ]
+        for read in reads:
+            expected = await read()
+            view.rest()
+            assert len(os.listdir("/proc/self/fd")) == before
+            assert await read() == expected
+    view.rest()
+    assert view.get_local(8) in (None, BLOCKS[8])
+    view.rest()
+    assert view.read_now(run, 0, 3) in (None, BLOCKS[10])
+    await core.clear(8, 9)
+    view.rest()
+    assert not view.has(8, 9)
+    with pytest.raises(BlockNotAvailable):
+        await view.get(8)
+
+
+async def test_a_view_that_rests_while_it_is_read_in_a_thread_reads_on(
+    closing: Closing[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = closing(await owned(tmp_path))
+    view = closing(viewed(core, tmp_path))
+    monkeypatch.setattr(DiskFile, "read_nowait", lambda *_: None)
+    rested = []
+
+    async def rest_then_run(function: Callable[..., Any], *arguments: Any) -> Any:
+        if not rested:
+            view.rest()
+            rested.append(function)
+        return function(*arguments)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", rest_then_run)
+    assert await view.get(7) == BLOCKS[7]
+    assert rested
+    rested.clear()
+    assert await view.read(Run(range(10, 20), 30, 30), 1, 5) == b"10011"
+    assert rested
 
 
 async def test_a_view_asks_its_source_for_what_is_missing(closing: Closing[Any], tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ async def test_a_core_that_nobody_uses_stays_for_the_next_command_and_not_for_ev
         assert (registry.open_cores(), replicator.exchanges) == ([], [])
 
 
+async def test_one_core_is_let_go_of_before_the_others(tmp_path: Path, patient_clock: trio.testing.MockClock) -> None:
+    async with registry_of(tmp_path) as (registry, _, _):
+        user = User()
+        first, second = [await registry.open(bytes([number]) * 32, user) for number in range(2)]
+        registry.release_core(first.key, user)
+        registry.release_core(first.key, user)
+        registry.release_core(b"x" * 32, user)
+        await trio.sleep(2 * LINGER_SECONDS)
+        assert registry.open_cores() == [second]
+
+
 async def test_what_nobody_uses_is_closed(tmp_path: Path, patient_clock: trio.testing.MockClock) -> None:
     async with registry_of(tmp_path) as (registry, store, _):
         user = User()

@@ -270,3 +270,44 @@ def test_a_file_that_is_dropped_without_being_closed_says_so_and_keeps_nothing_o
     assert "a was not closed" in str(heard[0])
     assert file is None
     assert not any(os.readlink(link).endswith("/a") for link in descriptors())
+
+
+@pytest.mark.parametrize("method", ["read", "read_nowait"])
+def test_a_file_that_rests_holds_nothing_until_it_is_read(tmp_path: Path, method: str) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    before = len(descriptors())
+    file = DiskDirectory(tmp_path, read_only=True).open("a")
+    file.rest()
+    file.rest()
+    assert len(descriptors()) == before
+    assert getattr(file, method)(1, 3) == b"ell"
+    assert len(descriptors()) == before + 1
+    file.rest()
+    file.close()
+    with pytest.raises(Closed):
+        getattr(file, method)(1, 3)
+    assert len(descriptors()) == before
+
+
+def test_a_file_does_not_rest_while_a_thread_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    file = DiskDirectory(tmp_path, read_only=True).open("a")
+    pread = os.pread
+
+    def rest_and_read(descriptor: int, size: int, offset: int) -> bytes:
+        file.rest()
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", rest_and_read)
+    assert file.read(0, 5) == b"hello"
+    file.close()
+
+
+def test_what_is_gone_when_a_file_wakes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    file = DiskDirectory(tmp_path, read_only=True).open("a")
+    file.rest()
+    (tmp_path / "a").unlink()
+    with pytest.raises(FileNotFoundError):
+        file.read_nowait(0, 5)
+    file.close()

@@ -20,6 +20,7 @@ from hyperfs.daemon.requests.content import ReleaseContent as ReleaseContent
 from hyperfs.daemon.requests.cores import Audit as Audit
 from hyperfs.daemon.requests.cores import Fetch as Fetch
 from hyperfs.daemon.requests.cores import GetHead as GetHead
+from hyperfs.daemon.requests.cores import LeaveCore as LeaveCore
 from hyperfs.daemon.requests.cores import OpenCore as OpenCore
 from hyperfs.daemon.requests.cores import Prefetch as Prefetch
 from hyperfs.daemon.requests.cores import Seek as Seek

@@ -19,6 +19,14 @@ class OpenCore(Call[OpenedCore]):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveCore(Call[None]):
+    """Have a core in use no more, until it is asked for again: its heads are not told any more."""
+
+    method: ClassVar = "core.leave"
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class GetHead(Call[Head]):
     """Return a core's newest head."""
 
