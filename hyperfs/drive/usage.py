@@ -3,7 +3,9 @@
 The rule: looking fetches nothing. What is not known without fetching is None.
 """
 
+from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hyperfs.core.reader import CoreReader
 from hyperfs.drive.snapshot import Snapshot
@@ -62,6 +64,53 @@ async def usage(snapshot: Snapshot, path: str = "") -> Usage:
     content = await snapshot.volume.content()
     files = await _files(snapshot, path, content) if metadata.has(0, snapshot.version) else None
     return Usage(snapshot.key, snapshot.version, _core(metadata, snapshot.version), _core(content), files)
+
+
+@dataclass(slots=True)
+class FolderSize:
+    """All that is below a folder: how many files, their bytes, and how many of these are here, by shares of blocks."""
+
+    files: int = 0
+    size: int = 0
+    here: int = 0
+
+
+async def folder_sizes(snapshot: Snapshot, path: str = "") -> dict[str, FolderSize]:
+    """Return the size of the folder ``path``, and of each below it, mounted drives included, by path.
+
+    Raises `PathError`, `BlockNotAvailable`: what a folder holds must be known, its files need not be here.
+    """
+    found = {path: FolderSize()}
+    async with aclosing(snapshot.walk(path)) as entries:
+        async for entry in entries:
+            if entry.is_directory:
+                found.setdefault(entry.path, FolderSize())
+                continue
+            stat = stat_or_none(entry.value)
+            if stat is None or not stat.has_content:
+                continue
+            here = 0
+            if stat.blocks:
+                file = await snapshot.open(entry)
+                here = stat.size * file.core.count(stat.offset, stat.offset + stat.blocks) // stat.blocks
+            folder = entry.path
+            while folder != path:
+                folder = folder.rpartition("/")[0]
+                size = found.setdefault(folder, FolderSize())
+                size.files += 1
+                size.size += stat.size
+                size.here += here
+    return found
+
+
+def shares_here(core: CoreReader, blocks: range, count: int) -> list[float]:
+    """Return how much is here, from 0 to 1, of each of ``count`` equal parts of a run of blocks.
+
+    There are no more parts than blocks.
+    """
+    count = min(count, len(blocks))
+    bounds = [blocks.start + len(blocks) * part // count for part in range(count + 1)] if count else []
+    return [core.count(start, end) / (end - start) for start, end in pairwise(bounds)]
 
 
 def content_end(snapshot: Snapshot) -> int:

@@ -1,20 +1,17 @@
 """A file with something around it, a folder as one file, and what each version of a drive did."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import pairwise
 from typing import Final
 
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hyperfs.core.reader import CoreReader
 from hyperfs.drive.changes import history
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.usage import shares_here
 from hyperfs.web.archives import Archive, write_archive
 from hyperfs.web.files import Resource, Write, attachment, send_body
 from hyperfs.web.folder_page import crumbs, version_values
@@ -26,20 +23,6 @@ TEXT_BYTES: Final = 256 * 1024
 _VERSIONS: Final = 200
 _CELLS: Final = 64
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One of the equal parts in which a file is drawn: how much of it is here, from 0 to 1."""
-
-    share: float
-
-
-def cells_of(core: CoreReader, blocks: range, count: int = _CELLS) -> Sequence[Cell]:
-    """Return which parts of a run of blocks are here: at most ``count`` parts, and no more than there are blocks."""
-    count = min(count, len(blocks))
-    bounds = [blocks.start + len(blocks) * cell // count for cell in range(count + 1)] if count else []
-    return [Cell(core.count(start, end) / (end - start)) for start, end in pairwise(bounds)]
 
 
 async def file_page(site: Site, drive: Drive, entry: Entry, path: str, resource: Resource) -> Response:
@@ -64,7 +47,7 @@ async def file_page(site: Site, drive: Drive, entry: Entry, path: str, resource:
         "opens_as_page": kind in _PAGES,
         "text": text,
         "text_is_cut": resource.file.size > TEXT_BYTES,
-        "cells": cells_of(core, run.blocks),
+        "cells": shares_here(core, run.blocks, _CELLS),
         "here": core.count(run.blocks.start, run.blocks.stop),
         "blocks": len(run.blocks),
         **version_values(drive),

@@ -85,6 +85,40 @@ def test_ls_as_json_is_one_object_a_line(shared: Hyperfs, key: str) -> None:
     assert found["link"]["target"] == "a/b"
 
 
+def test_tree_draws_what_is_in_a_drive(shared: Hyperfs, key: str) -> None:
+    assert shared("tree", "-s", key).splitlines() == [
+        ".",
+        "├── Grüße €.txt  2 B",
+        "├── a",
+        "│   └── b",
+        "│       └── hello.txt  6 B",
+        "├── big.bin  2.9 MiB",
+        "├── empty  0 B",
+        "└── link -> a/b",
+        "",
+        "2 directories, 5 files",
+    ]
+    assert shared("tree", "-d", "-L", "1", key).splitlines()[1:] == ["└── a", "", "1 directory"]
+    assert "it is not a directory" in shared.fails("tree", key, "empty")
+
+
+def test_du_adds_up_folders_and_what_is_here_of_them(shared: Hyperfs, key: str) -> None:
+    found = [json.loads(line) for line in shared("du", "--json", key).splitlines()]
+    assert found == [
+        {"path": "", "size": 3_000_008, "here": 3_000_008, "files": 4},
+        {"path": "a", "size": 6, "here": 6, "files": 1},
+        {"path": "a/b", "size": 6, "here": 6, "files": 1},
+    ]
+    assert shared("du", "-b", "-L", "0", key) == "3000008\t3000008\t4\t.\n"
+    assert shared("du", "-L", "1", key, "a").splitlines() == ["6 B\t6 B\t1\ta", "6 B\t6 B\t1\ta/b"]
+
+
+def test_map_draws_which_parts_of_a_file_are_here(shared: Hyperfs, key: str) -> None:
+    assert shared("map", key, "big.bin").splitlines() == ["|██████|", "2.9 MiB; here: 6 of 6 blocks (100 %)"]
+    assert shared.json("map", key, "big.bin")["here"] == [1.0] * 6
+    assert shared("map", key, "empty") == "0 B; here: 0 of 0 blocks\n"
+
+
 @pytest.fixture(scope="module")
 def linked(shared: Hyperfs) -> str:
     """A drive with links: to a file and a folder, from the root, in a circle, out of it and to nothing."""
