@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hyperfs.crypto import KeyPair as KeyPair
+    from hyperfs.crypto import key_pair as key_pair
     from hyperfs.drive.batch import Batch as Batch
     from hyperfs.drive.changes import Change as Change
     from hyperfs.drive.changes import Difference as Difference
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from hyperfs.library.storages import memory as memory
 
 _NAMES_OF = {
+    "hyperfs.crypto": ("KeyPair", "key_pair"),
     "hyperfs.drive.changes": ("Change", "Difference", "Kind", "LogEntry", "changes", "differences", "history"),
     "hyperfs.drive.batch": ("Batch",),
     "hyperfs.drive.drive": ("Drive",),

@@ -148,7 +148,8 @@ class EventStream(trio.abc.AsyncResource):
             elif self._closed:
                 raise StopAsyncIteration
             else:
-                self._news = trio.Event()
+                if self._news.is_set():  # else somebody waits for it
+                    self._news = trio.Event()
                 await self._news.wait()
 
     async def aclose(self) -> None:

@@ -73,7 +73,8 @@ class Extension:
         while True:
             while not self._messages:
                 self._check()
-                self._news = trio.Event()
+                if self._news.is_set():  # else somebody waits for it
+                    self._news = trio.Event()
                 await self._news.wait()
             payload, peer = self._messages.popleft()
             self._waiting_bytes -= len(payload)

@@ -99,6 +99,24 @@ async def test_an_iterator_waits_for_what_happens_and_may_be_left() -> None:
             await anext(events)
 
 
+async def test_several_may_wait_for_one_iterator() -> None:
+    heard: list[object] = []
+
+    async with hyperfs.open_core(hyperfs.memory()) as core:
+        events = core.events(e.Appended)
+
+        async def hear() -> None:
+            heard.append(await anext(events))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hear)
+            nursery.start_soon(hear)
+            await settled()
+            await core.append(b"x")
+            await core.append(b"y")
+    assert heard == [e.Appended(1, 1), e.Appended(2, 2)]
+
+
 async def test_an_iterator_that_nobody_holds_is_forgotten() -> None:
     async with hyperfs.open_core(hyperfs.memory()) as core:
         gone = weakref.ref(core.events())
