@@ -13,6 +13,7 @@ import trio
 
 from hyperfs.core.core import Core
 from hyperfs.core.nonblocking import run_with_reads
+from hyperfs.core.reader import Priority
 from hyperfs.drive.nursery import open_work
 from hyperfs.errors import BlockNotAvailable, TimedOut, short
 from hyperfs.library.connection import Connection
@@ -103,12 +104,15 @@ class ReadableCore:
         *,
         wait: bool = True,
         timeout: float | None = None,
+        if_available: bool = False,
         value_encoding: str | ValueEncoding | None = None,
     ) -> Any:
         """Return the value of block ``index``.
 
         One that is not here is asked of the peers there are, and of all that come, until one has brought it. Without
         ``wait`` it raises `BlockNotAvailable` instead, and `TimedOut` when it has not come within ``timeout`` seconds.
+        With ``if_available`` it raises `BlockNotAvailable` once the peers that are connected, or connecting, have said
+        what they have, and none has it.
         ``value_encoding`` is used in place of the core's own; what it raises is raised.
         """
         encoding = self._encoding_of(value_encoding)
@@ -118,7 +122,7 @@ class ReadableCore:
                 raise BlockNotAvailable(f"block {index} of core {short(self.key)} is not here")
         else:
             with self._limited(timeout, f"block {index}"):
-                block = await self.core.get(index)
+                block = await (self._get_if_available(index) if if_available else self.core.get(index))
         return encoding.decode(block)
 
     async def get_batch(
@@ -282,6 +286,19 @@ class ReadableCore:
 
     def _encoding_of(self, encoding: str | ValueEncoding | None) -> ValueEncoding:
         return self._encoding if encoding is None else encoding_of(encoding)
+
+    async def _get_if_available(self, index: int) -> bytes:
+        if self.core.has(index, index + 1):
+            return await self.core.get(index)
+        demand = self._exchange.demand([range(index, index + 1)], Priority.URGENT)
+        try:
+            for connection in list(self._connections):
+                await connection.heard()
+            if not await self._exchange.is_offered(index):
+                raise BlockNotAvailable(f"none of the peers that are here has block {index} of core {short(self.key)}")
+            return await self.core.get(index)
+        finally:
+            self._exchange.withdraw(demand)
 
     async def _now_here(self, index: int, *, wait: bool) -> bytes:
         """Return a block that is here, or, with ``wait``, was a moment ago."""

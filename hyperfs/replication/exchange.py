@@ -180,6 +180,22 @@ class Exchange:
             if demand.error is not None:
                 raise demand.error
 
+    async def is_offered(self, index: int) -> bool:
+        """Tell whether a peer says that it has block ``index``, once all that are here have said what they have there.
+
+        The block has to be wanted, so that they are asked. It counts as offered as well when it is here.
+        """
+        for peer in list(self.peers):
+            await peer.heard.wait()
+        while not self.core.has(index, index + 1):
+            asked = [peer for peer in self.open_peers if peer.can_be_asked]
+            if any(peer.availability.has(index) for peer in asked):
+                return True
+            if not any(peer.wants.pending for peer in asked):
+                return False
+            await self._changed.wait()
+        return True
+
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``.
 
@@ -376,6 +392,7 @@ class Exchange:
         peer.uploads.clear()
         peer.availability.clear()
         self._attended.pop(peer, None)
+        self._look_again()
         self.lost(peer.requests.give_up())
         if was_open and not self.open_peers:
             self.alone_since = trio.current_time()

@@ -15,26 +15,30 @@ if TYPE_CHECKING:
 
 def finish(exchange: Exchange, peer: Peer) -> None:
     """Tell ``peer`` when nothing more is wanted of it, and close its channel when it wants nothing, either."""
-    if not peer.is_open:
+    if not peer.is_open or wants_more(exchange, peer):
         return
-    if not peer.is_done and not wants_more(exchange, peer):
+    if not peer.is_done:
         peer.is_done = True
         peer.downloading = False
         peer.channel.send_status(uploading=peer.haves.uploading, downloading=False)
         peer.link.wake()
-    if peer.is_done and not (peer.remote_downloading and peer.haves.uploading):
+    if not (peer.remote_downloading and peer.haves.uploading):
         peer.link.finish(peer)
 
 
 def wants_more(exchange: Exchange, peer: Peer) -> bool:
     """Tell whether ``peer`` may have something that is wanted here.
 
-    Of a core of which only what is asked for is downloaded that is never known.
+    Of somebody else's core of which only what is asked for is downloaded that is never known.
     """
     core = exchange.core
     if not peer.downloading:
         return False
-    if exchange.everything is None or any(demand is not exchange.everything for demand in exchange.demands):
+    if any(demand is not exchange.everything for demand in exchange.demands):
+        return True
+    if core.writable:
+        return False
+    if exchange.everything is None:
         return True
     if not peer.remote_uploading:
         return False

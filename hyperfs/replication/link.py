@@ -470,6 +470,8 @@ class Link:
         if not status.uploading:
             peer.heard.set()
             peer.exchange.lost(peer.requests.give_up())
+            peer.announcements += 1
+            self.attend_soon(peer)
         else:
             peer.announcements += 1
             peer.exchange.announced(peer, range(MAX_LENGTH))

@@ -101,6 +101,32 @@ async def test_an_update_waits_for_peers_that_have_it() -> None:
         assert (reader.length, reader.downloaded()) == (4, 0)
 
 
+async def test_a_block_is_waited_for_only_if_somebody_has_it() -> None:
+    async with a_writer_and_a_reader(*ABC, sparse=True) as (writer, reader), to_cancel() as nursery:
+        with pytest.raises(BlockNotAvailable, match="none of the peers"):
+            await reader.get(1, if_available=True)
+        replicate(nursery, reader, writer, live=True)
+        await settled()
+        assert await reader.get(1, if_available=True) == b"b"
+        assert await reader.get(1, if_available=True) == b"b"
+        for index in (3, 5_000_000):
+            with pytest.raises(BlockNotAvailable, match="none of the peers"):
+                await reader.get(index, if_available=True)
+        assert list(reader._exchange.demands) == []
+
+
+async def test_it_stays_as_long_as_its_owner_wants_a_block_back() -> None:
+    async with a_writer_and_a_reader(*ABC) as (writer, reader), to_cancel() as nursery:
+        await replicate(nursery, reader, writer).over.wait()
+        await writer.clear(1)
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(writer.get, 1)
+            await settled()
+            replicated = replicate(nursery, reader, writer)
+        await replicated.over.wait()
+        assert writer.has(0, 3)
+
+
 async def test_a_place_is_asked_of_peers() -> None:
     async with a_writer_and_a_reader(*[b"aa"] * 16, sparse=True) as (writer, reader), to_cancel() as nursery:
         replicate(nursery, reader, writer, live=True)
