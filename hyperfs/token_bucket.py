@@ -14,6 +14,10 @@ class TokenBucket:
         self.at = now
         """When one was asked for last."""
 
+    def has(self, now: float) -> bool:
+        """Tell whether one more fits at the time ``now``."""
+        return self._tokens + (now - self.at) * self._rate >= 1
+
     def take(self, now: float) -> bool:
         """Tell whether one more fits at the time ``now``, and count it then."""
         self._tokens = min(self._most, self._tokens + (now - self.at) * self._rate)

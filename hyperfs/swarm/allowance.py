@@ -23,7 +23,7 @@ class Rates:
 
     unproven_host: float = 20.0
     """to one address that has not proven itself"""
-    unproven: float = 1000.0
+    unproven: float = 250.0
     """to all of these"""
     proven_host: float = 500.0
     """to one that has"""
@@ -61,6 +61,9 @@ class Allowance:
     def may_answer(self, host: str, now: float) -> bool:
         """Tell whether ``host`` may be answered now, and count that."""
         proven = self.is_proven(host, now)
+        if not proven and not self._all.has(now):  # a flood of forged addresses is not worth a look at each
+            self.refused += 1
+            return False
         rate = self._rates.proven_host if proven else self._rates.unproven_host
         of_host = self._bucket(self._proven_hosts if proven else self._hosts, host, rate, now)
         allowed = of_host.take(now) and (proven or self._all.take(now))

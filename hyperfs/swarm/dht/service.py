@@ -67,6 +67,11 @@ MAX_FOUND: Final = 4096
 _NOBODY: Final = Address("0.0.0.0", 0)
 _SLICE_SECONDS: Final = 0.002
 """For how long the socket is read before others have their turn."""
+FLOOD_A_SECOND: Final = 300
+"""So many datagrams that belong to no connection are more than a walk has for answers, and are let gather."""
+GATHER_SECONDS: Final = 0.005
+GATHER_DATAGRAMS: Final = 32
+"""They gather for so long, or until there are about so many, which any socket holds."""
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20
 _RETRY_SECONDS: Final = (5.0, 15.0)
 _TRANSIENT: Final = {errno.ECONNREFUSED, errno.EMSGSIZE, errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.EINTR}
@@ -85,6 +90,31 @@ class FoundPeer:
 
     address: Address
     referrer: Address | None
+
+
+class Flood:
+    """Tells whether very many datagrams come, each of which had this process woken. Times are trio's, in seconds."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._count = self._previous_count = 0
+
+    def note(self, now: float) -> None:
+        """Count one."""
+        self._turn(now)
+        self._count += 1
+
+    def pause_seconds(self, now: float) -> float:
+        """Return for how long to let them gather, if there are too many in this second, or were in the one before."""
+        self._turn(now)
+        rate = max(self._count, self._previous_count)
+        return min(GATHER_SECONDS, GATHER_DATAGRAMS / rate) if rate >= FLOOD_A_SECOND else 0.0
+
+    def _turn(self, now: float) -> None:
+        second = int(now)
+        if second != self._second:
+            self._previous_count = self._count if second == self._second + 1 else 0
+            self._second, self._count = second, 0
 
 
 class DhtService:
@@ -360,7 +390,12 @@ class DhtService:
             nursery.start_soon(self._keep_time)
 
     async def _read(self) -> None:
+        flood = Flood()
+        is_empty = True
         while True:
+            if is_empty and (seconds := flood.pause_seconds(trio.current_time())):
+                await trio.sleep(seconds)
+            is_empty = False
             await trio.lowlevel.wait_readable(self._socket)
             over = time.perf_counter() + _SLICE_SECONDS
             while time.perf_counter() < over:
@@ -369,8 +404,13 @@ class DhtService:
                 except OSError as error:  # nothing more, or an ICMP answer to something sent earlier
                     if error.errno not in _TRANSIENT:
                         logger.warning("reading datagrams: %s", error)
+                    is_empty = True
                     break
-                (self.utp if is_utp(data) else self.node).receive(data, Address(host, port))
+                if not is_utp(data):
+                    self.node.receive(data, Address(host, port))
+                elif self.utp.receive(data, Address(host, port)):
+                    continue
+                flood.note(trio.current_time())
             self.utp.flush()
             self._wake()
 

@@ -175,15 +175,18 @@ class UtpEndpoint:
         link.arm()
         return link
 
-    def receive(self, data: bytes, source: Address) -> None:
-        """Take a datagram that came from ``source``; what it calls for is acknowledged by `flush`."""
+    def receive(self, data: bytes, source: Address) -> bool:
+        """Take a datagram that came from ``source``; what it calls for is acknowledged by `flush`.
+
+        Returns whether it was one of a connection.
+        """
         packet = decode(data)
         if packet is None or self._closed or not 0 < source.port < 1 << 16:
-            return
+            return False
         link = self._link_of(packet, source)
         if link is not None:
             if packet.kind is PacketType.SYN and not self._may_answer(source):
-                return
+                return False
             was = link.connection.state
             is_taken = link.connection.receive(packet, self.now)
             if link.connection.ack_due:
@@ -194,15 +197,17 @@ class UtpEndpoint:
                 link.abort()  # as TCP does: who goes on sending learns that nobody reads
             self.settle(link)
             link.arm()
-        elif not self._is_answered(packet, source) or not self._may_answer(source):
-            return
-        elif packet.kind is PacketType.SYN and self._may_begin(source):
+            return True
+        if not self._is_answered(packet, source) or not self._may_answer(source):
+            return False
+        if packet.kind is PacketType.SYN and self._may_begin(source):
             self._begin(packet, source)
         else:
             refusal = Packet(
                 PacketType.RESET, packet.connection_id, 0, 0, 0, self._random.getrandbits(16), packet.sequence
             )
             self._send(encode(refusal), source)
+        return False
 
     def flush(self) -> None:
         """Acknowledge what has come; to be called when nothing more is there for now."""

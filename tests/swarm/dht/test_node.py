@@ -381,3 +381,9 @@ def test_hosts_that_are_left_alone_take_no_memory() -> None:
     assert allowance.may_answer(OTHER.host, PROVEN_SECONDS)
     assert allowance.may_answer(ASKER.host, PROVEN_SECONDS)
     assert allowance.hosts == 3
+
+
+def test_of_a_flood_that_is_not_answered_nothing_is_kept() -> None:
+    allowance = Allowance(Rates(unproven=10, burst_seconds=1), 0.0)
+    answered = [allowance.may_answer(f"10.0.{number}.1", 0.0) for number in range(200)]
+    assert (answered.count(True), allowance.hosts, allowance.refused) == (10, 10, 190)

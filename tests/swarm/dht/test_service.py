@@ -12,7 +12,17 @@ import trio.testing
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht import service as service_module
 from hyperfs.swarm.dht.datagrams import Datagram, Kind, NodeAddress, encode, encode_nodes
-from hyperfs.swarm.dht.service import DhtFailed, DhtService, FoundPeer, open_dht, resolve
+from hyperfs.swarm.dht.service import (
+    FLOOD_A_SECOND,
+    GATHER_DATAGRAMS,
+    GATHER_SECONDS,
+    DhtFailed,
+    DhtService,
+    Flood,
+    FoundPeer,
+    open_dht,
+    resolve,
+)
 
 LOCALHOST = "127.0.0.1"
 TOPIC = bytes(range(32))
@@ -170,3 +180,25 @@ async def test_a_node_finds_what_it_keeps_itself() -> None:
         target = await second.put(b"value")
         assert await found(first) == {Address(LOCALHOST, 4000)}
         assert await first.get(target) == b"value"
+
+
+def test_many_datagrams_in_a_second_are_a_flood_until_a_second_later() -> None:
+    flood = Flood()
+    for count in range(FLOOD_A_SECOND):
+        flood.note(7 + count / FLOOD_A_SECOND)
+    pauses = [flood.pause_seconds(now) for now in (7.99, 8.5, 9.1, 100.0)]
+    assert pauses == [GATHER_SECONDS, GATHER_SECONDS, 0, 0]
+
+
+def test_fewer_are_none() -> None:
+    flood = Flood()
+    for count in range(10 * FLOOD_A_SECOND):
+        flood.note(count / (FLOOD_A_SECOND - 1))
+    assert flood.pause_seconds(10.0) == 0
+
+
+def test_the_more_there_are_the_shorter_they_gather() -> None:
+    flood = Flood()
+    for _ in range(1000 * GATHER_DATAGRAMS):
+        flood.note(1.5)
+    assert flood.pause_seconds(1.5) == 0.001
