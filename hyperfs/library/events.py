@@ -195,7 +195,7 @@ class EventStream(trio.abc.AsyncResource):
 class Hub:
     """Hears what happens to one core, and tells the iterators; knows the core's peers, and its extensions.
 
-    A `hyperfs.core.listener.CoreListener` and a `hyperfs.replication.exchange.ExchangeObserver`.
+    A `hyperfs.core.listener.CoreListener` and a `hyperfs.replication.observer.ExchangeObserver`.
     """
 
     def __init__(self, core: "Core") -> None:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -30,6 +30,7 @@ from hyperfs.errors import (
 from hyperfs.replication.asking import Asking, by_use
 from hyperfs.replication.demand import Demand, Demands, Flight
 from hyperfs.replication.finishing import finish
+from hyperfs.replication.observer import ExchangeObserver
 from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.requests import Answers
@@ -52,22 +53,6 @@ MAX_UNATTENDED: Final = 256
 
 class OutOfStep(Exception):
     """A proof failed whose peer may take something to be here that is not: the channel is of no more use to anybody."""
-
-
-class ExchangeObserver(Protocol):
-    """Whoever wants to hear what happens between a core and its peers. Called inline: quick, and never raising."""
-
-    def peer_opened(self, peer: Peer) -> None:
-        """Its channel is open both ways."""
-
-    def peer_left(self, peer: Peer) -> None:
-        """It is here no more, after it was."""
-
-    def uploaded(self, peer: Peer, index: int) -> None:
-        """A block is on its way to it."""
-
-    def received(self, peer: Peer, name: str, payload: bytes) -> None:
-        """It sent a message of one of the core's own extensions."""
 
 
 class Exchange:
