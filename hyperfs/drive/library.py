@@ -30,6 +30,7 @@ class OpenStore:
         self.store = store
         self._nodes = NodeCache()
         self._committers: dict[bytes, LocalCommitter] = {}
+        self._inner_writers: dict[bytes, DriveWriter] = {}
 
     async def open_core(self, key: bytes) -> Core:
         """Return the core of ``key``, the same object each time."""
@@ -69,8 +70,15 @@ class OpenStore:
         return committer
 
     async def writer(self, drive: Drive) -> DriveWriter:
-        """Return a writer to ``drive``. Raises `NotWritable`."""
-        return DriveWriter(drive, await self.committer(drive))
+        """Return a writer to ``drive``, and to those of this store that are mounted in it. Raises `NotWritable`."""
+        return DriveWriter(drive, await self.committer(drive), inner=self._inner_writer)
+
+    async def _inner_writer(self, drive: Drive) -> DriveWriter:
+        """Return a writer to a drive that is mounted in another, the same each time, so that its batches wait."""
+        writer = self._inner_writers.get(drive.key)
+        if writer is None:
+            writer = self._inner_writers.setdefault(drive.key, await self.writer(drive))
+        return writer
 
     async def import_folder(
         self, source: str | os.PathLike[str], drive: Drive, *, delete: bool = False

@@ -1,5 +1,6 @@
 """The public library: the examples of docs/library.md do what the page says, and importing is cheap."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hyperfs
-from hyperfs.errors import InvalidKey, NotWritable, StoreLocked
+from hyperfs.errors import BlockNotAvailable, InvalidKey, NotWritable, PathError, StoreLocked
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 SECTION = re.compile(r"## ([^\n]+)\n(?:(?!\n## ).)*?```python\n(.*?)```\n\nIt prints:\n\n```text\n(.*?)```", re.DOTALL)
@@ -80,3 +81,41 @@ async def test_somebody_elses_drive_is_not_written(tmp_path: Path) -> None:
         pinned = await store.drive(drive.key, version=1)
         with pytest.raises(NotWritable):
             await store.writer(pinned)
+
+
+async def test_an_inner_drive_of_the_same_store_is_written_through_the_outer_one(tmp_path: Path) -> None:
+    async with hyperfs.open_store(tmp_path / "store") as store:
+        outer, middle, innermost = [await store.create_drive() for _ in range(3)]
+        await (await store.writer(middle)).mount("b", innermost.key)
+        writer = await store.writer(outer)
+        await writer.mount("a", middle.key)
+        before = outer.version
+        await writer.put_file("a/b/f", b"deep")
+        await writer.rename("a/b/f", "a/b/g")
+        await writer.symlink("a/link", "b/g")
+        assert (outer.version, innermost.version > 1, middle.version > 2) == (before, True, True)
+        for drive, path in ((outer, "a/b/g"), (middle, "b/g"), (innermost, "g")):
+            snapshot = drive.snapshot()
+            assert await snapshot.read(await snapshot.stat(path), 0, 10) == b"deep"
+        with pytest.raises(PathError) as refused:
+            await writer.rename("a/b/g", "a/g")
+        assert refused.value.errno == errno.EXDEV
+        await writer.unmount("a/b")
+        assert [entry.name async for entry in middle.snapshot().list()] == ["link"]
+
+
+async def test_what_is_mounted_at_a_version_or_is_not_ours_is_not_written_through(tmp_path: Path) -> None:
+    async with hyperfs.open_store(tmp_path / "theirs") as theirs:
+        foreign = (await theirs.create_drive()).key
+    async with hyperfs.open_store(tmp_path / "store") as store:
+        outer, inner = await store.create_drive(), await store.create_drive()
+        writer = await store.writer(outer)
+        await writer.mount("old", inner.key, version=1)
+        await writer.mount("self", outer.key)
+        await writer.mount("foreign", foreign)
+        for path, code in (("old/f", errno.EROFS), ("self/f", errno.ELOOP)):
+            with pytest.raises(PathError) as refused:
+                await writer.put_file(path)
+            assert refused.value.errno == code
+        with pytest.raises(BlockNotAvailable):
+            await writer.put_file("foreign/f")
