@@ -82,7 +82,7 @@ class DaemonCommitter:
             part = tuple(operations[gathered:end])
             if end == len(operations):
                 return await self._client.request(Commit(self._key, part, gathered, expected_version))
-            await self._client.request(Gather(part, gathered))
+            await self._client.request(Gather(self._key, part, gathered))
             gathered = end
         return await self._client.request(Commit(self._key, (), 0, expected_version))
 

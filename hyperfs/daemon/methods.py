@@ -26,6 +26,7 @@ from hyperfs.daemon.slots import Slots
 from hyperfs.daemon.state import MountRecord, State, united
 from hyperfs.daemon.status import status_of
 from hyperfs.daemon.supervisor import MountState
+from hyperfs.drive.commits import Operation
 from hyperfs.errors import DaemonError, UsageError
 from hyperfs.slices import emptied
 
@@ -99,18 +100,16 @@ async def create_drive(daemon: Daemon, session: Session, call: ask.CreateDrive) 
 async def gather(daemon: Daemon, session: Session, call: ask.Gather) -> None:
     """Take in a part of a commit that is too large for one frame."""
     if not call.gathered:
-        session.gathered.clear()
-    _refuse_if_incomplete(session, call.gathered)
-    session.gathered += call.operations
+        session.gathered[call.key] = []
+    _parts_of(session, call.key, call.gathered).extend(call.operations)
 
 
 async def commit(daemon: Daemon, session: Session, call: ask.Commit) -> int:
     """Change a drive, after its content was appended. Cancelled, all of it stands or nothing of it."""
     operations = list(call.operations)
     if call.gathered:
-        _refuse_if_incomplete(session, call.gathered)
-        operations = [*session.gathered, *operations]
-        session.gathered.clear()
+        operations = [*_parts_of(session, call.key, call.gathered), *operations]
+        del session.gathered[call.key]
     committer = await daemon.writers.committer(call.key, session.user)
     version = await committer.commit(operations, expected_version=call.expected_version)
     await emptied(operations)
@@ -390,7 +389,12 @@ def _with_mount(state: State, *, record: MountRecord) -> State:
     return dataclasses.replace(state, mounts=(*others, record))
 
 
-def _refuse_if_incomplete(session: Session, gathered: int) -> None:
-    """Raise when not all of a commit's parts were sent over this connection: an earlier daemon may have had them."""
-    if len(session.gathered) != gathered:
+def _parts_of(session: Session, key: bytes, gathered: int) -> list[Operation]:
+    """Return the parts of a commit that came before.
+
+    Raises `DaemonError` when not all were sent over this connection: an earlier daemon may have had them.
+    """
+    parts = session.gathered.get(key, [])
+    if len(parts) != gathered:
         raise DaemonError("the parts of a commit did not all reach the same daemon; make it again")
+    return parts

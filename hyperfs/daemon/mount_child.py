@@ -18,7 +18,6 @@ import trio
 
 from hyperfs.daemon.answers import CommitProgress, MountWanted
 from hyperfs.daemon.client import DaemonClient, Start, connect
-from hyperfs.daemon.committer import DaemonCommitter
 from hyperfs.daemon.failures import describe
 from hyperfs.daemon.inner_drives import keep_open, rest_unseen
 from hyperfs.daemon.locks import LockFile
@@ -28,13 +27,14 @@ from hyperfs.daemon.requests import AttachMount, Link, MountEnds, MountLinked, M
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.nursery import open_work
 from hyperfs.drive.stat import MountTarget
-from hyperfs.errors import DaemonError, HyperfsError, MountFailed, UsageError, short
+from hyperfs.errors import DaemonError, HyperfsError, MountFailed, PathError, UsageError, short
 from hyperfs.garbage import collect_all_when_idle
 from hyperfs.log_rate import log_to_stderr
 from hyperfs.mount import NODE_CACHE_BYTES
 from hyperfs.trie import NodeCache
 
 if TYPE_CHECKING:
+    from hyperfs.daemon.inner_writing import DrivesWritten
     from hyperfs.mount.session import Ended
 
 _log = logging.getLogger(__name__)
@@ -103,8 +103,7 @@ class _Child:
         self._id = id
         self._ready = False
         self._writable = False
-        self._writer_lock: LockFile | None = None
-        self._committer: DaemonCommitter | None = None
+        self._written: DrivesWritten | None = None
         self._committing: _Committing | None = None
         self._news = trio.Event()
 
@@ -124,7 +123,8 @@ class _Child:
 
     async def serve(self, client: DaemonClient, wanted: MountWanted) -> "Ended":
         """Mount, and return once it is unmounted and what was written is committed, or stays staged."""
-        from hyperfs.mount.session import Served, Writing, run_mount  # the only place where libfuse is loaded
+        from hyperfs.daemon.inner_writing import DrivesWritten
+        from hyperfs.mount.session import Served, run_mount  # the only place where libfuse is loaded
 
         mountpoint = Path(wanted.mountpoint)
         real = await trio.to_thread.run_sync(mountpoint.resolve)
@@ -140,9 +140,15 @@ class _Child:
         writing = None
         if drive.writable and not chosen.read_only:
             self._writable = True
-            self._committer = DaemonCommitter(client, drive.key)
-            directory = await self._lock_staging(client, drive.key, mountpoint)
-            writing = Writing(self._committer, directory, chosen.flush_seconds)
+            self._written = DrivesWritten(client, chosen.flush_seconds)
+            try:
+                writing = await self._written.open(drive.key)
+            except PathError as error:
+                raise UsageError(
+                    f"{mountpoint}: drive {short(drive.key)} is mounted to be written to already, by process "
+                    f"{LockFile(client.places.staging(drive.key) / 'lock').holder()}; --read-only mounts it here "
+                    "beside that"
+                ) from error
         refuse_link = client.linked
         async with open_work() as nursery:
 
@@ -182,7 +188,7 @@ class _Child:
 
     def _unmounted(self, uncommitted_bytes: int) -> None:
         """The folder is away, and so many bytes are still to be committed."""
-        appended_bytes = 0 if self._committer is None else self._committer.appended_bytes
+        appended_bytes = 0 if self._written is None else self._written.appended_bytes
         self._committing = _Committing(appended_bytes, uncommitted_bytes)
         self._news.set()
 
@@ -198,25 +204,10 @@ class _Child:
             self._news = trio.Event()
 
     def _progress(self) -> CommitProgress | None:
-        if self._committing is None or self._committer is None:
+        if self._committing is None or self._written is None:
             return None
         total = self._committing.total_bytes
-        return CommitProgress(min(total, self._committer.appended_bytes - self._committing.appended_before), total)
-
-    async def _lock_staging(self, client: DaemonClient, key: bytes, mountpoint: Path) -> Path:
-        """Return where the writes of this mount are staged, for as long as this process lives its own.
-
-        Raises `UsageError` when another mount writes to the drive.
-        """
-        directory = client.places.staging(key)
-        await trio.to_thread.run_sync(partial(directory.mkdir, mode=0o700, parents=True, exist_ok=True))
-        self._writer_lock = LockFile(directory / "lock")
-        if not self._writer_lock.try_take():
-            raise UsageError(
-                f"{mountpoint}: drive {short(key)} is mounted to be written to already, by process "
-                f"{self._writer_lock.holder()}; --read-only mounts it here beside that"
-            )
-        return directory
+        return CommitProgress(min(total, self._written.appended_bytes - self._committing.appended_before), total)
 
     async def say_end(
         self, client: DaemonClient, failure: Exception | None, *, unmounted: bool, staged: str | None

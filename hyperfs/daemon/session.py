@@ -86,7 +86,8 @@ class Session:
     def __init__(self, connection: Connection, handlers: Handlers) -> None:
         self.user = User(on_head=self._head_moved)
         self.leases: dict[int, Lease] = {}
-        self.gathered: list[Operation] = []
+        self.gathered: dict[bytes, list[Operation]] = {}
+        """Parts of commits, by the key of the drive that they are for."""
         """The parts of a commit that came so far, when it is too large for one frame."""
         self.mount_id: str | None = None
         self._connection = connection

@@ -337,7 +337,7 @@ class Supervisor:
 
     async def _note_staged(self, mount: Mount) -> None:
         """Take note of what is told of a mount that is gone, of which something stays staged."""
-        if not await trio.to_thread.run_sync(self._has_staged, mount):
+        if mount.staged is None and not await trio.to_thread.run_sync(self._has_staged, mount):
             return
         if mount.staged is not None:
             reason = mount.staged

@@ -165,7 +165,7 @@ class Snapshot:
         above_seq = self._directories.get(directory) if directory else self.trie.head_seq
         if (
             table is None
-            or table.targets
+            or table.leads_elsewhere(path)
             or above_seq is None
             or not names.is_presentable(name)
             or names.is_too_long(path)
@@ -295,6 +295,11 @@ class Snapshot:
                 table = await self._read_mounts() if newest else MountTable({})
                 self.volume.keep_mount_table(seq, table)
             self._mounts = table
+        return self._mounts
+
+    @property
+    def mounts_now(self) -> MountTable | None:
+        """What `mounts` returns, None before its first call."""
         return self._mounts
 
     async def _read_mounts(self) -> MountTable:

@@ -53,6 +53,10 @@ class MountTable:
                 return path
         return None
 
+    def leads_elsewhere(self, path: str) -> bool:
+        """Tell whether a mounted drive is at ``path``, above it or below it."""
+        return bool(self.targets) and (path in self.targets or path in self._above or self.closest(path) is not None)
+
     def names_below(self, path: str) -> set[str]:
         """Return the names in directory ``path`` that are mounted drives or lead to one."""
         return self._above.get(path, set())

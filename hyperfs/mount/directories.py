@@ -31,7 +31,7 @@ class OpenDirectory:
 
     async def read(self, view: View, on_entries: Callable[[], None]) -> None:
         """Take a new listing. Raises as `View.list`."""
-        generation = view.generation
+        generation = view.generation_of(self.number)
         self.rows = await view.list(self.number, on_entries)
         self.generation = generation
 
@@ -46,7 +46,7 @@ class OpenDirectory:
         for offset, number, name in self._dots(start, view):
             if not reply(token, name, present(Answer(number, _DOT_ATTRIBUTES, 0.0)), offset):
                 return
-        refreshed = None if self.generation == view.generation else partial(view.row_now, parent)
+        refreshed = None if self.generation == view.generation_of(parent) else partial(view.row_now, parent)
         for index in range(max(0, start - _DOTS), len(self.rows)):
             row: bytes | None = self.rows[index]
             if refreshed is not None:

@@ -67,7 +67,6 @@ class Follower:
     def __init__(self, drive: Drive, head: Head, files: OpenFiles, waits: Waits, invalidator: Invalidator) -> None:
         self._drive = drive
         self._head = head
-        self._inodes = head.inodes
         self._files = files
         self._waits = waits
         self._invalidator = invalidator
@@ -90,6 +89,10 @@ class Follower:
                 snapshot = self._drive.snapshot()
             else:
                 return
+
+    @property
+    def _inodes(self) -> InodeTable:
+        return self._head.inodes
 
     def _is_untold(self) -> bool:
         self._untold = self._untold or self._head.take_untold()

@@ -40,6 +40,11 @@ class Inode(NamedTuple):
     name: bytes
 
 
+def place_of(number: int) -> int:
+    """Return in which place of a mount the drive is that a number belongs to; 0: it is the mounted one."""
+    return number >> PLACE_BITS
+
+
 class InodeTable:
     """Owns the numbers that the kernel knows: `remember` gives them out, `forget` takes them back."""
 
@@ -103,6 +108,15 @@ class InodeTable:
         self._records[number] = _HEAD.pack(parent, content, lookups + 1, kind) + name
         return number
 
+    def looked_up(self, number: int) -> None:
+        """Count one more lookup of a number that is known."""
+        self._count(number, 1)
+
+    def take_over(self, other: "InodeTable") -> None:
+        """Go on with the numbers of another table of the same place, which gives out none any more."""
+        self._records = other._records
+        self._elsewhere = other._elsewhere
+
     def below(self, numbers: Iterable[int]) -> Iterator[list[int]]:
         """Yield every inode below any of ``numbers``, these left out, in lists, some of them empty.
 
@@ -145,6 +159,13 @@ class InodeTable:
         del self._records[number]
         if self._elsewhere:
             self._elsewhere.pop((parent, name), None)
+
+    def _count(self, number: int, change: int) -> None:
+        if number == ROOT:
+            return
+        record = self._records[number]
+        parent, content, lookups, kind = _HEAD.unpack_from(record)
+        self._records[number] = _HEAD.pack(parent, content, lookups + change, kind) + record[_NAME_AT:]
 
     def _add(self, hashed: int, parent: int, name: bytes, kind: int, *, lookups: int) -> int:
         """Give out a number for a name that has none, the next free one from ``hashed`` on."""

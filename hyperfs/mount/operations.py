@@ -19,7 +19,7 @@ from hyperfs.mount.attributes import USER
 from hyperfs.mount.directories import OpenDirectory
 from hyperfs.mount.edge import answers_errors
 from hyperfs.mount.files import STAGED_CONTENT, Handle, OpenFiles
-from hyperfs.mount.inodes import NO_CONTENT
+from hyperfs.mount.inodes import NO_CONTENT, place_of
 from hyperfs.mount.options import MountOptions
 from hyperfs.mount.presenter import Presenter
 from hyperfs.mount.staging.nodes import Renaming
@@ -255,7 +255,7 @@ class Operations(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Refuse a hard link, as link(2) says of a file system that has none; tools then copy."""
-        raise pyfuse3.FUSEError(errno.EPERM)
+        raise pyfuse3.FUSEError(errno.EPERM if place_of(inode) == place_of(new_parent_inode) else errno.EXDEV)
 
     @answers_errors
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -335,10 +335,10 @@ class Operations(pyfuse3.Operations):
 
     async def _wait(self, what: str, number: int, look: Callable[[], Awaitable[Answer]]) -> Answer:
         """Await an answer. It may have been found before something was changed that the kernel was told of."""
-        before = self.view.generation
+        before = self.view.generation_of(number)
         with self._limit(what, number):
             answer = await look()
-        return answer if self.view.generation == before else answer._replace(seconds=0.0)
+        return answer if self.view.generation_of(number) == before else answer._replace(seconds=0.0)
 
     async def _make(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, linkname: str | None = None

@@ -28,10 +28,13 @@ from hyperfs.mount.following import Follower, Head
 from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.intake import taking_turns
 from hyperfs.mount.invalidate import Invalidator
+from hyperfs.mount.joined_view import JoinedView
 from hyperfs.mount.operations import Operations
 from hyperfs.mount.options import MountOptions
+from hyperfs.mount.places import Places
 from hyperfs.mount.snapshot_view import SnapshotView
-from hyperfs.mount.writing import Staged, Writing
+from hyperfs.mount.view import View
+from hyperfs.mount.writing import Writing
 
 __all__ = ["Ended", "Ending", "Served", "Writing", "run_mount"]
 
@@ -106,53 +109,55 @@ async def run_mount(
     path = await trio.to_thread.run_sync(
         lambda: mounting.prepare(os.fspath(mountpoint), allow_other=options.allow_other), abandon_on_cancel=True
     )
-    staged = None
+    places = None
     with collecting_little():
         if writing is not None:
-            staged = await Staged.open(drive, writing, confines_links=options.confines_links)
+            places = await Places.open(drive, writing, confines_links=options.confines_links)
         try:
-            ending = await _serve(drive, path, options, staged, on_ready, on_unmounted)
+            ending = await _serve(drive, path, options, places, on_ready, on_unmounted)
         finally:
-            if staged is not None:
+            if places is not None:
                 with trio.CancelScope(shield=True):
-                    await staged.close()
-    return Ended(ending, None if staged is None else staged.failure)
+                    await places.close()
+    return Ended(ending, None if places is None else places.failure)
 
 
 async def _serve(
     drive: Drive,
     path: str,
     options: MountOptions,
-    staged: Staged | None,
+    places: Places | None,
     on_ready: Callable[[Served], None] | None,
     on_unmounted: Callable[[int], None] | None,
 ) -> Ending:
     async with open_work() as nursery:
-        view = SnapshotView(drive, confines_links=options.confines_links) if staged is None else staged.view
+        head = SnapshotView(drive, confines_links=options.confines_links)
+        view: View = head if places is None else JoinedView(places)
         operations = Operations(view, options, nursery, asked=Affinity().asked)
-        if staged is not None:
-            nursery.start_soon(keep_going, staged.flusher.run)
         session = _Session(operations, path)
-        session.mount(_fuse_options(drive, options, is_writable=staged is not None))
+        session.mount(_fuse_options(drive, options, is_writable=places is not None))
         nursery.start_soon(session.serve)
         try:
             if threading.current_thread() is threading.main_thread():
                 await nursery.start(_stop_on_signal, session)
             await session.wait_until_ready()
-            nursery.start_soon(keep_going, session.follower(drive, view).run)
+            if places is not None:
+                places.begin(nursery, session.follower)
+            else:
+                nursery.start_soon(keep_going, session.follower(drive, head).run)
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
-                    knows = None if staged is not None else partial(_knows, view.inodes)
-                    on_ready(Served(operations.blocks_in_use, partial(_link, session, drive, staged), knows))
+                    knows = partial(_knows, head.inodes) if places is None else None
+                    on_ready(Served(operations.blocks_in_use, partial(_link, session, places), knows))
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):
                 await session.end()
-                if staged is not None:
+                if places is not None:
                     if on_unmounted is not None:
-                        on_unmounted(staged.workspace.uncommitted_bytes)
-                    await staged.close()  # here, where a signal still finds somebody who knows
+                        on_unmounted(places.uncommitted_bytes)
+                    await places.close()  # here, where a signal still finds somebody who knows
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
     return session.ending
@@ -163,17 +168,20 @@ def _knows(inodes: InodeTable, path: str) -> bool:
 
 
 async def _link(
-    session: "_Session", drive: Drive, staged: Staged | None, key: bytes, path: str, target: MountTarget | None
+    session: "_Session", places: Places | None, key: bytes, path: str, target: MountTarget | None
 ) -> int | None:
-    if staged is None or key != drive.key:
-        return None
-    version = await staged.view.link(path, target)
-    above, name = names.split(path)
-    parent = staged.view.inodes.find_path(above.encode(errors="surrogateescape"))
-    if parent is not None:
-        session.invalidator.add_name(parent, name.encode(errors="surrogateescape"))
-        await session.invalidator.done()
-    return version
+    for place in places or ():
+        if place.staged is None or place.target.key != key:
+            continue
+        async with place.in_use():
+            version = await place.staged.view.link(path, target)
+        above, name = names.split(path)
+        parent = place.inodes.find_path(above.encode(errors="surrogateescape"))
+        if parent is not None:
+            session.invalidator.add_name(parent, name.encode(errors="surrogateescape"))
+            await session.invalidator.done()
+        return version
+    return None
 
 
 class _Session:

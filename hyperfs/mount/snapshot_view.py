@@ -36,9 +36,19 @@ _BESIDE_AT_ONCE = 128
 class SnapshotView(View):
     """The inodes of one drive. ``snapshot`` is the head; `Follower` has it switched."""
 
-    def __init__(self, drive: Drive, *, confines_links: bool = True) -> None:
-        self.inodes = InodeTable(drive.key)
-        self.snapshot: Snapshot = drive.snapshot()
+    inodes: InodeTable
+
+    def __init__(
+        self,
+        drive: Drive,
+        *,
+        confines_links: bool = True,
+        inodes: InodeTable | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Show ``snapshot``, the newest one when None; go on with ``inodes`` where they were given out before."""
+        self.inodes = inodes or InodeTable(drive.key)
+        self.snapshot: Snapshot = snapshot or drive.snapshot()
         self._drive = drive
         self._confines_links = confines_links
         self._recent: dict[tuple[int, bytes], Entry] = {}

@@ -11,11 +11,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hyperfs.errors import PathError
 from hyperfs.mount.files import Handle, Readable
-from hyperfs.mount.inodes import InodeTable
+from hyperfs.mount.inodes import Inode
 from hyperfs.mount.siblings import Step
 from hyperfs.mount.staging.nodes import Attributes, Renaming
 
@@ -47,16 +47,37 @@ class Space:
     files_available: int
 
 
+class Inodes(Protocol):
+    """The numbers that the kernel knows, as far as others than their view deal with them: see `InodeTable`."""
+
+    def __getitem__(self, number: int) -> Inode: ...
+    def remember(self, parent: int, name: bytes, kind: int) -> int:
+        """Count one more lookup of ``name`` in ``parent``, and return its number."""
+        ...
+
+    def forget(self, number: int, lookups: int) -> None:
+        """Take back ``lookups`` lookups."""
+        ...
+
+    def set_content(self, number: int, content: int) -> None:
+        """Note which content the kernel's pages of an inode are of from now on."""
+        ...
+
+
 class View(ABC):
     """A tree of inodes. All methods raise `PathError` and `BlockNotAvailable`, those that change also OSError."""
 
-    inodes: InodeTable
+    inodes: Inodes
     """Which numbers the kernel knows, and of what."""
 
     @property
     @abstractmethod
     def generation(self) -> object:
         """Something that is not equal any more once anything may differ from what was answered before."""
+
+    def generation_of(self, number: int) -> object:
+        """Return `generation` as far as what is in directory ``number``, or that itself, is concerned."""
+        return self.generation
 
     # Looking
 

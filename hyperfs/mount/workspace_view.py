@@ -13,6 +13,7 @@ from contextlib import aclosing
 
 import trio
 
+from hyperfs.drive import names
 from hyperfs.drive.committer import Committer
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
@@ -37,7 +38,7 @@ _MAX_LOOKED_UP = 64
 _LARGEST_LOOKED_UP_BYTES = 4096
 
 
-class _Handle(Handle):
+class StagedHandle(Handle):
     """``version`` is the snapshot in which a file was opened that the workspace was not told of."""
 
     __slots__ = ("is_counted", "version")
@@ -83,6 +84,14 @@ class WorkspaceView(View):
     async def switch(self, snapshot: Snapshot) -> Snapshot:
         """Lie over ``snapshot`` from now on; return the version before. Raises as reading what differs does."""
         return await self.maker.rebase(snapshot)
+
+    def path_below(self, parent: int, name: str) -> str | None:
+        """Return where the version below has ``name`` in a directory; None when something is staged there."""
+        node = self._tree.nodes.get(parent)
+        if node is not None and (name in node.children or name in node.hidden):
+            return None
+        above = self._tree.base_path(parent)
+        return None if above is None else names.join(above, name)
 
     async def link(self, path: str, target: MountTarget | None) -> int:
         """Do `CommitMaker.link`."""
@@ -144,7 +153,7 @@ class WorkspaceView(View):
     async def space(self) -> Space:
         """Tell of the store's disk, less what is staged and will be needed once more for the commit."""
         disk = await trio.to_thread.run_sync(os.statvfs, self._workspace.directory)
-        needed = -(-self._workspace.uncommitted_bytes // disk.f_frsize)
+        needed = -(-(self._workspace.uncommitted_bytes + self._workspace.elsewhere()) // disk.f_frsize)
         return Space(
             disk.f_bsize,
             disk.f_frsize,
@@ -169,7 +178,7 @@ class WorkspaceView(View):
         handle = None if entry is None else handle_now(number, entry, self.snapshot)
         if handle is None:
             return None
-        return _Handle(number, handle.file, handle.name, handle.content, version=self.snapshot)
+        return StagedHandle(number, handle.file, handle.name, handle.content, version=self.snapshot)
 
     async def open(self, number: int, *, writing: bool, truncating: bool, keeps_set_id: bool) -> Handle:
         """Open a file. The kernel keeps its pages: whatever changed it went through the kernel, or it was told."""
@@ -180,7 +189,7 @@ class WorkspaceView(View):
             entry = await self._tree.entry(number)
             file = await snapshot.open(entry)
             if snapshot is self.snapshot:  # handles that are open when it is switched are moved, this one is none yet
-                return _Handle(number, file, entry.path, content_of(entry, stat_of(entry)))
+                return StagedHandle(number, file, entry.path, content_of(entry, stat_of(entry)))
         try:
             if truncating:
                 mode = None if keeps_set_id else _without_set_id(self._tree.nodes[number].mode)
@@ -205,12 +214,12 @@ class WorkspaceView(View):
     def _counted(self, node: Node, content: Content, name: str) -> Handle:
         below = content.below if isinstance(content.below, OpenFile) else None
         number = STAGED_CONTENT if content.is_dirty else content_number(self._drive.key, node.stat)
-        handle = _Handle(node.number, below, name, number)
+        handle = StagedHandle(node.number, below, name, number)
         handle.is_counted = True
         return handle
 
     def source_now(self, handle: Handle) -> Readable | None:
-        assert isinstance(handle, _Handle)
+        assert isinstance(handle, StagedHandle)
         if handle.version is not None and (handle.version is not self.snapshot or handle.number in self._tree.nodes):
             return None
         content = self._workspace.content(handle.number)
@@ -221,7 +230,7 @@ class WorkspaceView(View):
 
     async def source(self, handle: Handle) -> Readable:
         """Have the workspace know of a file that it was not told of when it was opened: it may differ by now."""
-        assert isinstance(handle, _Handle)
+        assert isinstance(handle, StagedHandle)
         version, handle.version = handle.version, None
         try:
             handle.is_counted = await self._workspace.open(handle.number, writing=False) is not None
@@ -242,7 +251,7 @@ class WorkspaceView(View):
 
     async def released(self, handle: Handle) -> None:
         """What was written through a mapping comes between a descriptor's closing and this."""
-        assert isinstance(handle, _Handle)
+        assert isinstance(handle, StagedHandle)
         if not handle.is_counted:
             return
         try:

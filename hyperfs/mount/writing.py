@@ -6,12 +6,16 @@ unmounted everything is committed, or stays for the next process.
 
 import logging
 import time
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hyperfs.drive.committer import Committer
 from hyperfs.drive.drive import Drive
+from hyperfs.drive.snapshot import Snapshot
 from hyperfs.errors import HyperfsError, short
+from hyperfs.mount.inodes import InodeTable
 from hyperfs.mount.options import DEFAULT_FLUSH_SECONDS
 from hyperfs.mount.staging.flushing import Flusher
 from hyperfs.mount.staging.nodes import MILLISECOND_NS, mtime_of
@@ -20,6 +24,22 @@ from hyperfs.mount.staging.workspace import Workspace
 from hyperfs.mount.workspace_view import WorkspaceView
 
 logger = logging.getLogger(__name__)
+
+
+class InnerWriting(Protocol):
+    """Whoever says how drives of ours are written that are mounted in the one that is."""
+
+    def staged(self) -> Set[bytes]:
+        """Return of which drives something was written that is not in them yet."""
+        ...
+
+    async def open(self, key: bytes) -> "Writing":
+        """Return how to write to drive ``key``. Raises `PathError` (EROFS) when somebody else does, and OSError."""
+        ...
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +52,10 @@ class Writing:
     committer: Committer
     directory: Path
     flush_seconds: float = DEFAULT_FLUSH_SECONDS
+    inner: "InnerWriting | None" = None
+    """How drives that are mounted in it are written; None: they are not."""
+    let_go: Callable[[], None] = _nothing
+    """Called when the directory is not needed any more."""
 
 
 class Staged:
@@ -43,14 +67,31 @@ class Staged:
         self.flusher = Flusher(self.view.maker, interval_seconds=writing.flush_seconds)
         self._drive = drive
         self._closed = False
+        self._let_go = writing.let_go
         self.failure: Exception | None = None
         """Why something stays staged after `close`; None when nothing does."""
 
     @classmethod
-    async def open(cls, drive: Drive, writing: Writing, *, confines_links: bool) -> "Staged":
-        """Take up what is staged in the directory. Raises OSError, and what reading the drive raises."""
-        newest = (await drive.snapshot().stat("")).stat  # the root has no entry: it is as old as what it holds
-        workspace = Workspace(drive.snapshot(), writing.directory)
+    async def open(
+        cls,
+        drive: Drive,
+        writing: Writing,
+        *,
+        confines_links: bool,
+        snapshot: Snapshot | None = None,
+        inodes: InodeTable | None = None,
+        place: int = 0,
+    ) -> "Staged":
+        """Take up what is staged in the directory. Raises OSError, and what reading the drive raises.
+
+        It lies over ``snapshot``, the newest one when None; ``inodes`` are those that were given out at this ``place``
+        before, and are given out by the workspace from now on.
+        """
+        snapshot = snapshot or drive.snapshot()
+        newest = (await snapshot.stat("")).stat  # the root has no entry: it is as old as what it holds
+        workspace = Workspace(snapshot, writing.directory, place=place)
+        if inodes is not None:
+            workspace.inodes.take_over(inodes)
         root = workspace.tree.root
         root.mtime = mtime_of(newest) or time.time_ns()
         root.ctime = newest.ctime * MILLISECOND_NS or root.mtime
@@ -77,3 +118,4 @@ class Staged:
             )
         finally:
             self.workspace.close()
+            self._let_go()

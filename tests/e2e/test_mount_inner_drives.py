@@ -1,6 +1,9 @@
 """Drives inside a mounted one: linked into it, and read when the daemon goes away."""
 
+import contextlib
+import errno
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +84,77 @@ def test_drives_are_linked_into_a_mount_and_out_of_it_again(mount: WritableMount
     commands("link", inner, f"{mount.key}/again")
     assert mount.cat("again/f") == b"second"
     assert sorted(commands("ls", mount.key).split()) == ["again", "loop", "staged"]
+
+
+class Nested(WritableMount):
+    """A mounted drive with another one of ours at ``in``."""
+
+    def __init__(self, hyperfs: Hyperfs, folder: Path, *options: str) -> None:
+        super().__init__(hyperfs, folder, *options)
+        self.inner = hyperfs("create").split()[0]
+        hyperfs("link", self.inner, f"{self.key}/in")
+
+    def versions(self) -> tuple[int, int]:
+        """The versions of the outer and of the inner drive."""
+        return self.version(), int(self.hyperfs.json("info", self.inner)["version"])
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Iterator[Nested]:
+    with hyperfs_in(tmp_path) as hyperfs:
+        yield Nested(hyperfs, tmp_path / "mnt")
+
+
+def test_an_inner_drive_of_ours_is_written_through_the_mount(nested: Nested) -> None:
+    folder, hyperfs = nested.folder, nested.hyperfs
+    outer_before, inner_before = nested.versions()
+    (folder / "in/d").mkdir()
+    (folder / "in/d/f").write_bytes(b"written")
+    assert (folder / "in/d/f").read_bytes() == b"written"
+    (folder / "in/d").rename(folder / "in/e")
+    os.setxattr(folder / "in/e/f", "user.a", b"1")
+    (folder / "in/link").symlink_to("e/f")
+    (folder / "own").write_bytes(b"outer")
+    for move in (os.rename, os.link):
+        with pytest.raises(OSError, match="cross-device") as refused:
+            move(folder / "own", folder / "in/own")
+        assert refused.value.errno == errno.EXDEV
+    subprocess.run(["mv", folder / "own", folder / "in/moved"], check=True)
+    subprocess.run(["cp", "-a", folder / "in/e", folder / "copied"], check=True)
+    with pytest.raises(OSError, match="busy"):
+        (folder / "in").rename(folder / "elsewhere")
+    with pytest.raises(OSError, match="busy"):
+        (folder / "in").rmdir()
+    assert sorted(os.listdir(folder)) == ["copied", "in"]
+    assert sorted(os.listdir(folder / "in")) == ["e", "link", "moved"]
+    assert os.statvfs(folder / "in").f_bavail > 0
+    beside = folder.parent / "beside"
+    beside.mkdir()
+    refused_mount = hyperfs.fails("mount", nested.inner, beside, status=2)
+    assert "mounted to be written to already" in refused_mount
+    nested.unmount()
+    for path in ("in/moved", "copied/f", "in/e/f"):
+        assert nested.cat(path) == (b"outer" if path == "in/moved" else b"written")
+    assert hyperfs.run("cat", nested.inner, "e/f").stdout == b"written"
+    outer_after, inner_after = nested.versions()
+    assert outer_after > outer_before
+    assert inner_after > inner_before
+    assert "in/" not in hyperfs("log", nested.key)  # not a node of the inner one's
+
+
+def test_what_was_staged_of_inner_drives_outlives_a_kill(nested: Nested) -> None:
+    folder = nested.folder
+    nested.unmount()
+    nested.mount("--flush-interval", "3600")
+    (folder / "own").write_bytes(b"outer")
+    descriptor = os.open(folder / "in/synced", os.O_WRONLY | os.O_CREAT)
+    os.write(descriptor, b"inner")
+    os.fsync(descriptor)
+    (folder / "in/closed").write_bytes(b"closed")
+    nested.kill()
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    assert (folder / "own").read_bytes() == b"outer"
+    assert [(folder / "in" / name).read_bytes() for name in ("synced", "closed")] == [b"inner", b"closed"]
+    nested.unmount()
+    assert nested.hyperfs.run("cat", nested.inner, "synced", "closed").stdout == b"innerclosed"

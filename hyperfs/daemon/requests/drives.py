@@ -46,9 +46,13 @@ class RemoveDrive(Call[int]):
 
 @dataclass(frozen=True, slots=True)
 class Gather(Call[None]):
-    """Take in a part of a commit that is too large for one message; ``gathered`` operations came before it."""
+    """Take in a part of a commit to drive ``key`` that is too large for one message.
+
+    ``gathered`` operations came before it.
+    """
 
     method: ClassVar = "drive.gather"
+    key: Key
     operations: tuple[SentOperation, ...]
     gathered: int
 

@@ -149,6 +149,11 @@ class CommitMaker:
     def _note_untold(self) -> None:
         self._untold = self._untold or self.workspace.tree.snapshot
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit is being made, or one was sent of which it is not known whether it stands."""
+        return self._lock.locked() or self._sent is not None
+
     async def wait_idle(self) -> None:
         """Return when no commit is being made."""
         async with self._lock:

@@ -29,10 +29,6 @@ class Numbers(InodeTable):
         number = self._find(hashed, parent, name)
         return self._add(hashed, parent, name, kind, lookups=0) if number is None else number
 
-    def looked_up(self, number: int) -> None:
-        """Count one more lookup of a number that is known."""
-        self._count(number, 1)
-
     def lookups(self, number: int) -> int:
         """Return how often the kernel was told of a number and has not forgotten it."""
         return self[number].lookups if number in self else 0
@@ -75,10 +71,3 @@ class Numbers(InodeTable):
     def _write(self, number: int, parent: int, name: bytes) -> None:
         _, content, lookups, kind = _HEAD.unpack_from(self._records[number])
         self._records[number] = _HEAD.pack(parent, content, lookups, kind) + name
-
-    def _count(self, number: int, change: int) -> None:
-        if number == ROOT:
-            return
-        record = self._records[number]
-        parent, content, lookups, kind = _HEAD.unpack_from(record)
-        self._records[number] = _HEAD.pack(parent, content, lookups + change, kind) + record[_HEAD.size :]

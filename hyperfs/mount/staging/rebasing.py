@@ -24,6 +24,7 @@ async def rebase(workspace: Workspace, snapshot: Snapshot) -> None:
     nothing was changed.
     """
     tree = workspace.tree
+    await snapshot.mounts()  # so that names can be looked up in it without waiting
     if snapshot.version == tree.snapshot.version:
         tree.snapshot = snapshot  # of a drive that is mounted in it there may be a newer version
         return
@@ -54,6 +55,7 @@ class _Rebasing:
 
     @classmethod
     async def begin(cls, workspace: Workspace, snapshot: Snapshot) -> "_Rebasing":
+        await snapshot.mounts()
         return cls(workspace, snapshot, await _Differences.between(snapshot, workspace.tree.snapshot))
 
     async def look(self, paths: list[str]) -> None:

@@ -49,7 +49,8 @@ class Workspace:
     ) -> None:
         """Stage in ``directory``, which is this workspace's alone. ``place`` as of `InodeTable`."""
         self.directory = directory
-        self.tree = Tree(snapshot, owner or (os.getuid(), os.getgid()), place=place)
+        self.owner = owner or (os.getuid(), os.getgid())
+        self.tree = Tree(snapshot, self.owner, place=place)
         self.files = StagingDirectory(directory)
         self.segments = self.files.segments
         self.journal = self.files.journal
@@ -57,6 +58,8 @@ class Workspace:
         self.records = Records(self.journal, self.tree, self._times.now)
         self.names = Namespace(self)
         self.uncommitted_bytes = 0
+        self.elsewhere: Callable[[], int] = _nothing
+        """Tells how many bytes are uncommitted that other workspaces have on the same disk."""
         self.is_recovered = False
         """Whether all is staged that the folder held: before that nothing in it is to be deleted."""
         self.is_settling = False
@@ -384,7 +387,7 @@ class Workspace:
         """Tell whether ``size`` bytes more can be staged, and committed with all the rest. Raises OSError."""
         # What is staged again needs no room: it is there.
         changed = (len(self.tree.dirty) + len(self.tree.displaced)) * ENTRY_BYTES
-        return not self.is_recovered or self.files.has_room(size, self.uncommitted_bytes + changed)
+        return not self.is_recovered or self.files.has_room(size, self.uncommitted_bytes + self.elsewhere() + changed)
 
     async def ensure_room(self, size: int) -> None:
         """Return when `has_room`, making some if need be. Raises OSError (ENOSPC). Cancelled, some may be made."""
@@ -411,6 +414,10 @@ class Workspace:
             self.segments.delete(idle)
             if not self.journal.holds_earlier:
                 self.segments.delete_strange()
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _nobody() -> None:

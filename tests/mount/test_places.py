@@ -1,0 +1,263 @@
+"""Drives mounted in a drive that is written to: each has a view, numbers and staging of its own."""
+
+import errno
+import stat as st
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.volume import MountTable
+from hyperfs.errors import PathError
+from hyperfs.mount.files import OpenFiles
+from hyperfs.mount.following import Follower
+from hyperfs.mount.inodes import ROOT, place_of
+from hyperfs.mount.joined_view import JoinedView
+from hyperfs.mount.places import Places
+from hyperfs.mount.rows import name_of
+from hyperfs.mount.staging.nodes import Renaming
+from hyperfs.mount.waiting import Waits
+from hyperfs.mount.writing import Writing
+from tests.support.drives import OwnDrive, new_drive
+
+FILE = st.S_IFREG | 0o644
+
+
+class Writers:
+    """Says how drives are written: each by one at a time. Implements `InnerWriting`."""
+
+    def __init__(self, directory: Path, *drives: OwnDrive) -> None:
+        self._directory = directory
+        self._drives = {own.drive.key: own for own in drives}
+        self.held: set[bytes] = set()
+
+    def staged(self) -> set[bytes]:
+        return {bytes.fromhex(journal.parent.name) for journal in self._directory.glob("*/*.journal")}
+
+    async def open(self, key: bytes) -> Writing:
+        if key in self.held:
+            raise PathError(errno.EROFS, "drive", "it is written to already")
+        self.held.add(key)
+        directory = self._directory / key.hex()
+        return Writing(
+            self._drives[key].committer, directory, 3600.0, inner=self, let_go=lambda: self.held.discard(key)
+        )
+
+
+class Mount:
+    """The view of a mount, spoken to by paths; every name is looked up, as the kernel does."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.view = JoinedView(places)
+
+    async def number(self, path: str) -> int:
+        number = ROOT
+        for name in path.split("/") if path else ():
+            answer = self.view.lookup_now(number, name.encode()) or await self.view.lookup(number, name.encode())
+            if not answer.number:
+                raise FileNotFoundError(path)
+            number = answer.number
+        return number
+
+    async def put(self, path: str, data: bytes) -> None:
+        above, _, name = path.rpartition("/")
+        parent = await self.number(above)
+        made = self.view.make_now(parent, name, FILE, 0, 0) or await self.view.make(parent, name, FILE, 0, 0)
+        handle = self.view.open_made(made.number)
+        await self.view.write(handle, 0, data)
+        await self.view.flushed(handle)
+        await self.view.released(handle)
+
+    async def read(self, path: str) -> bytes:
+        number = await self.number(path)
+        handle = await self.view.open(number, writing=False, truncating=False, keeps_set_id=True)
+        source = self.view.source_now(handle) or await self.view.source(handle)
+        data = await source.read(0, 1000)
+        await self.view.released(handle)
+        return data
+
+    async def names(self, path: str) -> list[str]:
+        return sorted(name_of(row).decode() for row in await self.view.list(await self.number(path), lambda: None))
+
+
+@asynccontextmanager
+async def mounted(writers: Writers, outer: OwnDrive) -> AsyncIterator[Mount]:
+    places = await Places.open(outer.drive, await writers.open(outer.drive.key), confines_links=True)
+    waits = Waits()
+    async with trio.open_nursery() as nursery:
+        files = OpenFiles(nursery, waits, 20.0)
+        kernel: Any = _Kernel()
+        places.begin(nursery, lambda drive, head: Follower(drive, head, files, waits, kernel))
+        yield Mount(places)
+        await places.close()
+        nursery.cancel_scope.cancel()
+
+
+class _Kernel:
+    async def room(self) -> None: ...
+    def add_name(self, directory: int, name: bytes) -> None: ...
+    def add_pages(self, number: int) -> None: ...
+    def attributes(self, number: int) -> None: ...
+
+
+async def refused(attempt: Awaitable[object]) -> int:
+    with pytest.raises(PathError) as error:
+        await attempt
+    return error.value.errno
+
+
+async def drives(count: int) -> list[OwnDrive]:
+    first = await new_drive()
+    return [first, *[await new_drive(first.cores) for _ in range(count - 1)]]
+
+
+async def content(own: OwnDrive, path: str) -> bytes:
+    snapshot = own.drive.snapshot()
+    return await snapshot.read(await snapshot.stat(path), 0, 1000)
+
+
+async def test_what_is_written_below_goes_into_the_drive_that_is_there(tmp_path: Path) -> None:
+    outer, middle, innermost = await drives(3)
+    await middle.writer.mount("b", innermost.drive.key)
+    await outer.writer.mount("a", middle.drive.key)
+    before = outer.drive.version, middle.drive.version
+    async with mounted(Writers(tmp_path, outer, middle, innermost), outer) as mount:
+        await mount.put("a/b/f", b"deep")
+        assert await mount.read("a/b/f") == b"deep"
+        assert [place_of(await mount.number(path)) for path in ("", "a", "a/b", "a/b/f")] == [0, 1, 2, 2]
+        assert (await mount.names(""), await mount.names("a"), await mount.names("a/b")) == (["a"], ["b"], ["f"])
+    assert await content(innermost, "f") == b"deep"
+    assert (outer.drive.version, middle.drive.version) == before
+
+
+async def test_nothing_is_renamed_from_one_drive_to_another(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        await mount.put("f", b"x")
+        there = await mount.number("in")
+        assert await refused(mount.view.rename(ROOT, "f", there, "f", Renaming.REPLACE)) == errno.EXDEV
+        assert await refused(mount.view.rename(ROOT, "in", ROOT, "out", Renaming.REPLACE)) == errno.EBUSY
+
+
+async def test_what_cannot_be_written_says_so_and_is_read(tmp_path: Path) -> None:
+    outer, inner, theirs = await drives(3)
+    await inner.writer.put_file("f", b"old")
+    await theirs.writer.put_file("f", b"theirs")
+    await theirs.writer.mount("ours", inner.drive.key)
+    theirs.metadata.writable = False
+    await outer.writer.mount("pinned", inner.drive.key, version=2)
+    await outer.writer.mount("theirs", theirs.drive.key)
+    await outer.writer.mount("loop", outer.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner, theirs), outer) as mount:
+        for path in ("pinned/new", "theirs/new", "theirs/ours/new"):
+            assert await refused(mount.put(path, b"x")) == errno.EROFS
+        assert await refused(mount.put("loop/new", b"x")) == errno.ELOOP
+        assert [await mount.read(path) for path in ("pinned/f", "theirs/f")] == [b"old", b"theirs"]
+
+
+async def test_a_drive_is_written_at_one_place_at_a_time(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("a", inner.drive.key)
+    await outer.writer.mount("b", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        await mount.put("a/f", b"x")
+        assert await refused(mount.put("b/g", b"x")) == errno.EROFS
+
+
+async def test_staged_files_of_an_inner_drive_are_found_again(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("d/in", inner.drive.key)
+    writers = Writers(tmp_path, outer, inner)
+    async with mounted(writers, outer) as mount:
+        await mount.put("d/in/f", b"staged")
+        for place in list(mount.places):  # killed: nothing is committed any more
+            if place.staged is not None:
+                place.staged.workspace.files.close()
+                place.staged._closed = True
+    writers.held.clear()
+    assert inner.drive.version == 1
+    async with mounted(writers, outer) as mount:
+        assert mount.places.uncommitted_bytes == len(b"staged")
+        assert await mount.read("d/in/f") == b"staged"
+    assert await content(inner, "f") == b"staged"
+
+
+async def test_a_place_that_nobody_changes_any_more_lets_the_drive_go(
+    tmp_path: Path,
+) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    writers = Writers(tmp_path, outer, inner)
+    async with mounted(writers, outer) as mount:
+        await mount.put("in/f", b"first")
+        place = mount.places.of(await mount.number("in"))
+        assert place.staged is not None
+        number = await mount.number("in/f")
+        await mount.places._rest(place)
+        await mount.places._rest(place)
+        assert place.staged is not None  # it is not committed
+        await place.staged.flusher.flush()
+        await mount.places._rest(place)
+        await mount.places._rest(place)
+        assert (place.staged, inner.drive.key in writers.held) == (None, False)
+        assert (await mount.number("in/f"), await mount.read("in/f")) == (number, b"first")
+        await mount.put("in/g", b"again")
+    assert await content(inner, "g") == b"again"
+
+
+async def test_a_place_that_the_kernel_forgets_is_given_up(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        number = await mount.number("in")
+        mount.view.inodes.forget(number, 1)
+        assert await refused(mount.view.attributes(number)) == errno.ESTALE
+        number = await mount.number("in")
+        await mount.names("in")
+        mount.view.inodes.forget(number, mount.view.inodes[number].lookups)
+        await mount.places._rest(mount.places.of(number))
+        assert len(list(mount.places)) == 1
+
+
+async def test_what_others_write_to_an_inner_drive_is_seen(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        assert await mount.names("in") == []
+        place = mount.places.of(await mount.number("in"))
+        await inner.writer.put_file("theirs", b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert place.snapshot.version == inner.drive.version
+        await mount.put("in/mine", b"y")
+        await inner.writer.put_file("more", b"z")
+        await trio.testing.wait_all_tasks_blocked()
+        assert await mount.names("in") == ["mine", "more", "theirs"]
+
+
+async def test_a_place_is_found_also_while_another_version_comes_to_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        tree, mounts = mount.places.outer.workspace.tree, Snapshot.mounts
+
+        def another() -> Snapshot:
+            return Snapshot(outer.drive.volume, outer.drive.version, ((outer.drive.key, None),))
+
+        async def meanwhile(snapshot: Snapshot) -> MountTable:
+            monkeypatch.undo()
+            table = await mounts(snapshot)
+            tree.snapshot = another()
+            return table
+
+        tree.snapshot = another()
+        monkeypatch.setattr(Snapshot, "mounts", meanwhile)
+        assert place_of((await mount.view.lookup(ROOT, b"in")).number) == 1
