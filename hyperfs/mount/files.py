@@ -3,6 +3,9 @@
 The rule: an open finds one whole version, and each read is of one version. When the drive changes while the file is
 open, the handle goes on with the newest version at the same offsets, as on NFS, so that `tail -f` follows; when the
 path is gone or no longer a file, it stays with the last version that there was.
+
+The kernel reads ahead, too, and does not tell those reads from others, nor take them back. So once somebody who read on
+is elsewhere, the reads in which he went on before are answered after everything else.
 """
 
 import logging
@@ -10,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
+from hyperfs.core.reader import Priority
 from hyperfs.drive.snapshot import OpenFile
 from hyperfs.errors import BlockNotAvailable, short
 from hyperfs.mount.readahead import Readahead
@@ -24,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 1.0
 """How long a read waits for what one before it has just waited for in vain: the kernel asks again, page by page."""
-
+LEFT_SECONDS = 0.5
+"""For how long nothing is asked for the sake of a read whose reader is elsewhere: he is to go on there first."""
 
 FetchSiblings = Callable[["Handle", Step], Awaitable[None]]
 """Has small files fetched that come after a handle's."""
@@ -40,7 +45,18 @@ class Handle:
     was opened, as `InodeTable` keeps it.
     """
 
-    __slots__ = ("ahead", "blocks_here", "complete", "content", "file", "in_vain", "name", "number", "readahead")
+    __slots__ = (
+        "ahead",
+        "blocks_here",
+        "complete",
+        "content",
+        "file",
+        "in_vain",
+        "name",
+        "number",
+        "readahead",
+        "reading_on",
+    )
 
     def __init__(self, number: int, file: OpenFile | None, name: str, content: int) -> None:
         self.number = number
@@ -48,6 +64,8 @@ class Handle:
         self.content = content
         self.readahead: Readahead | None = None
         self.ahead: ReadingAhead | None = None
+        self.reading_on: set[trio.CancelScope] = set()
+        """The waits of reads that went on where others had ended, to be ended once the reader is elsewhere."""
         self.file = file
         self._begin()
 
@@ -78,6 +96,13 @@ class Handle:
             self.readahead.demote()
         if self.ahead is not None:
             self.ahead.stop()
+
+    def leave(self) -> None:
+        """Put off what was asked for where the reader was: he is elsewhere."""
+        if self.ahead is not None:
+            self.ahead.stop()
+        for scope in self.reading_on:
+            scope.cancel()
 
 
 class OpenFiles:
@@ -159,7 +184,7 @@ class OpenFiles:
         while True:
             try:
                 with self._waits.limit(seconds, handle.name, busy=handle.number):
-                    return await file.read(position, size)
+                    return await _read(handle, file, position, size)
             except BlockNotAvailable as error:
                 count = file.core.count(file.run.blocks.start, file.run.blocks.stop)
                 if isinstance(error, TimedOut) and count > max(blocks_here, handle.blocks_here):
@@ -196,12 +221,25 @@ class OpenFiles:
             handle.readahead = Readahead()
             handle.ahead = ReadingAhead(self._nursery, self._places, handle.name)
         if handle.readahead.jumps(position):
-            handle.ahead.stop()
+            handle.leave()
         planned = handle.readahead.plan(position, size, file.size)
         if planned is None or handle.complete:
             return
         if not handle.ahead.fetch(file, *planned):
             handle.readahead.demote()  # or what was planned would be taken for asked
+
+
+async def _read(handle: Handle, file: OpenFile, position: int, size: int) -> bytes:
+    if handle.readahead is None or not handle.readahead.reads_on:
+        return await file.read(position, size)
+    with trio.CancelScope() as scope:
+        handle.reading_on.add(scope)
+        try:
+            return await file.read(position, size)
+        finally:
+            handle.reading_on.discard(scope)
+    await trio.sleep(LEFT_SECONDS)
+    return await file.read(position, size, priority=Priority.BACKGROUND)
 
 
 def first_missing(file: OpenFile, position: int) -> str:

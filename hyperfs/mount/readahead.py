@@ -24,6 +24,11 @@ class Readahead:
         """Tell whether a read at ``position`` is elsewhere: what was planned before is of no use to its reader."""
         return not self._expected - _REORDERED <= position <= self._expected + _REORDERED
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether the last read went on where others had ended."""
+        return self._window > 0
+
     def plan(self, position: int, size: int, file_size: int) -> tuple[int, int] | None:
         """Note a read; return (position, size) of what to fetch beyond it now, or None."""
         end = position + size

@@ -10,7 +10,7 @@ import trio.testing
 
 from hyperfs.core.reader import Priority, Run
 from hyperfs.drive.snapshot import OpenFile
-from hyperfs.mount.files import AGAIN_SECONDS, Handle, OpenFiles
+from hyperfs.mount.files import AGAIN_SECONDS, LEFT_SECONDS, Handle, OpenFiles
 from hyperfs.mount.waiting import TimedOut, Waits
 from tests.support.memory_core import MemoryCore
 
@@ -180,3 +180,36 @@ async def test_what_was_planned_for_a_file_that_was_closed_meanwhile_is_not_wait
         await read(files, handle, 128 * 1024, 128 * 1024)
         await trio.testing.wait_all_tasks_blocked()
         assert core.ahead_of == []
+
+
+class SilentCore(SlowCore):
+    """A core of which nothing comes; it notes where, and how urgently, it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(10_000, seconds=1.0, come=0)
+        self.reads: list[tuple[int, Priority]] = []
+
+    async def read(self, run: Run, position: int, size: int, *, priority: Priority = Priority.URGENT) -> bytes:
+        self.reads.append((position, priority))
+        return await super().read(run, position, size, priority=priority)
+
+
+async def test_reads_in_which_somebody_read_on_are_put_off_once_he_reads_elsewhere(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    core = SilentCore()
+    async with opened(core) as (files, number), trio.open_nursery() as nursery:
+        handle = files[number]
+        assert handle.file is not None
+
+        async def begin(position: int) -> None:
+            assert handle.file is not None
+            nursery.start_soon(files.read, handle, handle.file, position, 1000)
+            await trio.testing.wait_all_tasks_blocked()
+
+        for position in (0, 1000, 2000, 9_000_000):
+            await begin(position)
+        assert [position for position, _ in core.reads] == [0, 1000, 2000, 9_000_000]
+        await trio.sleep(LEFT_SECONDS + 0.1)
+        assert sorted(core.reads[4:]) == [(1000, Priority.BACKGROUND), (2000, Priority.BACKGROUND)]
+        nursery.cancel_scope.cancel()
