@@ -23,7 +23,7 @@ _NEWEST_NODES = 256
 
 CHUNK_BYTES = 512 * 1024
 """How large the blocks of a file are, except for its last."""
-PIECE_BYTES = 8 * CHUNK_BYTES
+PIECE_BYTES = 16 * CHUNK_BYTES
 
 ReadInto = Callable[[memoryview], int]
 """Called in a worker thread: fills a buffer and returns how much it put there, less than all of it only at the end."""
