@@ -15,6 +15,7 @@ from hyperfs.cli.output import (
     mode_text,
     print_json,
     print_json_line,
+    reason_text,
     shown,
     size_text,
     time_text,
@@ -135,7 +136,7 @@ def cat(common: Common, address: "DriveAddress", paths: tuple[str, ...], follow_
                     data = await file.read(position, _READ_BYTES)
                 except BlockNotAvailable as error:
                     whose = f"{entry.path}: as it is in version {snapshot.version}, not all of it is here"
-                    raise BlockNotAvailable(f"{whose}: {error}") from error
+                    raise BlockNotAvailable(f"{whose}: {reason_text(error)}") from error
                 sys.stdout.buffer.write(data)
                 position += len(data)
         sys.stdout.buffer.flush()
@@ -269,15 +270,13 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
             below = f"at /{shown(where)}: " if where else ""
             counts = f"{count_text(files.files, 'file')}, {directories}, {size_text(files.size)}"
             click.echo(f"files      {below}{counts}; here: {here}")
-        for name, core in cores.items():
-            if not core.blocks:
-                click.echo(f"{name:9}  {'empty' if writable else 'not known yet: nothing of it was read here'}")
-                continue
-            share = f"{100 * core.local_blocks / core.blocks:.0f} %"
-            click.echo(
-                f"{name:9}  {core.local_blocks:,} of {count_text(core.blocks, 'block')} here ({share}), "
-                f"{size_text(core.byte_length)} in all versions"
-            )
+        nothing = "empty" if writable else "not known yet: nothing of it was read here"
+        versions, content = use.metadata, use.content
+        here = f"{versions.local_blocks:,} of {count_text(versions.blocks, 'version')}"
+        click.echo(f"history    {f'{here} here, {size_text(versions.byte_length)}' if versions.blocks else nothing}")
+        share = 100 * content.local_blocks // max(1, content.blocks)
+        here = f"{share} % of {size_text(content.byte_length)} here, of all versions together"
+        click.echo(f"content    {here if content.blocks else nothing}")
         if tags:
             click.echo("tags       " + ", ".join(f"{shown(name)} = {version}" for name, version in tags.items()))
 

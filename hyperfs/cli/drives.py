@@ -5,11 +5,13 @@ limit; without peers, what is here is good enough.
 """
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import trio
 
 from hyperfs.cli.output import complain
+from hyperfs.cli.progress import waiting_progress
 from hyperfs.core.reader import CoreReader
 from hyperfs.daemon.client import DaemonClient
 from hyperfs.drive.drive import Drive
@@ -91,7 +93,8 @@ async def refresh(client: DaemonClient, common: "Common", core: CoreReader) -> b
     """Ask the peers for a newer head of ``core``, within the time limit; tell whether all of that time has passed."""
     limit = common.timeout_seconds if core.length == 0 else min(common.timeout_seconds, KNOWN_DRIVE_SECONDS)
     begun = trio.current_time()
-    with trio.move_on_after(limit):
+    is_new = core.length == 0
+    with trio.move_on_after(limit), waiting_progress("looking for peers that have it") if is_new else nullcontext():
         await core.update()
     return trio.current_time() - begun >= limit
 

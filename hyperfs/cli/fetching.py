@@ -8,8 +8,9 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, path_in_drive, run_with_daemon
 from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
-from hyperfs.cli.output import complain, count_text, print_json, size_text
+from hyperfs.cli.output import complain, count_text, print_json, reason_text, size_text
 from hyperfs.cli.progress import download_progress
+from hyperfs.cli.signals import telling_how_to_go_on
 
 if TYPE_CHECKING:
     from hyperfs.core.reader import CoreReader
@@ -49,8 +50,8 @@ def download(common: Common, address: "DriveAddress", paths: tuple[str, ...]) ->
             wanted = await find_wanted(snapshot, where)
             before = wanted.bytes_here
             missing = await _bring(client, snapshot.key, wanted, told)
-        for reason, count in missing.items():
-            complain(f"{count_text(count, 'block')} left out: {reason}")
+        for reason in dict.fromkeys(map(reason_text, missing)):
+            complain(f"not all of it came: {reason}")
         come = wanted.bytes_here - before
         if common.json:
             print_json(
@@ -68,7 +69,8 @@ def download(common: Common, address: "DriveAddress", paths: tuple[str, ...]) ->
             click.echo(f"{what}: {size_text(come)} fetched{', some are not here' if missing else ', all are here'}")
         return 1 if missing else 0
 
-    return run_with_daemon(common, run, begins_store=True)
+    with telling_how_to_go_on("what came stays; the same command again goes on with the rest"):
+        return run_with_daemon(common, run, begins_store=True)
 
 
 @command(

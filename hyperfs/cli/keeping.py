@@ -137,7 +137,7 @@ def clear(common: Common, address: "DriveAddress", path: str, force: bool, yes: 
         if common.json:
             print_json({"key": drive.key.hex(), "version": snapshot.version, "blocks": here, "bytes": freed})
         else:
-            click.echo(f"cleared {count_text(here, 'block')}: {size_text(freed)} of disk are free again")
+            click.echo(f"cleared: {size_text(freed)} of disk are free again" if here else "nothing of it was here")
 
     run_with_daemon(common, run)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_OF_BLOCK = re.compile(r"\b(block|byte) [0-9,]+ of core [0-9a-f]{8}: ")
 _SHOWN_DIGITS = 12
 _QUIET = "hyperfs.quiet"
 
@@ -48,6 +49,11 @@ def complain(message: str) -> None:
     """Print a line on standard error: what is wrong, often with a drive's name for something in it."""
     line = f"hyperfs: {message}"
     click.echo(_printable(line) if sys.stderr.isatty() else line, err=True)
+
+
+def reason_text(error: BaseException | str) -> str:
+    """Return why something is not here, less which block of which core it is: that no two files have in common."""
+    return _OF_BLOCK.sub("", str(error))
 
 
 def tell(message: str) -> None:

@@ -3,8 +3,9 @@
 The rule: sizes and speeds are put as everywhere else in hyperfs, by `size_text`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import ProgressColumn
 
+    from hyperfs.drive.entry import Entry
     from hyperfs.drive.importer import Progress
+    from hyperfs.drive.snapshot import Snapshot
 
 _DRAW_SECONDS: Final = 0.1
 
@@ -34,6 +37,60 @@ def transfer_progress(what: str, *, wanted: bool = True) -> "Iterator[Callable[[
             bar.update(task, completed=progress.byte_count, total=progress.total_bytes, sizes=sizes, beside=files)
 
         yield update
+
+
+class Whole:
+    """Tells progress as a part of all that is to be done, once that is counted, and not of what was met so far."""
+
+    def __init__(self, told: "Callable[[Progress], None]") -> None:
+        self._told = told
+        self._files = 0
+        self._bytes = 0
+        self._is_counted = False
+
+    async def count(self, snapshot: "Snapshot", path: str) -> None:
+        """Look how much there is at and below ``path``; what cannot be looked at is not counted."""
+        from hyperfs.errors import HyperfsError
+
+        try:
+            start = await snapshot.stat(path)
+            async with aclosing(_below(snapshot, start)) as entries:
+                async for entry in entries:
+                    if not entry.is_directory:
+                        self._files += 1
+                        self._bytes += entry.stat.size
+        except HyperfsError:
+            return
+        self._is_counted = True
+
+    def __call__(self, progress: "Progress") -> None:
+        """Tell it."""
+        if self._is_counted:
+            files, size = max(self._files, progress.total_files), max(self._bytes, progress.total_bytes)
+            progress = replace(progress, total_files=files, total_bytes=size)
+        self._told(progress)
+
+
+async def _below(snapshot: "Snapshot", start: "Entry") -> "AsyncGenerator[Entry, None]":
+    if not start.is_directory:
+        yield start
+        return
+    async with aclosing(snapshot.walk(start.path)) as entries:
+        async for entry in entries:
+            yield entry
+
+
+@contextmanager
+def waiting_progress(what: str) -> Iterator[None]:
+    """Show that something is waited for, and for how long already."""
+    if not shows_bars():
+        yield
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with _bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from hyperfs.cli.output import tell
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -46,6 +48,16 @@ def cancelling_at_signals() -> Iterator[None]:
                 signal.signal(number, handler)
     if scope.cancelled_caught:
         raise KeyboardInterrupt if came[0] == signal.SIGINT else Terminated
+
+
+@contextmanager
+def telling_how_to_go_on(how: str) -> Iterator[None]:
+    """Say ``how`` when the block is interrupted by ^C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"\n{how}")
+        raise
 
 
 def end_by(number: signal.Signals) -> NoReturn:

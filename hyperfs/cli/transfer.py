@@ -1,6 +1,5 @@
 """``import`` and ``export``: between folders and drives."""
 
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,8 +10,9 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, follow_option, path_in_drive, run_with_daemon
 from hyperfs.cli.kinds import PATH_IN_DRIVE, VERSIONED_DRIVE
-from hyperfs.cli.output import complain, count_text, print_json, shown, size_text, tell
-from hyperfs.cli.progress import transfer_progress
+from hyperfs.cli.output import complain, count_text, print_json, reason_text, shown, size_text, tell
+from hyperfs.cli.progress import Whole, transfer_progress
+from hyperfs.cli.signals import telling_how_to_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from hyperfs.drive.scan import Skipped
     from hyperfs.keys import DriveAddress
 
-_OF_BLOCK: Final = re.compile(r"\b(block|byte) [0-9,]+ of core [0-9a-f]{8}: ")
-"""What no two files have in common of why they are not here."""
 _TOLD: Final = 10
 
 
@@ -194,6 +192,7 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
     async def run(client: "DaemonClient") -> int:
         from hyperfs.cli.drives import is_whole, open_drive, tell_if_alone
         from hyperfs.drive.exporter import export as export_drive
+        from hyperfs.drive.nursery import open_work
 
         drive = await open_drive(client, common, address)
         if not await is_whole(drive):
@@ -201,9 +200,12 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
         snapshot = drive.snapshot()
         with transfer_progress("exporting", wanted=not common.json) as on_progress:
             where = path_in_drive(address, path)
-            result = await export_drive(
-                snapshot, target, path=where, follow_links=follow_links, on_progress=on_progress
-            )
+            whole = None if on_progress is None else Whole(on_progress)
+            async with open_work() as nursery:
+                if whole is not None:
+                    nursery.start_soon(whole.count, snapshot, where)
+                result = await export_drive(snapshot, target, path=where, follow_links=follow_links, on_progress=whole)
+                nursery.cancel_scope.cancel()
         _tell_skipped(result.skipped, names_all=common.verbosity > 0)
         if common.json:
             print_json(
@@ -220,7 +222,8 @@ def export(common: Common, address: "DriveAddress", target: Path, path: str, fol
             tell(f"{written}{_left_out(result.skipped)}")
         return 1 if result.skipped else 0
 
-    return run_with_daemon(common, run)
+    with telling_how_to_go_on("what is whole stays; the same command again goes on with the rest"):
+        return run_with_daemon(common, run)
 
 
 def _perhaps_begun(begun: "Begun", source: Path) -> "DriveAddress | None":
@@ -264,7 +267,7 @@ def _tell_skipped(skipped: "Sequence[Skipped]", *, names_all: bool) -> None:
     """Say what was left out: each reason once, with the first that it is said of, or all."""
     alike: dict[str, list[str]] = {}
     for one in skipped:
-        alike.setdefault(_OF_BLOCK.sub("", one.reason), []).append(one.path or ".")
+        alike.setdefault(reason_text(one.reason), []).append(one.path or ".")
     for reason, paths in alike.items():
         if len(paths) == 1:
             complain(f"left out: {paths[0]}: {reason}")

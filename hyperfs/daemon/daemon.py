@@ -208,10 +208,7 @@ class Daemon:
         if not self._reaches_anybody() and not (self.swarm.listening and self.finding.is_offered(core)):
             away = [f"{peer}: {why}" for peer, why in self.swarm.unreached.items()]
             looked = "; ".join(filter(None, [*away, self.finding.words(core)]))
-            raise BlockNotAvailable(
-                f"core {short(core.key)}: this is not here, and no peer is known{looked and f' ({looked})'}; name one "
-                "with --peer HOST:PORT"
-            )
+            raise BlockNotAvailable(f"no peer is known{looked and f' ({looked})'}; name one with --peer HOST:PORT")
 
     def change_network(self, change: NetworkChange) -> NetworkSettings:
         """Be in the network another way, until the daemon ends; return all settings. Raises `UsageError`."""

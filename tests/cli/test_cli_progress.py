@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from hyperfs.cli.progress import search_progress, transfer_progress
+from hyperfs.cli.progress import Whole, search_progress, transfer_progress, waiting_progress
 from hyperfs.drive.importer import Progress
+from tests.support.drives import new_drive
 
 MIB = 1024 * 1024
 
@@ -65,3 +66,31 @@ def test_the_thread_that_draws_has_ended_with_its_bar(monkeypatch: pytest.Monkey
         drawing = [thread for thread in threading.enumerate() if thread.name == "progress"]
         assert len(drawing) == 1
     assert not drawing[0].is_alive()
+
+
+async def test_progress_is_a_part_of_the_whole_once_that_is_counted() -> None:
+    told: list[Progress] = []
+    own = await new_drive()
+    for path in ("a/b", "a/c", "d"):
+        await own.writer.put_file(path, b"12345")
+    whole = Whole(told.append)
+    whole(Progress(0, 1, 0, 5))
+    await whole.count(own.drive.snapshot(), "a")
+    whole(Progress(1, 1, 5, 5))
+    whole(Progress(3, 3, 15, 15))  # it grew since
+    assert told == [Progress(0, 1, 0, 5), Progress(1, 2, 5, 10), Progress(3, 3, 15, 15)]
+
+
+async def test_what_cannot_be_counted_is_told_as_it_is_met() -> None:
+    told: list[Progress] = []
+    whole = Whole(told.append)
+    await whole.count((await new_drive()).drive.snapshot(), "nowhere")
+    whole(Progress(1, 1, 5, 5))
+    assert told == [Progress(1, 1, 5, 5)]
+
+
+def test_what_is_waited_for_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_of(monkeypatch)
+    with waiting_progress("looking for peers"):
+        pass
+    assert "looking for peers" in terminal.getvalue()

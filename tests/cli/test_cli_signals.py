@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from hyperfs.cli.signals import Terminated, cancelling_at_signals
+from hyperfs.cli.signals import Terminated, cancelling_at_signals, telling_how_to_go_on
 
 SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 
@@ -85,3 +85,9 @@ def test_an_interrupt_in_the_first_instant_ends_it_without_a_word_unless_it_is_i
     script = f"{before}\n{WHILE_IT_IS_LOADED}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout[: len("hyperfs ")], done.stderr) == (status, output, "")
+
+
+def test_whoever_interrupts_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), telling_how_to_go_on("again"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "\nagain\n"
