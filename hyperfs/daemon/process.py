@@ -55,11 +55,14 @@ class Announcement:
 
 
 def read_announcement(places: Places) -> Announcement | None:
-    """Return what the daemon of this store last wrote about itself; it may be dead meanwhile. None: nothing."""
+    """Return what the daemon of this store last wrote about itself; it may be dead meanwhile. None: nothing.
+
+    Raises OSError when the disk does not say: then a daemon may well run.
+    """
     try:
         fields = json.loads(places.announcement.read_text(encoding="utf-8"))
         return Announcement(int(fields["pid"]), str(fields["socket"]), str(fields["hyperfs"]), bool(fields["ending"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, KeyError, TypeError):
         return None
 
 

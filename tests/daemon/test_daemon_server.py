@@ -1,5 +1,6 @@
 """A daemon and its clients in one process, over the real control socket."""
 
+import errno
 import io
 import os
 import socket
@@ -594,3 +595,16 @@ async def test_a_daemon_that_has_ended_leaves_no_socket_behind(places: Places) -
     async with open_daemon(places):
         assert places.socket().exists()
     assert not places.socket().exists()
+
+
+async def test_a_disk_that_does_not_say_whether_a_daemon_runs_is_told(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_daemon(places):
+
+        def fail(*_: object, **__: object) -> str:
+            raise OSError(errno.EIO, "the disk cannot")
+
+        monkeypatch.setattr(Path, "read_text", fail)
+        with pytest.raises(OSError, match="the disk cannot"):
+            await connect_running(places)
