@@ -30,6 +30,8 @@ _HOME = Address("192.0.2.1", 1)
 _AWAY = Address("192.0.2.2", 2)
 _MALLORY = "192.0.2.66"
 _TURN_SECONDS = 0.25
+_LATEST_SECONDS = 120.0
+"""After so long at most a datagram that was sent twice comes for the second time."""
 _OVER_SECONDS = 600.0
 _NUMBER_BITS = 8
 """Of the numbers with which honest ends answer, so that all of them can be guessed in a run."""
@@ -148,7 +150,7 @@ class Machine:
         for _ in range(2 if self.rng.random() < self.twice else 1):
             self.carry(data, source, to, self.rng.uniform(0.3, 3.0) if self.rng.random() < self.late else 0.02)
         if self.rng.random() < self.repeated:
-            self.carry(data, source, to, self.rng.uniform(5.0, 120.0))
+            self.carry(data, source, to, self.rng.uniform(5.0, _LATEST_SECONDS))
 
     def carry(self, data: bytes, source: Address, to: Address, seconds: float) -> None:
         """Have a datagram arrive in so many seconds."""
@@ -299,7 +301,8 @@ class Machine:
         assert self.guessed <= _LUCKY, "somebody has begun connections with addresses of others"
         for link in [*self.of_mallory, *(link for meeting in self.meetings for link in meeting.ends)]:
             link.leave()
-        self.turn(LINGER_SECONDS + SILENCE_SECONDS)
+        # a beginning that was sent twice may be the last to come, and has to be given up, too
+        self.turn(_LATEST_SECONDS + LINGER_SECONDS + SILENCE_SECONDS)
         left = [link for end in self.ends.values() for link in end.links]
         assert len(left) <= self.guessed, "connections stay that nobody uses"
 
