@@ -79,19 +79,24 @@ async def test_a_far_one_beside_a_near_one_costs_nothing(
         assert await seconds_of(core) <= ALONE_SECONDS + 2 * NEAR
 
 
-async def test_one_that_stalls_midway_costs_less_than_two_seconds(patient_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("dies", [False, True])
+async def test_one_that_stalls_or_dies_midway_costs_less_than_two_seconds(
+    dies: bool, patient_clock: trio.testing.MockClock
+) -> None:
     async with nursery_to_cancel() as nursery:
         servers = Servers(nursery, await content())
         core = await reader(servers.replicator)
-        for _ in range(2):
+        for _ in range(4):
             servers.connect()
 
         async def stall() -> None:
             await core.fetch([range(COUNT // 4)])
             servers.scopes[1].cancel()  # nobody reads its stream's other end from then on, and nothing ends
+            if dies:
+                servers.replicator.disconnect("server:1")
 
         nursery.start_soon(stall)
-        assert await seconds_of(core) <= (1 / 4 * 1 / 2 + 3 / 4) * ALONE_SECONDS + 2
+        assert await seconds_of(core) <= (1 / 4 * 1 / 4 + 3 / 4 * 1 / 3) * ALONE_SECONDS + 2
 
 
 async def test_one_that_serves_garbage_is_dropped_and_costs_nothing(patient_clock: trio.testing.MockClock) -> None:
