@@ -212,20 +212,6 @@ async def test_a_place_that_nobody_changes_any_more_lets_the_drive_go(
     assert await content(inner, "g") == b"again"
 
 
-async def test_a_place_that_the_kernel_forgets_is_given_up(tmp_path: Path) -> None:
-    outer, inner = await drives(2)
-    await outer.writer.mount("in", inner.drive.key)
-    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
-        number = await mount.number("in")
-        mount.view.inodes.forget(number, 1)
-        assert await refused(mount.view.attributes(number)) == errno.ESTALE
-        number = await mount.number("in")
-        await mount.names("in")
-        mount.view.inodes.forget(number, mount.view.inodes[number].lookups)
-        await mount.places._rest(mount.places.of(number))
-        assert len(list(mount.places)) == 1
-
-
 async def test_what_others_write_to_an_inner_drive_is_seen(tmp_path: Path) -> None:
     outer, inner = await drives(2)
     await outer.writer.mount("in", inner.drive.key)
