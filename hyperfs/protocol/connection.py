@@ -133,6 +133,11 @@ class Connection:
         """Whether `receive` left frames for the next call, which may be one without data."""
         return self._reader.more
 
+    @property
+    def partial_bytes(self) -> int:
+        """How much has come that was not taken as frames yet; once all was taken that is whole, of one that is not."""
+        return self._reader.buffered
+
     def receive(self, data: bytes | bytearray | memoryview, *, at_most: int | None = None) -> list[Event]:
         """Take bytes from the peer, cut anywhere, and return what happened, in order.
 

@@ -5,10 +5,16 @@ demands go before readahead, that before the background, and within a class the 
 
 What a peer announces makes work in proportion to itself, and not to what is wanted: each demand remembers where it was
 not compared yet with what the peer has. Much work is done a little at a time, and its rest by `Link.attend_soon`.
+
+Where others have some of a core and want the rest, as those who watch the same film do, there is a *crowd*, and lines
+are shared. Then nothing is asked ahead of who has everything that others have and could bring; of what nobody else has
+each asks for something else, to have it to give; and little is under way at a time for which nobody waits, so that it
+keeps nobody else waiting.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -31,6 +37,14 @@ _WANTS_OF_A_DEMAND: Final = 64
 _LOOKS_AT_ONCE: Final = 256
 _BEYOND: Final = 8
 """What somebody waits for is asked for beyond the window, by half of that, or by so many small blocks."""
+_CHOICE: Final = 16
+"""Blocks of which some are chosen in a crowd."""
+_ENOUGH_SECONDS: Final = 1.0
+_ENOUGH_BYTES: Final = 1 << 17
+"""In a crowd nothing more is asked ahead while others owe so much, or what comes in so long."""
+_CROWD_TRIPS: Final = 2
+_CROWD_SECONDS: Final = 0.05
+"""In a crowd one peer is asked ahead for what it brings in so many handshakes and so long, or for one block."""
 _COUNTED_RANGES: Final = 16
 """How many of the ranges that are wanted are looked at to tell whether that is much."""
 
@@ -43,6 +57,11 @@ class Asking:
         self._core = exchange.core
         self._demands = exchange.demands
         self._under_way = exchange.under_way
+        self._salt = random.getrandbits(32)
+        self._held_back: dict[Peer, None] = {}
+        """Peers that would be asked for more, had others not been asked or had room to be."""
+        self.is_crowded = False
+        """Whether there was a crowd when last somebody was asked."""
 
     def refill_all(self) -> None:
         """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
@@ -69,6 +88,7 @@ class Asking:
             block_bytes = self._core.byte_length / self._core.length
             peer.window.expect(block_bytes)
             least_beyond = max(MIN_REQUESTS, min(_BEYOND, int(INITIAL_BYTES / max(1.0, block_bytes))))
+        crowd = self._crowd(peer)
         size = peer.window.size
         room = self._under_way.room(peer)
         beyond = 0 if self._under_way.is_doubtful(peer) else max(least_beyond, size // 2)
@@ -78,6 +98,13 @@ class Asking:
                 continue
             if priority is Priority.URGENT:
                 spare = room + beyond
+            elif crowd:
+                if self._others_do(peer):
+                    self._held_back[peer] = None
+                    break
+                seconds = _CROWD_TRIPS * peer.link.handshake_seconds + _CROWD_SECONDS
+                most = max(1, peer.window.brings(seconds))
+                spare = min(room, most - len(peer.requests)) - asked
             elif room - asked >= max(1, size // 8) or not len(peer.requests):
                 spare = room - asked
             else:
@@ -91,7 +118,10 @@ class Asking:
                 unseen = demand.unseen(peer)
                 if not unseen or not demand.todo:
                     continue
-                taken = self._ask_for(demand, peer, unseen, spare, steps)
+                if priority is Priority.URGENT or not crowd:
+                    taken = self._ask_for(demand, peer, unseen, spare, steps)
+                else:
+                    taken = self._ask_chosen(demand, peer, unseen, spare, steps, crowd)
                 asked += taken
                 spare -= taken
                 if spare <= 0 and demand.todo:
@@ -104,6 +134,25 @@ class Asking:
             asked += self._under_way.hasten(peer, room - asked, trio.current_time())
         if asked:
             peer.link.wake()
+
+    def _others_do(self, peer: Peer) -> bool:
+        """Tell whether others than ``peer`` are asked for as much as comes within a while.
+
+        More would make what somebody begins to wait for come late, behind what nobody waits for yet.
+        """
+        others = [other for other in self._exchange.open_peers if other is not peer and len(other.requests)]
+        if not others or not self._core.length:
+            return False
+        now = trio.current_time()
+        rate = sum(other.link.downloads.rate(now) for other in (peer, *others))
+        enough = max(_ENOUGH_BYTES, rate * _ENOUGH_SECONDS) * self._core.length / self._core.byte_length
+        return sum(len(other.requests) for other in others) >= enough
+
+    def let_go_on(self) -> None:
+        """Ask those that were not asked for more, now that others were answered or are gone."""
+        held_back, self._held_back = self._held_back, {}
+        for peer in held_back:
+            peer.link.attend_soon(peer)
 
     def _note_full(self, peer: Peer) -> None:
         """Note that ``peer`` would be asked for more, could more be under way."""
@@ -150,6 +199,74 @@ class Asking:
             unseen.remove(span.start, stop)
         return asked
 
+    def _crowd(self, peer: Peer) -> list[Peer]:
+        """Return those other than ``peer`` that have some of the core, and so are likely to want the rest."""
+        length = self._core.length
+        some = [
+            other
+            for other in self._exchange.askable_peers
+            if other.liveness is not Liveness.SILENT and not other.only_asked and other.availability.claimed_length
+            if not other.availability.covers(length)
+        ]
+        self.is_crowded = bool(some)
+        return [other for other in some if other is not peer]
+
+    def _ask_chosen(
+        self, demand: Demand, peer: Peer, unseen: Ranges, most: int, steps: _Steps, crowd: list[Peer]
+    ) -> int:
+        """Do what `_ask_for` does where others of a ``crowd`` want the same."""
+        candidates = self._candidates(demand, peer, unseen, steps)
+        if peer.availability.covers(self._core.length):
+            for other in crowd:
+                if self._under_way.room(other) > 0 and any(map(other.availability.has, candidates)):
+                    other.link.attend_soon(other)
+                    self._held_back[peer] = None
+                    candidates = [index for index in candidates if not other.availability.has(index)]
+
+            def rarity(index: int) -> tuple[int, int]:
+                return sum(other.availability.has(index) for other in crowd), hash((self._salt, index))
+
+            candidates.sort(key=rarity)
+        asked = 0
+        for index in candidates[:most]:
+            demand.todo.remove(index, index + 1)
+            unseen.remove(index, index + 1)
+            asked += self._ask_blocks(demand, peer, range(index, index + 1), trio.current_time())
+        steps.asks_left -= asked
+        return asked
+
+    def _candidates(self, demand: Demand, peer: Peer, unseen: Ranges, steps: _Steps) -> list[int]:
+        """Return the first few blocks that ``demand`` wants and ``peer`` has; they stay in ``unseen``."""
+        candidates: list[int] = []
+        position = 0
+        while len(candidates) < _CHOICE and not steps.over:
+            span = unseen.first_from(position)
+            if span is None:
+                break
+            steps.looks += 1
+            wanted = demand.todo.first_from(span.start)
+            run = None
+            if wanted is not None and wanted.start < span.stop:
+                run = peer.availability.next_run(wanted.start, span.stop)
+            if wanted is None or run is None:
+                unseen.remove(span.start, span.stop)
+                continue
+            if run.start >= wanted.stop:
+                unseen.remove(span.start, run.start)
+                continue
+            start, stop = run.start, min(run.stop, wanted.stop)
+            missing = next(iter(self._core.missing(start, stop)), None)
+            if missing is None or missing.start > start:
+                # it came by another way before it was wanted
+                stop = stop if missing is None else missing.start
+                demand.todo.remove(start, stop)
+                unseen.remove(start, stop)
+                continue
+            unseen.remove(span.start, start)
+            position = min(missing.stop, start + _CHOICE - len(candidates))
+            candidates.extend(range(start, position))
+        return candidates
+
     def _ask_blocks(self, demand: Demand, peer: Peer, blocks: range, now: float) -> int:
         """Have ``demand`` wait for ``blocks``; ask ``peer`` for those that nobody was asked for, and tell how many."""
         asked = 0
@@ -176,9 +293,10 @@ class Asking:
                 yield from range(first, max(first, (end - 1) // WANT_BLOCKS) + 1)
 
 
-def by_use(peer: Peer) -> tuple[bool, int]:
-    """Put first whoever is known to answer, and of these who owes least."""
-    return peer.liveness is not Liveness.ANSWERING, len(peer.requests)
+def by_use(peer: Peer) -> tuple[bool, float, int]:
+    """Put first whoever is known to answer, of these who is going to answer first, and then who owes least."""
+    owed = len(peer.requests)
+    return peer.liveness is not Liveness.ANSWERING, peer.window.latency + peer.window.seconds_for(owed), owed
 
 
 class _Steps:

@@ -21,6 +21,8 @@ MAX_MIXED_PAGES: Final = 4096
 LONG_RUN: Final = 64 * PAGE_BITS
 MAX_LONG_RUNS: Final = 64
 
+_LOOKED_RUNS: Final = 64
+"""Pages, or runs, that are looked at to tell whether all is there."""
 _PAGE_BYTES: Final = PAGE_BITS // 8
 _PAGE_COST_BYTES: Final = 128
 """What a page takes besides its bits."""
@@ -46,7 +48,7 @@ class PageBudget:
 class Availability:
     """The blocks that a peer has announced, and the length of the core that it claims."""
 
-    __slots__ = ("_budget", "_numbers", "_pages", "_runs", "claimed_length")
+    __slots__ = ("_budget", "_covered", "_numbers", "_pages", "_runs", "claimed_length")
 
     def __init__(self, budget: PageBudget | None = None) -> None:
         self._budget = budget or PageBudget()
@@ -54,6 +56,8 @@ class Availability:
         self._numbers: list[int] = []
         self._pages: dict[int, bytearray | None] = {}
         self._runs: list[tuple[int, int]] = []
+        self._covered: tuple[int, bool] | None = None
+        """What `covers` said last, and of what length, since anything has changed."""
         self.claimed_length = 0
         """The highest block announced + 1: a claim, no more."""
 
@@ -62,6 +66,7 @@ class Availability:
         end = min(end, MAX_LENGTH)
         if end <= start:
             return
+        self._covered = None
         if end > self.claimed_length:
             self.claimed_length = end
         if end - start == 1:
@@ -86,6 +91,7 @@ class Availability:
 
     def remove(self, start: int, end: int) -> None:
         """Note that blocks [start, end) are not there."""
+        self._covered = None
         kept: list[tuple[int, int]] = []
         for run_start, run_end in self._runs:
             if run_start < min(start, run_end):
@@ -120,6 +126,23 @@ class Availability:
         if page is None or page[(block_index % PAGE_BITS) >> 3] & (128 >> (block_index & 7)):
             return True
         return any(start <= block_index < end for start, end in self._runs)
+
+    def covers(self, length: int) -> bool:
+        """Tell whether all blocks below ``length`` were announced; of very many that is not looked for."""
+        if self._covered is None or self._covered[0] != length:
+            self._covered = (length, self._covers(length))
+        return self._covered[1]
+
+    def _covers(self, length: int) -> bool:
+        position = 0
+        for _ in range(_LOOKED_RUNS):
+            if position >= length:
+                return True
+            run = self.next_run(position, length)
+            if run is None or run.start > position:
+                return False
+            position = run.stop
+        return False
 
     def next_run(self, start: int, end: int) -> range | None:
         """Return the first run of announced blocks within [start, end); it may be cut at a page's end."""

@@ -383,6 +383,7 @@ class Exchange:
             self.alone_since = trio.current_time()
         for demand in self.demands:
             demand.forget(peer)
+        self.asking.let_go_on()
         if self.reconciliation is not None:
             self.reconciliation.left(peer)
         if was_open and self.observer is not None:
@@ -493,6 +494,7 @@ class Exchange:
                     self.demands.drop_if_met(demand)
         if failed:
             self.lost(failed)
+        self.asking.let_go_on()
 
     def _fail(self, answers: Answers, error: BlockNotAvailable) -> None:
         for _, flight in answers:

@@ -216,6 +216,16 @@ class Link:
         return kept + self._protocol.held_bytes + self._storing.held_bytes + self._sending_bytes
 
     @property
+    def arriving_bytes(self) -> int:
+        """How much is here of a message that is not whole yet."""
+        return self._protocol.partial_bytes
+
+    @property
+    def heard_at(self) -> float:
+        """When anything came last, by trio's clock."""
+        return self._watch.heard_at
+
+    @property
     def stream(self) -> trio.abc.Stream:
         """What it runs over."""
         return self._stream

@@ -9,7 +9,8 @@ as others answer, and for a while that is longer each time.
 
 Who has nothing else to do is asked for what another is asked for and would bring later, instead of that one; and who
 would bring a block sooner that somebody begins to wait for, besides the one that has been asked. So a far peer beside a
-near one, or a slow one, holds nobody up; no block changes hands twice for that.
+near one, or a slow one, holds nobody up; no block changes hands twice for that. In a crowd (see `Asking`) that is done
+only for what somebody waits for.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ NEW_SECONDS: Final = 0.05
 """The same for a peer that has not answered yet; what counts for it is how fast others answer, or its handshake was."""
 NEW_REQUESTS: Final = 2
 """What such a peer is asked for at one time."""
+_ARRIVING_BYTES: Final = 4096
+"""A message that is not whole yet and has so much already is a block."""
+_ARRIVING_TIMES: Final = 8
+"""What is coming may take so many times as long as what is not."""
 _SOONER_TIMES: Final = 2
 _SOONER_SECONDS: Final = 0.02
 """So much sooner a peer that has nothing else to do has to be to be asked for what another is asked for."""
@@ -148,17 +153,31 @@ class UnderWay:
         if first is None:
             return
         patience = self.patience_seconds(peer)
-        if now - max(first.asked_at, peer.last_answer_at) >= patience:
+        arriving = first if self._is_arriving(first, patience, now) else None
+        if arriving is None and now - max(first.asked_at, peer.last_answer_at) >= patience:
             self._relieve(peer, first, now)
         for flight in list(islice(peer.requests.blocks.values(), _LOOKS_AT_ONCE)):
             if now - flight.asked_at < patience:
                 break
             flights = self._flights.get(flight.index, [])
-            if flights and flights[0] is flight and now - flights[-1].asked_at >= patience:
+            if flights and flights[0] is flight is not arriving and now - flights[-1].asked_at >= patience:
                 self._ask_others(flights, now)
         for other in self._others(peer):
             if not len(other.requests) and self.hasten(other, self.room(other), now):
                 other.link.wake()
+
+    def _is_arriving(self, flight: Flight, patience: float, now: float) -> bool:
+        """Tell whether what comes over the line is likely to be the answer, and does not take all too long.
+
+        Only in a crowd: there lines are shared, and an answer on its way was only slower than others before it.
+        """
+        link = flight.peer.link
+        return (
+            self._exchange.asking.is_crowded
+            and link.arriving_bytes >= _ARRIVING_BYTES
+            and now - link.heard_at < patience
+            and now - flight.asked_at < _ARRIVING_TIMES * patience
+        )
 
     # who is sooner
 
@@ -173,6 +192,7 @@ class UnderWay:
         Those are not asked for it any more. At most ``most`` blocks; return how many.
         """
         asked = 0
+        crowded = self._exchange.asking.is_crowded
         for other in self._others(peer):
             if other.liveness is not Liveness.ANSWERING:
                 continue  # it is found out, or given up, otherwise
@@ -181,6 +201,8 @@ class UnderWay:
                 if not self._is_sooner(peer, flight, now, owed):
                     break
                 owed -= 1
+                if crowded and not flight.urgent:
+                    continue  # what is sent twice, somebody else waits for longer
                 if self._take_over(peer, flight, now):
                     asked += 1
             if asked >= most:

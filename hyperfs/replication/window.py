@@ -104,6 +104,10 @@ class Window:
         rate = max(self._rate, self._previous_rate)
         return blocks / rate if rate else 0.0
 
+    def brings(self, seconds: float) -> int:
+        """Return how many blocks come in so long, 0 before that is measured."""
+        return int(max(self._rate, self._previous_rate) * seconds)
+
     def expect(self, block_bytes: float) -> None:
         """Note how large the core's blocks are on average, as far as that is known before any came."""
         if not self._measured:
