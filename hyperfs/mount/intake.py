@@ -8,7 +8,9 @@ Where the next one is not there yet, the program that sends it may be about to, 
 without sleeping for `SPIN_SECONDS`, since to be woken by another processor takes longer than to answer. Each look lets
 the program go first if it shares this one.
 
-The rule: every other task of the process has its turn after two times `TURN_SECONDS` of requests at the latest.
+The rules: every other task of the process has its turn after two times `TURN_SECONDS` of requests at the latest. While
+one task takes requests so, another waits in trio: pyfuse3 counts those alone, and where it reads a request while there
+is none it starts a task, which is one for every request of a turn.
 """
 
 import os
@@ -46,25 +48,33 @@ class Turns:
         self._wait = wait
         self._clock = clock
         self._turn_ends = 0.0
+        self._waiting = 0
+        """How many tasks wait in trio."""
 
     async def wait(self) -> bool:
         """Return True when a request is there, which the caller has to read without waiting for anything."""
+        if self._waiting and await self._comes_in_turn():
+            return True
+        self._waiting += 1
+        try:
+            while await self._wait():
+                if self._is_there():
+                    return True
+            return False
+        finally:
+            self._waiting -= 1
+
+    async def _comes_in_turn(self) -> bool:
+        """Look for the next request for a moment; once a turn is over, after all others had theirs."""
         now = self._clock()
         if now >= self._turn_ends:
             await trio.lowlevel.checkpoint()
-            if self._is_there():
+            return self._is_there()
+        while self._clock() - now < SPIN_SECONDS:
+            if self._poll.poll(0):
                 return True
-        else:
-            while self._clock() - now < SPIN_SECONDS:
-                if self._poll.poll(0):
-                    return True
-                os.sched_yield()
-            if select.select(self._descriptors, (), (), NEXT_SECONDS)[0]:
-                return True
-        while await self._wait():
-            if self._is_there():
-                return True
-        return False
+            os.sched_yield()
+        return bool(select.select(self._descriptors, (), (), NEXT_SECONDS)[0])
 
     def _is_there(self) -> bool:
         """Tell whether a request is there; with it a turn begins."""

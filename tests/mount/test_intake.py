@@ -1,7 +1,8 @@
 """Requests that come one after the other are taken without a turn of trio's loop for each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pyfuse3
 import pytest
@@ -11,6 +12,7 @@ import trio.testing
 from hyperfs.mount.intake import SPIN_SECONDS, TURN_SECONDS, WAIT, Turns
 
 LATER = 100
+MANY = 200
 
 
 class Requests:
@@ -19,7 +21,10 @@ class Requests:
     def __init__(self) -> None:
         self.now = 1.0
         self.waited = 0
+        self.waiting = 0
         self.ended = False
+        self.is_missed = False
+        """Whether who waits next hears of no request."""
         self.reader, self._writer = os.pipe()
         self._lock = trio.Lock()
 
@@ -27,8 +32,15 @@ class Requests:
         self.waited += 1
         if self.ended:
             return False
-        async with self._lock:
-            await trio.lowlevel.wait_readable(self.reader)
+        if self.is_missed:
+            self.is_missed = False
+            await trio.sleep_forever()
+        self.waiting += 1
+        try:
+            async with self._lock:
+                await trio.lowlevel.wait_readable(self.reader)
+        finally:
+            self.waiting -= 1
         return True
 
     def come(self) -> None:
@@ -49,17 +61,63 @@ def requests() -> Iterator[Requests]:
     requests.close()
 
 
+@asynccontextmanager
+async def another_waiting(turns: Turns, requests: Requests) -> AsyncIterator[None]:
+    """Have another task wait in the loop, which hears of nothing."""
+    requests.is_missed = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.wait)
+        await trio.testing.wait_all_tasks_blocked()
+        requests.waited = 0
+        yield
+        nursery.cancel_scope.cancel()
+
+
 def test_pyfuse3_has_what_is_replaced() -> None:
     assert callable(getattr(pyfuse3, WAIT))
 
 
 async def test_the_next_request_takes_no_turn_of_the_loop(requests: Requests) -> None:
     turns = Turns(requests.reader, requests.wait, lambda: requests.now)
-    for _ in range(5):
+    async with another_waiting(turns, requests):
+        for _ in range(5):
+            requests.come()
+            assert await turns.wait()
+            requests.take()
+        assert requests.waited == 0
+
+
+async def test_who_is_alone_waits_in_the_loop(requests: Requests) -> None:
+    turns = Turns(requests.reader, requests.wait, lambda: requests.now)
+    for count in range(1, 5):
         requests.come()
         assert await turns.wait()
         requests.take()
-    assert requests.waited == 0
+        assert requests.waited == count
+
+
+async def test_pyfuse3_starts_few_tasks_for_requests_that_come_one_after_the_other(requests: Requests) -> None:
+    turns = Turns(requests.reader, requests.wait, lambda: requests.now)
+    taken = started = 0
+
+    async def take_requests(nursery: trio.Nursery) -> None:  # as pyfuse3 does
+        nonlocal taken, started
+        started += 1
+        while await turns.wait():
+            requests.take()
+            if not requests.waiting:
+                nursery.start_soon(take_requests, nursery)
+            taken += 1
+            if taken == MANY:
+                nursery.cancel_scope.cancel()
+                return
+            requests.come()
+
+    async with trio.open_nursery() as nursery:
+        requests.come()
+        nursery.start_soon(take_requests, nursery)
+    assert taken == MANY
+    assert started < MANY / 10
 
 
 async def test_a_request_that_comes_a_little_later_takes_none_either(requests: Requests) -> None:
@@ -73,21 +131,22 @@ async def test_a_request_that_comes_a_little_later_takes_none_either(requests: R
         return 1.0 + looks * SPIN_SECONDS / 1000
 
     turns = Turns(requests.reader, requests.wait, clock)
-    requests.come()
-    assert await turns.wait()
-    requests.take()
-    assert await turns.wait()
-    assert looks == LATER
-    assert requests.waited == 0
+    async with another_waiting(turns, requests):
+        requests.come()
+        assert await turns.wait()
+        requests.take()
+        assert await turns.wait()
+        assert looks == LATER
+        assert requests.waited == 0
 
 
 async def test_for_one_that_does_not_come_others_have_their_turn(requests: Requests) -> None:
     turns = Turns(requests.reader, requests.wait, lambda: requests.now)
-    requests.come()
-    assert await turns.wait()
-    requests.take()
-    requests.now += TURN_SECONDS
-    async with trio.open_nursery() as nursery:
+    async with another_waiting(turns, requests), trio.open_nursery() as nursery:
+        requests.come()
+        assert await turns.wait()
+        requests.take()
+        requests.now += TURN_SECONDS
         nursery.start_soon(turns.wait)
         await trio.testing.wait_all_tasks_blocked()
         requests.come()
@@ -95,14 +154,14 @@ async def test_for_one_that_does_not_come_others_have_their_turn(requests: Reque
 
 async def test_others_have_their_turn_after_a_while(requests: Requests) -> None:
     turns = Turns(requests.reader, requests.wait, lambda: requests.now)
-    requests.come()
-    assert await turns.wait()
     others = []
 
     async def other() -> None:
         others.append(requests.now)
 
-    async with trio.open_nursery() as nursery:
+    async with another_waiting(turns, requests), trio.open_nursery() as nursery:
+        requests.come()
+        assert await turns.wait()
         nursery.start_soon(other)
         assert await turns.wait()
         assert not others
