@@ -2,7 +2,7 @@
 
 A program that sends one request after the other runs, or the mount does, never both; but the kernel likes to spread
 them over two processors, and each then finds the other's asleep, which takes longer to wake than a request to answer.
-Once they share one they mostly stay there, since who is woken is woken where he slept.
+Once they share one they mostly stay there while the others have work; on an idle machine they are soon taken apart.
 
 The rule: this thread is put where the program is, and is free to go anywhere the moment it is there: it stays bound to
 nothing, nor does any thread that it starts. It is done only for a program that is alone for `LOOK_EVERY` questions in a
