@@ -18,11 +18,12 @@ __all__ = ["places"]
 KEY = "ab" * 32
 
 
-async def content_of(client: DaemonClient, key: bytes, path: str) -> bytes:
+async def content_of(client: DaemonClient, theirs: Drive, path: str) -> bytes:
     with trio.fail_after(PATIENCE_SECONDS):
-        core = await client.open_core(key)
+        core = await client.open_core(theirs.key)
         await core.update()
-        snapshot = (await Drive.open(client, key)).snapshot()
+        await core.wait_longer(theirs.version - 1)  # peers tell of the newest once they have it on the disk
+        snapshot = (await Drive.open(client, theirs.key)).snapshot()
         return await snapshot.read(await snapshot.stat(path), 0, 1)
 
 
@@ -33,11 +34,11 @@ async def test_a_drive_is_had_again_from_whom_it_was_had_before(places: Places, 
         [address] = await theirs.serve(drive.key, listen=["127.0.0.1:0"], peers=())
         async with daemon_and_client(places) as (daemon, client):
             await client.use_peers([address])
-            assert await content_of(client, drive.key, "a") == b"1"
+            assert await content_of(client, drive, "a") == b"1"
             await eventually(lambda: daemon.state.state.acquaintances == {drive.key.hex(): (address,)})
             await daemon.state.save()
         async with daemon_and_client(places) as (_, client):
-            assert await content_of(client, drive.key, "b") == b"2"
+            assert await content_of(client, drive, "b") == b"2"
 
 
 async def test_who_is_remembered_and_cannot_be_reached_is_waited_for_no_longer(places: Places, tmp_path: Path) -> None:
@@ -47,12 +48,12 @@ async def test_who_is_remembered_and_cannot_be_reached_is_waited_for_no_longer(p
         [address] = await theirs.serve(drive.key, listen=["127.0.0.1:0"], peers=())
         async with daemon_and_client(places) as (daemon, client):
             await client.use_peers([address])
-            assert await content_of(client, drive.key, "a") == b"1"
+            assert await content_of(client, drive, "a") == b"1"
             await eventually(lambda: daemon.state.state.acquaintances)
             await daemon.state.save()
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(BlockNotAvailable, match="no peer is known"):
-            await content_of(client, drive.key, "b")
+            await content_of(client, drive, "b")
 
 
 @pytest.mark.parametrize("count", [MAX_ACQUAINTANCES, MAX_ACQUAINTANCES + 3])
