@@ -5,6 +5,7 @@ module's last test that fails.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ settings.load_profile("hyperfs")
 
 # No test speaks with the public network, or with neighbours: those that find peers say by which.
 os.environ["HYPERFS_NO_DHT"] = os.environ["HYPERFS_NO_MDNS"] = "1"
+
+# A shell starts in the background with ^C ignored, what it starts starts others so, and tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _not_run: list[str] = []
 _before_test = pytest.StashKey[Held]()
