@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from hyperfs.drive.changes import Change as Change
     from hyperfs.drive.changes import Difference as Difference
     from hyperfs.drive.changes import Kind as Kind
-    from hyperfs.drive.changes import LogEntry as LogEntry
     from hyperfs.drive.changes import changes as changes
     from hyperfs.drive.changes import differences as differences
-    from hyperfs.drive.changes import history as history
     from hyperfs.drive.drive import Drive as Drive
     from hyperfs.drive.entry import Entry as Entry
     from hyperfs.drive.exporter import ExportResult as ExportResult
     from hyperfs.drive.exporter import export as export
+    from hyperfs.drive.history import LogEntry as LogEntry
+    from hyperfs.drive.history import history as history
     from hyperfs.drive.import_plan import Compare as Compare
     from hyperfs.drive.import_plan import ImportPlan as ImportPlan
     from hyperfs.drive.import_plan import plan_import as plan_import
@@ -53,11 +53,12 @@ if TYPE_CHECKING:
 
 _NAMES_OF = {
     "hyperfs.crypto": ("KeyPair", "key_pair"),
-    "hyperfs.drive.changes": ("Change", "Difference", "Kind", "LogEntry", "changes", "differences", "history"),
+    "hyperfs.drive.changes": ("Change", "Difference", "Kind", "changes", "differences"),
     "hyperfs.drive.batch": ("Batch",),
     "hyperfs.drive.drive": ("Drive",),
     "hyperfs.drive.entry": ("Entry",),
     "hyperfs.drive.exporter": ("ExportResult", "export"),
+    "hyperfs.drive.history": ("LogEntry", "history"),
     "hyperfs.drive.import_plan": ("Compare", "ImportPlan", "plan_import"),
     "hyperfs.drive.importer": ("ImportResult", "Progress", "run_import"),
     "hyperfs.drive.library": ("OpenStore", "open_store"),

@@ -12,8 +12,8 @@ from hyperfs.cli.output import print_json, print_json_line, print_table, shown, 
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
-    from hyperfs.drive.changes import LogEntry
     from hyperfs.drive.drive import Drive
+    from hyperfs.drive.history import LogEntry
     from hyperfs.drive.stat import Stat
     from hyperfs.keys import DriveAddress
 
@@ -32,7 +32,7 @@ def log(common: Common, address: "DriveAddress", limit: int | None) -> None:
 
     async def run(client: "DaemonClient") -> None:
         from hyperfs.cli.drives import open_drive, tags_of
-        from hyperfs.drive.changes import history
+        from hyperfs.drive.history import history
 
         drive = await open_drive(client, common, address)
         names: dict[int, list[str]] = {}

@@ -9,15 +9,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from hyperfs import varint
 from hyperfs.drive import names
 from hyperfs.drive.descent import newest_at, own_node
 from hyperfs.drive.entry import implied_stat
-from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
+from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, stat_or_none
-from hyperfs.errors import EncodingError, PathError
+from hyperfs.errors import PathError
 from hyperfs.trie import Change as NodeChange
-from hyperfs.trie import Node, Trie
+from hyperfs.trie import Node
 
 MAX_TEXT = 256 * 1024 * 1024
 """How many characters of paths, the directories above them counted anew for each, are looked at one by one."""
@@ -50,23 +49,6 @@ class Difference:
     kind: Kind
     newer: Stat | None
     older: Stat | None
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """What one version did. ``time`` is in milliseconds, None where the format keeps none (deletions, tags).
-
-    ``action`` is ``put``, ``delete``, ``mount``, ``unmount``, ``tag``, ``untag`` or ``none``; ``path`` is a path, or
-    the name of a tag, of which ``tagged`` is the version. ``kind`` says of a put whether the path was new.
-    """
-
-    version: int
-    action: str
-    path: str
-    kind: Kind | None = None
-    stat: Stat | None = None
-    time: int | None = None
-    tagged: int | None = None
 
 
 async def changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Change, None]:
@@ -110,7 +92,7 @@ async def _own_changes(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Chang
         if new_table.targets.get(path) != old_table.targets.get(path):
             told.add(path)
             above.update(names.ancestors(path), ("",))
-            kind = _presence(path in new_table.targets, path in old_table.targets)
+            kind = presence_of(path in new_table.targets, path in old_table.targets)
             yield Change(path, kind, whole_tree=True)
     async for difference in newer.trie.diff(older.trie):
         path = names.normalise(difference.key)
@@ -139,7 +121,7 @@ async def _change_of(newer: Snapshot, older: Snapshot, path: str, difference: No
     new, old = difference.newer, difference.older
     new_directory = await newest_at(newer.trie, path) is not None if new is None else _is_directory(new)
     old_directory = await newest_at(older.trie, path) is not None if old is None else _is_directory(old)
-    kind = _presence(new is not None or new_directory, old is not None or old_directory)
+    kind = presence_of(new is not None or new_directory, old is not None or old_directory)
     return Change(path, kind, whole_tree=kind is Kind.CHANGED and new_directory != old_directory)
 
 
@@ -149,7 +131,7 @@ async def _change_above(newer: Snapshot, older: Snapshot, path: str) -> Change:
     if path and (new is None or old is None):
         in_new = new is not None or bool((await newer.mounts()).names_below(path))
         in_old = old is not None or bool((await older.mounts()).names_below(path))
-        return Change(path, _presence(in_new, in_old))
+        return Change(path, presence_of(in_new, in_old))
     if path and new is not None and await own_node(newer.trie, new, path.count("/") + 1) is not None:
         return Change(path, Kind.LISTING)
     same = implied_stat(new.value if new else None) == implied_stat(old.value if old else None)
@@ -162,42 +144,8 @@ async def differences(newer: Snapshot, older: Snapshot) -> AsyncGenerator[Differ
         path = names.normalise(difference.key)
         if path and not is_rewritten(difference):
             new, old = difference.newer, difference.older
-            kind = _presence(new is not None, old is not None)
-            yield Difference(path, kind, _stat_of(new), _stat_of(old))
-
-
-async def history(snapshot: Snapshot, *, limit: int | None = None) -> AsyncGenerator[LogEntry, None]:
-    """Yield what each version did, newest first, at most ``limit`` of them. Version 1 is the empty drive, and left out.
-
-    Changes that were committed together have versions of their own.
-    """
-    oldest = 1 if limit is None else max(1, snapshot.version - limit)
-    newer = snapshot.trie
-    for version in range(snapshot.version, oldest, -1):
-        older = newer.checkout(version - 1)
-        yield await _log_entry(version, newer, older)
-        newer = older
-
-
-async def _log_entry(version: int, newer: Trie, older: Trie) -> LogEntry:
-    visible = [difference async for difference in newer.diff(older) if not is_rewritten(difference)]
-    if len(visible) == 1:
-        return _log_visible(version, visible[0])
-    if visible:  # one block changes one path, or takes a whole folder away
-        paths = [names.normalise(difference.key) for difference in visible]
-        return LogEntry(version, "delete", _common_directory(paths), Kind.GONE)
-    async for difference in newer.diff(older, hidden=True):
-        entry = None if is_rewritten(difference) else _log_hidden(version, difference)
-        if entry is not None:
-            return entry
-    return LogEntry(version, "none", "")
-
-
-def _common_directory(paths: list[str]) -> str:
-    """Return the longest path that all of ``paths`` are, or are below."""
-    low, high = min(paths).split("/"), max(paths).split("/")
-    count = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return "/".join(low[:count])
+            kind = presence_of(new is not None, old is not None)
+            yield Difference(path, kind, stat_of(new), stat_of(old))
 
 
 def is_rewritten(difference: NodeChange) -> bool:
@@ -206,44 +154,18 @@ def is_rewritten(difference: NodeChange) -> bool:
     return new is not None and old is not None and new.value == old.value and new.flags == old.flags
 
 
-def _log_visible(version: int, difference: NodeChange) -> LogEntry:
-    path = names.normalise(difference.key)
-    new, old = difference.newer, difference.older
-    kind = _presence(new is not None, old is not None)
-    stat = _stat_of(new or old)
-    is_mount = stat is not None and stat.mount is not None
-    if new is None:
-        return LogEntry(version, "unmount" if is_mount else "delete", path, kind, stat)
-    return LogEntry(version, "mount" if is_mount else "put", path, kind, stat, stat.ctime if stat else None)
-
-
-def _log_hidden(version: int, difference: NodeChange) -> LogEntry | None:
-    key = names.normalise(difference.key)
-    new, old = difference.newer, difference.older
-    kind = _presence(new is not None, old is not None)
-    if key.startswith(f"{TAGS_PREFIX}/"):
-        name = key[len(TAGS_PREFIX) + 1 :]
-        try:
-            tagged = varint.decode(new.value or b"")[0] if new else None
-        except EncodingError:
-            tagged = None
-        return LogEntry(version, "untag" if new is None else "tag", name, kind, tagged=tagged)
-    if key.startswith(f"{MOUNTS_PREFIX}/"):
-        path = key[len(MOUNTS_PREFIX) + 1 :]
-        return LogEntry(version, "unmount" if new is None else "mount", path, kind)
-    return None
-
-
-def _presence(in_newer: bool, in_older: bool) -> Kind:
+def presence_of(in_newer: bool, in_older: bool) -> Kind:
+    """Return how a path differs that is, or is not, in either version."""
     if in_newer and in_older:
         return Kind.CHANGED
     return Kind.NEW if in_newer else Kind.GONE
 
 
-def _stat_of(node: Node | None) -> Stat | None:
+def stat_of(node: Node | None) -> Stat | None:
+    """Return the Stat of a node; None where there is none, or it holds none."""
     return None if node is None else stat_or_none(node.value)
 
 
 def _is_directory(node: Node) -> bool:
-    stat = _stat_of(node)
+    stat = stat_of(node)
     return stat is not None and stat.is_directory

@@ -3,11 +3,44 @@
 What is missing is fetched in runs that grow, as the history is really read.
 """
 
-from hyperfs.trie.loader import Loader
-from hyperfs.trie.node import Node
+import trio
+
+from hyperfs.core.reader import CoreReader
+from hyperfs.errors import DamagedTrie
+from hyperfs.trie.loader import ALLOWANCE, Loader
+from hyperfs.trie.node import Entry, Node, decode_entry
 
 _FIRST_RUN = 16
 _LONGEST_RUN = 1024
+_ENTRY_COST = 5
+_BYTES_A_MICROSECOND_SHIFT = 7
+
+
+async def entries_here(core: CoreReader, stop: int, *, byte_budget: int) -> list[Entry] | None:
+    """Return what the blocks 1 to ``stop`` - 1 put, oldest first, and None if not all of them are here.
+
+    None also when one is damaged, or they take more than ``byte_budget`` bytes.
+    """
+    if not core.has(1, stop):
+        return None
+    entries: list[Entry] = []
+    allowance = ALLOWANCE
+    for seq in range(1, stop):
+        if allowance <= 0:
+            await trio.lowlevel.checkpoint()
+            allowance = ALLOWANCE
+        block = core.get_local(seq)
+        if block is None:
+            block = await core.get(seq)  # which waits for the disk
+        byte_budget -= len(block)
+        if byte_budget < 0:
+            return None
+        try:
+            entries.append(decode_entry(block, seq))
+        except DamagedTrie:
+            return None
+        allowance -= _ENTRY_COST + (len(block) >> _BYTES_A_MICROSECOND_SHIFT)
+    return entries
 
 
 class HistoryIterator:

@@ -7,9 +7,9 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hyperfs.drive.changes import history
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.history import history
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.usage import shares_here
 from hyperfs.web.archives import Archive, write_archive

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from hyperfs.drive.changes import Change, Kind, changes, differences, history
+from hyperfs.drive.changes import Change, Kind, changes, differences
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, encode_stat
@@ -158,41 +158,6 @@ async def test_people_are_told_paths_with_both_stats() -> None:
     assert newer is not None
     assert before is not None
     assert (newer.size, before.size) == (5, 0)
-
-
-async def test_the_log_tells_what_each_version_did() -> None:
-    own = await new_drive()
-    inner = await new_drive(own.cores)
-    await own.writer.put_file("a", b"1")
-    await own.writer.put_file("b", b"2")
-    await own.writer.put_file("a", b"3")
-    await own.writer.tag("t")
-    await own.writer.delete("a")
-    await own.writer.mount("m", inner.drive.key)
-    await own.writer.delete_tag("t")
-    entries = [entry async for entry in history(own.drive.snapshot())]
-    assert [(entry.version, entry.action, entry.path, entry.kind) for entry in entries] == [
-        (9, "untag", "t", Kind.GONE),
-        (8, "mount", "m", Kind.NEW),
-        (7, "mount", "m", Kind.NEW),
-        (6, "delete", "a", Kind.GONE),
-        (5, "tag", "t", Kind.NEW),
-        (4, "put", "a", Kind.CHANGED),
-        (3, "put", "b", Kind.NEW),
-        (2, "put", "a", Kind.NEW),
-    ]
-
-
-async def test_the_log_tells_of_a_deleted_folder_once() -> None:
-    own = await drive_of("x", "t/u/a", "t/u/b/c", "t/u-", "t/u/b-d")
-    await own.writer.delete_tree("t/u")
-    (entry,) = [entry async for entry in history(own.drive.snapshot(), limit=1)]
-    assert (entry.action, entry.path, entry.kind) == ("delete", "t/u", Kind.GONE)
-
-
-async def test_the_log_can_be_short() -> None:
-    own = await drive_of("a", "b", "c")
-    assert [entry.version async for entry in history(own.drive.snapshot(), limit=2)] == [4, 3]
 
 
 async def test_a_watcher_sees_each_newer_version() -> None:

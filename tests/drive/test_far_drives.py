@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from hyperfs.drive.history import history
 from hyperfs.drive.snapshot import Snapshot
 from hyperfs.replication.extensions import Extension
 from hyperfs.trie import HypertrieExtension
@@ -54,6 +55,17 @@ async def round_trips_to_first_byte(origin: RealDrive, path: str, extensions: tu
         entry = await snapshot.stat(path)
         assert len(await snapshot.read(entry, 0, 1)) == 1
         return round_trips_since(start - far.opening_seconds)
+
+
+@EXTENSIONS
+async def test_the_log_of_a_far_drive_comes_in_a_few_round_trips(
+    patient_clock: trio.testing.MockClock, origin: RealDrive, extensions: tuple[Extension, ...]
+) -> None:
+    async with far_drive(origin, extensions=extensions) as far:
+        start = trio.current_time()
+        versions = [entry.version async for entry in history(far.drive.snapshot())]
+        assert versions == list(range(far.drive.version, 1, -1))
+        assert round_trips_since(start) <= 4
 
 
 @pytest.mark.parametrize(("path", "most"), [("file", 6), ("folder-21/file-33.txt", 8)])

@@ -22,12 +22,13 @@ from hyperfs import varint
 from hyperfs.cli.browse import _stat_fields
 from hyperfs.cli.output import mode_text, shown, size_text, time_text
 from hyperfs.drive import names
-from hyperfs.drive.changes import changes, differences, history
+from hyperfs.drive.changes import changes, differences
 from hyperfs.drive.committer import LocalCommitter
 from hyperfs.drive.drive import Drive
 from hyperfs.drive.entry import Entry
 from hyperfs.drive.exporter import export
 from hyperfs.drive.folder import part_name
+from hyperfs.drive.history import history
 from hyperfs.drive.links import confined_target, follow
 from hyperfs.drive.prune import Keep, plan_prune
 from hyperfs.drive.snapshot import Snapshot
