@@ -61,6 +61,8 @@ class Connection:
         self._authenticate = authenticate
         self._cores: dict[bytes, tuple[OpenCore, Exchange, Terms]] = {}
         self._link: Link | None = None
+        self._has_begun = False
+        self._linked = trio.Event()
 
     @property
     def public_key(self) -> bytes:
@@ -103,33 +105,45 @@ class Connection:
 
         Never raises for anything that the peer or the network does; a peer that breaks the rules is left, and the
         reason says so. Raises RuntimeError when it has run before, and OSError when what was appended cannot be made
-        durable. Cancelled, the stream is closed, what was verified
-        and written stays, and others are asked for the rest.
+        durable. Raising, or cancelled, the stream is closed, what was verified and written stays, and others are asked
+        for the rest.
         """
-        if self._link is not None:
+        if self._has_begun:
             raise RuntimeError("a connection runs once")
-        for core in self.cores:
-            self._together = core.together
-            if core.core.dirty:
-                await core.sync()  # peers hear only of what is on the disk, and one that is not live may ask but once
-        self._link = Link(
-            self,
-            self._stream,
-            initiator=self._initiator,
-            name=_name_of(self._stream),
-            static_key=self._key,
-            live=self._live,
-            encrypted=self._encrypted,
-        )
+        self._has_begun = True
         try:
+            for core in self.cores:
+                self._together = core.together
+                if core.core.dirty:
+                    await (
+                        core.sync()
+                    )  # peers hear only of what is on the disk, and one that is not live may ask but once
+            self._link = Link(
+                self,
+                self._stream,
+                initiator=self._initiator,
+                name=_name_of(self._stream),
+                static_key=self._key,
+                live=self._live,
+                encrypted=self._encrypted,
+            )
+            self._linked.set()
             return await self._link.run()
         finally:
+            self._linked.set()
             for core in self.cores:
                 self._cores.pop(core.discovery_key)
                 core.part(self)
+            if self._link is None:  # which closes it else
+                await trio.aclose_forcefully(self._stream)
 
     async def heard(self) -> None:
-        """Return once it is known which of our cores the peer has, or the connection has ended."""
+        """Return once it is known which of our cores the peer is asked about, or the connection has ended.
+
+        One that does not run yet has nothing to wait for.
+        """
+        if self._has_begun:
+            await self._linked.wait()
         if self._link is not None:
             await self._link.ready.wait()
 
@@ -169,6 +183,8 @@ class Connection:
         assert link.remote_key is not None
         if self._authenticate is not None and not self._authenticate(link.remote_key):
             return Ending(EndReason.BANNED, "the program refused its key", link.remote_key)
+        for exchange in self.exchanges:  # of both sides: who answers a dialler may wait for what it has, too
+            link.share(exchange)
         return None
 
 

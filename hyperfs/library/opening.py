@@ -74,20 +74,20 @@ async def open_core(
     exchange = source.exchange = Exchange(core, Follow.LENGTH if eager_update or not sparse else Follow.NOTHING)
     opened = OpenCore(core, exchange, encoding=encoding, sparse=sparse, erase=partial(erase, directory))
     flusher = Flusher(opened.failed)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             core.have_flushed(lambda: flusher.note(core))
             nursery.start_soon(flusher.run, trio.lowlevel.checkpoint)
             try:
                 yield opened
-            except Exception as error:  # noqa: BLE001 - raised again below, as itself instead of in a group
+            except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised again, but in no group
                 failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
     finally:
         await opened.close()
-    if failure is not None:
-        raise failure
 
 
 async def _open(

@@ -1,10 +1,11 @@
 """A core's blocks one after another, its bytes, and a way to append as one sends.
 
 The rule: a stream holds nothing but its place. It may be left at any time without being closed, several can go at once,
-and a read or a send that is cancelled leaves it where it was.
+and a read or a send that is cancelled leaves it where it was. What it asked for ahead still comes when it is left.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
@@ -21,7 +22,8 @@ ReadBlock = Callable[[int], Awaitable[bytes]]
 class ReadStream(trio.abc.ReceiveChannel[Any]):
     """The values of blocks, in order: an asynchronous iterator, and a receiving channel of trio's.
 
-    Made by `OpenCore.read_stream`. Raises as `OpenCore.get` does; asked again, it tries the same block again.
+    Made by `OpenCore.read_stream`. Raises as `OpenCore.get` does; asked again, it tries the same block again, unless
+    `index` was set to another one. One task may read at a time.
     """
 
     def __init__(
@@ -44,23 +46,28 @@ class ReadStream(trio.abc.ReceiveChannel[Any]):
         self._live = live
         self._read = read
         self._ahead = _Ahead(core, batch)
+        self._one = _OneReader()
         self._closed = False
 
     async def receive(self) -> Any:
-        """Return the next value. Raises `trio.EndOfChannel` at the end, and `trio.ClosedResourceError`."""
+        """Return the next value. Raises `trio.EndOfChannel` at the end.
+
+        Raises `trio.ClosedResourceError`, and `trio.BusyResourceError` while another task reads.
+        """
         if self._closed:
             raise trio.ClosedResourceError
-        end = self._end
-        if end is None and not self._live:
-            end = self._core.length
-        if end is not None and self.index >= end:
-            await trio.lowlevel.checkpoint()
-            raise trio.EndOfChannel
-        self._ahead.ask(self.index, self._core.length if end is None else end)
-        index = self.index
-        value = self._encoding.decode(await self._read(index))
-        self.index = index + 1
-        return value
+        with self._one.reads():
+            end = self._end
+            if end is None and not self._live:
+                end = self._core.length
+            if end is not None and self.index >= end:
+                await trio.lowlevel.checkpoint()
+                raise trio.EndOfChannel
+            self._ahead.ask(self.index, self._core.length if end is None else end)
+            index = self.index
+            value = self._encoding.decode(await self._read(index))
+            self.index = index + 1
+            return value
 
     async def aclose(self) -> None:
         """End the stream."""
@@ -72,7 +79,7 @@ class ByteStream(trio.abc.ReceiveStream):
     """A core's bytes across blocks: an asynchronous iterator of pieces, and a receiving stream of trio's.
 
     Made by `OpenCore.byte_stream`. No piece is empty, or reaches over the end of a block. Raises as `OpenCore.seek` and
-    `OpenCore.get` do; asked again, it goes on where it was.
+    `OpenCore.get` do; asked again, it goes on where it was. One task may read at a time.
     """
 
     def __init__(
@@ -95,12 +102,20 @@ class ByteStream(trio.abc.ReceiveStream):
         self._index = -1
         self._block = b""
         self._at = 0
+        self._one = _OneReader()
         self._closed = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return the next piece, of at most ``max_bytes``; nothing at the end. Raises `trio.ClosedResourceError`."""
+        """Return the next piece, of at most ``max_bytes``; nothing at the end.
+
+        Raises `trio.ClosedResourceError`, and `trio.BusyResourceError` while another task reads.
+        """
         if self._closed:
             raise trio.ClosedResourceError
+        with self._one.reads():
+            return await self._receive_some(max_bytes)
+
+    async def _receive_some(self, max_bytes: int | None) -> bytes:
         if self.byte_offset >= self._end:
             await trio.lowlevel.checkpoint()
             return b""
@@ -163,6 +178,24 @@ class WriteStream(trio.abc.SendChannel[Any]):
             await trio.lowlevel.checkpoint()
         else:
             await self._core.sync()
+
+
+class _OneReader:
+    """Refuses a second reader as long as there is one, as trio's own streams do."""
+
+    def __init__(self) -> None:
+        self._is_reading = False
+
+    @contextmanager
+    def reads(self) -> Iterator[None]:
+        """Read within. Raises `trio.BusyResourceError`."""
+        if self._is_reading:
+            raise trio.BusyResourceError("another task is reading this stream")
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._is_reading = False
 
 
 class _Ahead:
