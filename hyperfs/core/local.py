@@ -193,6 +193,11 @@ class LocalReader:
         blocks, start = self._locate(byte_offset)
         return (blocks.start, byte_offset - start) if len(blocks) == 1 else None
 
+    async def locate(self, byte_offset: int) -> range:
+        """Return the blocks of which one holds ``byte_offset``, as few as the tree here tells; none past the end."""
+        blocks, _start = await run_with_reads(self._locate, byte_offset)
+        return blocks
+
     async def seek(self, byte_offset: int, *, priority: Priority = Priority.URGENT) -> tuple[int, int]:
         """Return (block index, offset in it) of ``byte_offset``, asking the source where the tree does not tell.
 
@@ -204,7 +209,7 @@ class LocalReader:
             found = await run_with_reads(self.seek_local, byte_offset)
             if found is not None:
                 return found
-            blocks, _start = await run_with_reads(self._locate, byte_offset)
+            blocks = await self.locate(byte_offset)
             if self.source is None:
                 break
             await self._until_closed(self.source.seek, self, byte_offset, blocks, priority)

@@ -51,9 +51,10 @@ class OpenCore(ReadableCore):
         *,
         encoding: ValueEncoding,
         sparse: bool,
+        if_available: bool,
         erase: Callable[[], None],
     ) -> None:
-        super().__init__(core, exchange, encoding)
+        super().__init__(core, exchange, encoding, if_available=if_available)
         self.sparse = sparse
         """Whether only what is asked for is downloaded; if not, everything is."""
         self.together = Together()

@@ -37,6 +37,7 @@ async def open_core(
     overwrite: bool = False,
     sparse: bool = False,
     eager_update: bool = False,
+    if_available: bool = False,
     value_encoding: str | ValueEncoding = "binary",
     store_secret_key: bool = True,
 ) -> AsyncIterator[OpenCore]:
@@ -53,6 +54,7 @@ async def open_core(
 
     Unless ``sparse``, everything that peers have is downloaded; if it is, only what is asked for, and its length is
     known to grow as blocks come, or by `OpenCore.update`, or with ``eager_update`` as soon as a peer says so.
+    With ``if_available`` whoever reads waits only for what peers that are here have, as `OpenCore.get` says.
     ``value_encoding`` is ``binary``, ``utf-8``, ``json``, or an object with ``encode`` and ``decode``.
 
     When the block is left, also by an error or a cancellation, everything written is on the disk, whoever waits for
@@ -72,7 +74,9 @@ async def open_core(
         directory, source, key=wanted, key_pair=key_pair, keep_secret=store_secret_key, overwrite=overwrite
     )
     exchange = source.exchange = Exchange(core, Follow.LENGTH if eager_update or not sparse else Follow.NOTHING)
-    opened = OpenCore(core, exchange, encoding=encoding, sparse=sparse, erase=partial(erase, directory))
+    opened = OpenCore(
+        core, exchange, encoding=encoding, sparse=sparse, if_available=if_available, erase=partial(erase, directory)
+    )
     flusher = Flusher(opened.failed)
     failure: BaseException | None = None
     try:

@@ -7,7 +7,7 @@ by ``wait``, ``timeout`` or a cancel scope of trio's. A wait that is cancelled a
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import trio
 
@@ -15,9 +15,10 @@ from hyperfs.core.core import Core
 from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.reader import Priority
 from hyperfs.drive.nursery import open_work
-from hyperfs.errors import BlockNotAvailable, TimedOut, short
+from hyperfs.errors import BlockNotAvailable, Closed, TimedOut, short
 from hyperfs.library.connection import Connection
 from hyperfs.library.encodings import ValueEncoding, encoding_of
+from hyperfs.library.offers import until_missed, until_none_offers_any
 from hyperfs.library.streams import READ_AHEAD_BLOCKS, ByteStream, ReadStream
 from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.status import Follow
@@ -37,9 +38,11 @@ class Signature:
 class ReadableCore:
     """What of an `hyperfs.library.core.OpenCore` is for reading."""
 
-    def __init__(self, core: Core, exchange: Exchange, encoding: ValueEncoding) -> None:
+    def __init__(self, core: Core, exchange: Exchange, encoding: ValueEncoding, *, if_available: bool) -> None:
         self.core = core
         """The core beneath, for what is not here."""
+        self.if_available = if_available
+        """Whether what is not here is waited for only if peers that are here have it, unless a call says otherwise."""
         self._exchange = exchange
         self._encoding = encoding
         self._connections: dict[Connection, None] = {}
@@ -104,7 +107,7 @@ class ReadableCore:
         *,
         wait: bool = True,
         timeout: float | None = None,
-        if_available: bool = False,
+        if_available: bool | None = None,
         value_encoding: str | ValueEncoding | None = None,
     ) -> Any:
         """Return the value of block ``index``.
@@ -112,8 +115,8 @@ class ReadableCore:
         One that is not here is asked of the peers there are, and of all that come, until one has brought it. Without
         ``wait`` it raises `BlockNotAvailable` instead, and `TimedOut` when it has not come within ``timeout`` seconds.
         With ``if_available`` it raises `BlockNotAvailable` once the peers that are connected, or connecting, have said
-        what they have, and none has it.
-        ``value_encoding`` is used in place of the core's own; what it raises is raised.
+        what they have, and none has it, or has it any more. ``if_available`` and ``value_encoding`` are the core's own
+        unless they are given; what the encoding raises is raised.
         """
         encoding = self._encoding_of(value_encoding)
         if not wait:
@@ -122,7 +125,9 @@ class ReadableCore:
                 raise BlockNotAvailable(f"block {index} of core {short(self.key)} is not here")
         else:
             with self._limited(timeout, f"block {index}"):
-                block = await (self._get_if_available(index) if if_available else self.core.get(index))
+                if self._only_if_available(if_available):
+                    await self._fetch_offered(range(index, index + 1))
+                block = await self.core.get(index)
         return encoding.decode(block)
 
     async def get_batch(
@@ -132,35 +137,51 @@ class ReadableCore:
         *,
         wait: bool = True,
         timeout: float | None = None,
+        if_available: bool | None = None,
         value_encoding: str | ValueEncoding | None = None,
     ) -> list[Any]:
         """Return the values of the blocks [start, end). All that are not here are asked for at once; else as `get`."""
         encoding = self._encoding_of(value_encoding)
         with self._limited(timeout, f"blocks {start} to {end - 1}"):
-            if wait:
+            if wait and self._only_if_available(if_available):
+                await self._fetch_offered(range(start, end))
+            elif wait:
                 await self.core.fetch([range(start, end)])
             return [encoding.decode(await self._now_here(index, wait=wait)) for index in range(start, end)]
 
     async def head(
         self,
         *,
+        update: bool = False,
         wait: bool = True,
         timeout: float | None = None,
+        if_available: bool | None = None,
         value_encoding: str | ValueEncoding | None = None,
     ) -> Any:
         """Return the value of the last block, as `get` does. Raises `BlockNotAvailable` for a core without blocks.
 
-        Peers may know of a later one: see `update`.
+        Peers may know of a later one. With ``update`` the last block is that after an `update`: it waits for the core
+        to grow, or, with ``if_available``, only to where peers that are here say that it has.
         """
-        if not self.length:
-            raise BlockNotAvailable(f"core {short(self.key)} is empty, as far as is known here")
-        return await self.get(self.length - 1, wait=wait, timeout=timeout, value_encoding=value_encoding)
+        with self._limited(timeout, "the last block"):
+            if update:
+                await self.update(if_available=if_available)
+            if not self.length:
+                raise BlockNotAvailable(f"core {short(self.key)} is empty, as far as is known here")
+            return await self.get(self.length - 1, wait=wait, if_available=if_available, value_encoding=value_encoding)
 
-    async def seek(self, byte_offset: int, *, wait: bool = True, timeout: float | None = None) -> tuple[int, int]:
+    async def seek(
+        self,
+        byte_offset: int,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        if_available: bool | None = None,
+    ) -> tuple[int, int]:
         """Return (index of the block that holds ``byte_offset``, offset within that block).
 
         The end of the core is (length, 0). An offset beyond it is waited for, and so is what the tree here does not
-        tell, as `get` does with a block. Raises ValueError for a negative one.
+        tell, as `get` does with a block, whose options these are. Raises ValueError for a negative one.
         """
         if byte_offset < 0:
             raise ValueError(f"a byte offset of {byte_offset}")
@@ -171,25 +192,27 @@ class ReadableCore:
                 raise BlockNotAvailable(f"nothing here tells where byte {byte_offset} of core {short(self.key)} is")
             return found
         with self._limited(timeout, f"byte {byte_offset}"):
+            if self._only_if_available(if_available):
+                return await self._seek_offered(byte_offset)
             while byte_offset > self.byte_length:
-                await self.update()
+                await self.update(if_available=False)
             return await self.core.seek(byte_offset)
 
     async def update(
-        self, min_length: int | None = None, *, if_available: bool = False, timeout: float | None = None
+        self, min_length: int | None = None, *, if_available: bool | None = None, timeout: float | None = None
     ) -> bool:
         """Return once the core has ``min_length`` blocks, by default one more than now; True then.
 
-        No block is downloaded for it, only the proof of the new length. With ``if_available`` it waits only for what
-        the peers that are connected, or connecting, have to say, and returns whether it came true. Raises `TimedOut`.
+        No block is downloaded for it, only the proof of the new length. With ``if_available``, the core's own unless it
+        is given, it waits only for what the peers that are connected, or connecting, have to say, and returns whether
+        it came true. Raises `TimedOut`.
         """
         wanted = self.length + 1 if min_length is None else min_length
         if self.length >= wanted:
             return True
         with self._limited(timeout, f"a length of {wanted}"):
-            if if_available:
-                for connection in list(self._connections):
-                    await connection.heard()
+            if self._only_if_available(if_available):
+                await self._heard()
                 await self.core.update()
                 return self.length >= wanted
             with self._following():
@@ -209,6 +232,7 @@ class ReadableCore:
         live: bool = False,
         wait: bool = True,
         timeout: float | None = None,
+        if_available: bool | None = None,
         batch: int = READ_AHEAD_BLOCKS,
         value_encoding: str | ValueEncoding | None = None,
     ) -> ReadStream:
@@ -216,9 +240,11 @@ class ReadableCore:
 
         It ends at block ``end``; without one at the length that the core has now, or, if it is no ``snapshot``, has
         when the stream comes there. ``tail`` begins at that length; ``live`` never ends, and waits for what is
-        appended. ``wait`` and ``timeout`` are those of `get`, for each block. ``batch`` is how many blocks are asked
-        for together with the one that is read.
+        appended. ``wait``, ``timeout`` and ``if_available`` are those of `get`, for each block; a ``live`` stream waits
+        unless it is told otherwise. ``batch`` is how many blocks are asked for together with the one that is read.
         """
+        if live and if_available is None:
+            if_available = False
         return ReadStream(
             self.core,
             self._encoding_of(value_encoding),
@@ -226,7 +252,9 @@ class ReadableCore:
             end=end,
             snapshot=snapshot,
             live=live,
-            read=lambda index: self.get(index, wait=wait, timeout=timeout, value_encoding="binary"),
+            read=lambda index: self.get(
+                index, wait=wait, timeout=timeout, if_available=if_available, value_encoding="binary"
+            ),
             batch=batch if wait else 1,
         )
 
@@ -237,6 +265,7 @@ class ReadableCore:
         *,
         wait: bool = True,
         timeout: float | None = None,
+        if_available: bool | None = None,
         batch: int = READ_AHEAD_BLOCKS,
     ) -> ByteStream:
         """Return the bytes from ``byte_offset`` on across blocks: ``async for piece in core.byte_stream(1000, 50)``.
@@ -248,8 +277,10 @@ class ReadableCore:
             self.core,
             start=byte_offset,
             size=max(0, self.byte_length - byte_offset) if byte_length is None else byte_length,
-            seek=lambda offset: self.seek(offset, wait=wait, timeout=timeout),
-            read=lambda index: self.get(index, wait=wait, timeout=timeout, value_encoding="binary"),
+            seek=lambda offset: self.seek(offset, wait=wait, timeout=timeout, if_available=if_available),
+            read=lambda index: self.get(
+                index, wait=wait, timeout=timeout, if_available=if_available, value_encoding="binary"
+            ),
             batch=batch if wait else 1,
         )
 
@@ -287,18 +318,57 @@ class ReadableCore:
     def _encoding_of(self, encoding: str | ValueEncoding | None) -> ValueEncoding:
         return self._encoding if encoding is None else encoding_of(encoding)
 
-    async def _get_if_available(self, index: int) -> bytes:
-        if self.core.has(index, index + 1):
-            return await self.core.get(index)
-        demand = self._exchange.demand([range(index, index + 1)], Priority.URGENT)
+    def _only_if_available(self, if_available: bool | None) -> bool:
+        return self.if_available if if_available is None else if_available
+
+    async def _heard(self) -> None:
+        """Return once the peers that are connected, or connecting, are known."""
+        for connection in list(self._connections):
+            await connection.heard()
+
+    async def _fetch_offered(self, blocks: range) -> None:
+        """Have ``blocks`` brought. Raises `BlockNotAvailable` as soon as nobody who is here has one of them."""
+        if self.closed or self.core.has(blocks.start, blocks.stop):
+            return  # which whoever reads hears of
+        demand = self._exchange.demand([blocks], Priority.URGENT)
         try:
-            for connection in list(self._connections):
-                await connection.heard()
-            if not await self._exchange.is_offered(index):
-                raise BlockNotAvailable(f"none of the peers that are here has block {index} of core {short(self.key)}")
-            return await self.core.get(index)
+            await self._heard()
+            async with open_work() as nursery:
+                nursery.start_soon(self._refuse_missed, blocks)
+                await self.core.fetch([blocks])
+                nursery.cancel_scope.cancel()
         finally:
             self._exchange.withdraw(demand)
+
+    async def _refuse_missed(self, blocks: range) -> None:
+        index = await until_missed(self._exchange, blocks)
+        self._refuse(f"none of the peers that are here has block {index} of core {short(self.key)}")
+
+    async def _seek_offered(self, byte_offset: int) -> tuple[int, int]:
+        """Seek among what is here, and what the peers that are here have. Raises `BlockNotAvailable`."""
+        if byte_offset > self.byte_length:
+            await self._heard()
+            await self.core.update()
+            if byte_offset > self.byte_length:
+                self._refuse(f"none of the peers that are here has byte {byte_offset} of core {short(self.key)}")
+        found = await run_with_reads(self.core.seek_local, byte_offset)
+        if found is not None:
+            return found
+        await self._heard()
+        async with open_work() as nursery:
+            nursery.start_soon(self._refuse_unsought, byte_offset)
+            found = await self.core.seek(byte_offset)
+            nursery.cancel_scope.cancel()
+        return found
+
+    async def _refuse_unsought(self, byte_offset: int) -> None:
+        await until_none_offers_any(self._exchange, await self.core.locate(byte_offset))
+        self._refuse(f"none of the peers that are here tells where byte {byte_offset} of core {short(self.key)} is")
+
+    def _refuse(self, message: str) -> NoReturn:
+        if self.closed:  # which is why they are not here any more
+            raise Closed(f"core {short(self.key)} is closed")
+        raise BlockNotAvailable(message)
 
     async def _now_here(self, index: int, *, wait: bool) -> bytes:
         """Return a block that is here, or, with ``wait``, was a moment ago."""

@@ -165,21 +165,9 @@ class Exchange:
             if demand.error is not None:
                 raise demand.error
 
-    async def is_offered(self, index: int) -> bool:
-        """Tell whether a peer says that it has block ``index``, once all that are here have said what they have there.
-
-        The block has to be wanted, so that they are asked. It counts as offered as well when it is here.
-        """
-        for peer in list(self.peers):
-            await peer.heard.wait()
-        while not self.core.has(index, index + 1):
-            asked = [peer for peer in self.open_peers if peer.can_be_asked]
-            if any(peer.availability.has(index) for peer in asked):
-                return True
-            if not any(peer.wants.pending for peer in asked):
-                return False
-            await self._changed.wait()
-        return True
+    async def wait_change(self) -> None:
+        """Return once there is another block here, or a peer announced something, or took it back, or left."""
+        await self._changed.wait()
 
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``.
@@ -423,6 +411,7 @@ class Exchange:
 
     def lost(self, flights: Iterable[Flight]) -> None:
         """Ask again, others if possible, for what a peer will not answer."""
+        self._look_again()
         if self.under_way.lost(flights):
             for peer in self.open_peers:
                 peer.link.attend_soon(peer)
