@@ -7,7 +7,10 @@ import trio
 import trio.testing
 
 import hyperfs
+from hyperfs import crypto
+from hyperfs.crypto import KeyPair, key_pair
 from hyperfs.library.events import Downloaded
+from hyperfs.library.reading import Signature
 from hyperfs.storage import MemoryDirectory
 from tests.support.clocks import settled
 from tests.support.two_cores import LIMIT_SECONDS, a_writer_and_a_reader, replicate, to_cancel
@@ -151,3 +154,99 @@ async def test_who_cancels_a_get_does_not_hold_up_others() -> None:
             replicate(nursery, reader, writer, live=True)
         assert got == [b"b"]
         assert not reader.has(0)
+
+
+async def test_a_place_is_found_in_a_tree_with_gaps() -> None:
+    async with a_writer_and_a_reader(b"aa", sparse=True) as (writer, reader), to_cancel() as nursery:
+        replicate(nursery, reader, writer, live=True)
+        await reader.get(0)
+        await writer.append([b"aa"] * 15)
+        await reader.get(15)
+        assert (await reader.seek(1), await reader.seek(8)) == ((0, 1), (4, 0))
+        assert await reader.get(4) == b"aa"  # whose hash came with the place
+
+
+async def test_what_only_the_end_of_is_here_goes_on_from_there() -> None:
+    async with (
+        a_writer_and_a_reader(*[b"x"] * 4096, sparse=True) as (writer, one),
+        hyperfs.open_core(hyperfs.memory(), writer.key) as two,
+        to_cancel() as nursery,
+    ):
+        replicate(nursery, one, writer, live=True)
+        await one.download(4066, 4096)
+        replicate(nursery, two, one, live=True)
+        await two.download(4066, 4096)
+        await settled()
+        assert (two.length, two.downloaded(), two.downloaded(4066)) == (4096, 30, 30)
+
+
+async def test_an_update_comes_from_a_copy_that_has_the_last_block() -> None:
+    async with (
+        a_writer_and_a_reader(b"a", b"b", b"c", b"d", sparse=True) as (writer, one),
+        hyperfs.open_core(hyperfs.memory(), writer.key, sparse=True) as two,
+        to_cancel() as nursery,
+    ):
+        replicate(nursery, one, writer, live=True)
+        replicate(nursery, two, one, live=True)
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(two.update)
+            assert await one.get(3) == b"d"
+        assert (two.length, two.downloaded()) == (4, 0)
+
+
+async def test_a_download_past_the_end_is_not_done_and_holds_up_nobody() -> None:
+    async with a_writer_and_a_reader(b"a", b"b", sparse=True) as (writer, reader), to_cancel() as nursery:
+        download = reader.download(0, 3)
+        replicate(nursery, reader, writer, live=True)
+        assert [await reader.get(index) for index in range(2)] == [b"a", b"b"]
+        await settled()
+        assert not download.done
+        await writer.append(b"c")
+        await download
+        assert await reader.get(2, wait=False) == b"c"
+
+
+async def test_each_peer_is_counted_for_itself() -> None:
+    async with (
+        a_writer_and_a_reader(b"aa", b"bb") as (writer, one),
+        hyperfs.open_core(hyperfs.memory(), writer.key) as two,
+        to_cancel() as nursery,
+    ):
+        for reader in (one, two):
+            replicate(nursery, reader, writer, live=True)
+            await reader.download(0, 2)
+        await settled()
+        assert [peer.stats.uploaded_bytes for peer in writer.peers] == [4, 4]
+        assert (writer.stats.uploaded_blocks, one.stats.downloaded_bytes, two.stats.downloaded_blocks) == (4, 4, 2)
+
+
+async def test_signatures_of_older_writers_are_good() -> None:
+    storage = MemoryDirectory()
+    async with hyperfs.open_core(storage) as writer:
+        await writer.append([b"a", b"b", b"c"])
+        key, secret_key = writer.key, writer.secret_key
+        assert secret_key is not None
+        older = crypto.sign(crypto.tree_hash(await writer.root_hashes(2)), secret_key)
+    signatures = storage.open("signatures")
+    signatures.write(signatures.size() - len(older), older)
+    async with (
+        hyperfs.open_core(storage) as writer,
+        hyperfs.open_core(hyperfs.memory(), key) as reader,
+        to_cancel() as nursery,
+    ):
+        await replicate(nursery, reader, writer).over.wait()
+        assert await reader.signature() == await writer.signature() == Signature(2, older)
+        assert await reader.verify(2, older)
+        await writer.append(b"d")
+        await replicate(nursery, reader, writer).over.wait()
+        assert await reader.get(3, wait=False) == b"d"
+
+
+async def test_a_core_is_made_from_the_keys_of_another() -> None:
+    ours, theirs = MemoryDirectory(), MemoryDirectory()
+    async with hyperfs.open_core(ours, key_pair=key_pair()) as one:
+        pair = KeyPair(one.key, one.secret_key or b"")
+    async with hyperfs.open_core(theirs, one.key, key_pair=pair) as other:
+        assert (other.key, other.writable, other.length) == (one.key, True, 0)
+    for name in ("key", "secret_key"):
+        assert ours.files[name].data == theirs.files[name].data
