@@ -259,7 +259,7 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
         newest = "" if use.version == drive.metadata.length else f" (the newest is {drive.metadata.length})"
         click.echo(f"version    {use.version}{newest}")
         click.echo(f"writable   {'yes: its secret key is in this store' if writable else 'no'}")
-        for line in standing_lines(standing):
+        for line in standing_lines(standing, {drive.key.hex(): f"drive {drive.key.hex()[:8]}"}):
             click.echo(line)
         if use.files is None:
             click.echo("files      not counted: some of the drive's metadata is not here")
@@ -289,8 +289,8 @@ def info(common: Common, address: "DriveAddress", path: str) -> None:
 def check(common: Common, address: "DriveAddress") -> int:
     """Read all of a drive that is on this disk, and compare it with the drive's hashes.
 
-    Blocks that the disk has damaged are forgotten, so that they are fetched again from peers when they are read. What
-    was written to a mount and is not in the drive yet is told, too.
+    Versions and pieces of files that the disk has damaged are forgotten, so that they are fetched again from peers when
+    they are read. What was written to a mount and is not in the drive yet is told, too.
     """
 
     async def run(client: "DaemonClient") -> int:
@@ -306,9 +306,10 @@ def check(common: Common, address: "DriveAddress") -> int:
             staged = staged_fields(client.places, drive.key)
             print_json({"key": drive.key.hex(), "version": drive.version, **counts, **staged})
         else:
-            for name, core in cores.items():
-                found = f"{count_text(len(core.bad), 'block')} damaged and forgotten" if core.bad else "all is well"
-                click.echo(f"{name:9}  {count_text(core.here, 'block')} read: {found}")
+            read = {"history": count_text(metadata.here, "version"), "content": count_text(content.here, "piece")}
+            for (name, count), core in zip(read.items(), cores.values(), strict=True):
+                found = f"{len(core.bad):,} damaged and forgotten" if core.bad else "all is well"
+                click.echo(f"{name:9}  {count} read: {found}")
             for line in staged_lines(client.places, drive.key):
                 click.echo(line)
         return 1 if metadata.bad or content.bad else 0

@@ -8,7 +8,7 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, path_in_drive, run_with_daemon
 from hyperfs.cli.kinds import DRIVE, VERSIONED_DRIVE
-from hyperfs.cli.output import complain, count_text, print_json, reason_text, size_text
+from hyperfs.cli.output import complain, count_text, print_json, reason_text, size_text, where_text
 from hyperfs.cli.progress import download_progress
 from hyperfs.cli.signals import telling_how_to_go_on
 
@@ -100,7 +100,7 @@ def pin(common: Common, address: "DriveAddress") -> None:
     if common.json:
         print_json({"key": address.key.hex(), "listening": listening})
     else:
-        click.echo(f"pinned {address.key.hex()}, offered at {', '.join(listening)}")
+        click.echo(f"pinned {address.key.hex()}, offered at {where_text(listening)}")
 
 
 @command(epilog=examples("hyperfs unpin KEY"))

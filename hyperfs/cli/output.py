@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEY = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _OF_BLOCK = re.compile(r"\b(block|byte) [0-9,]+ of core [0-9a-f]{8}: ")
+_EVERYWHERE = re.compile(r"^(?:0\.0\.0\.0|\[::\]):([0-9]+)$")
 _SHOWN_DIGITS = 12
 _QUIET = "hyperfs.quiet"
 
@@ -88,6 +89,11 @@ def drive_text(key: str, names: Mapping[str, str] = MappingProxyType({})) -> str
     That is what the drive is called by ``names``, or the key's first digits.
     """
     return _KEY.sub(lambda key: names.get(key[0], key[0][:_SHOWN_DIGITS]), key) if sys.stdout.isatty() else key
+
+
+def where_text(addresses: Iterable[str]) -> str:
+    """Return where peers are accepted, as people read it; all addresses are those of both families."""
+    return ", ".join(_EVERYWHERE.sub(r"all addresses, port \1", address) for address in addresses)
 
 
 def print_table(

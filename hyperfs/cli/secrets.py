@@ -13,7 +13,7 @@ from hyperfs.cli.kinds import DRIVE
 from hyperfs.cli.output import print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
 
     from hyperfs.daemon.answers import SecretKeys, WriterState
     from hyperfs.daemon.client import DaemonClient
@@ -135,23 +135,25 @@ def fork(common: Common, address: "DriveAddress", keep_mine: bool, keep_theirs: 
 
         print_json({"key": address.key.hex(), "standing": [to_plain(core) for core in found]})
         return
-    for line in standing_lines(found):
+    for line in standing_lines(found, {address.key.hex(): f"drive {address.key.hex()[:8]}"}):
         click.echo(line)
     if not found:
         click.echo("not forked, as far as is known here, and not behind")
 
 
-def standing_lines(found: "Sequence[WriterState]") -> list[str]:
-    """Return what a person is told of cores that are behind or forked."""
+def standing_lines(found: "Iterable[WriterState]", names: "Mapping[str, str]") -> list[str]:
+    """Return what a person is told of cores that are behind or forked; ``names`` say by key (hex) what drives are."""
     lines = []
     for core in found:
-        name = f"core {core.core[:8]}"
+        name = names.get(core.core, f"content {core.core[:8]}")
         if core.fork:
-            decided = "; you decided to go on with what is here" if core.fork.accepted else ""
-            lines.append(
-                f"FORKED     {name}: {core.fork.peer} has {core.fork.length} blocks that contradict the "
-                f"{core.length} here{decided or '; nothing is written to it: hyperfs fork --help'}"
-            )
+            if core.core in names:
+                other = f"{core.fork.peer} has {core.fork.length} versions that contradict the {core.length} here"
+            else:
+                other = f"{core.fork.peer} has files with other content than those here"
+            decided = "you decided to go on with what is here"
+            undecided = "nothing is written to it: hyperfs fork --help"
+            lines.append(f"FORKED     {name}: {other}; {decided if core.fork.accepted else undecided}")
         if core.behind:
             lines.append(f"behind     {name}: {core.behind}")
     return lines

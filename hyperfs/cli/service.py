@@ -7,7 +7,16 @@ import click
 
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_running_daemon
-from hyperfs.cli.output import count_text, drive_text, duration_text, print_json, print_table, size_text, tell
+from hyperfs.cli.output import (
+    count_text,
+    drive_text,
+    duration_text,
+    print_json,
+    print_table,
+    size_text,
+    tell,
+    where_text,
+)
 
 if TYPE_CHECKING:
     from hyperfs.daemon.answers import MountTold, NetworkTold, Status
@@ -185,10 +194,11 @@ def _print_status(found: "Status", staged: list[str]) -> None:
 
     names = {drive.key: drive.name for drive in found.drives if drive.name is not None}
     click.echo(f"daemon     process {found.pid}, hyperfs {found.hyperfs}, store {found.store}")
-    click.echo(f"listening  {', '.join(found.listening) or 'no'}")
+    click.echo(f"listening  {where_text(found.listening) or 'no'}")
     for line in _network_lines(found.network):
         click.echo(line)
-    for line in standing_lines(found.standing):
+    keys = {drive.key: f"drive {drive_text(drive.key, names)}" for drive in found.drives}
+    for line in standing_lines(found.standing, keys):
         click.echo(line)
     for line in staged:
         click.echo(line)
@@ -247,8 +257,9 @@ def _print_status(found: "Status", staged: list[str]) -> None:
     for address in found.dialling:
         if address not in connected:
             click.echo(f"trying     {address}")
-    for core in found.fetching:
-        click.echo(f"fetching   core {core.core[:8]}: {core.in_flight} blocks under way from {core.peers} peers")
+    for drive in found.drives:
+        if drive.in_flight:
+            click.echo(f"fetching   {drive_text(drive.key, names)}: from {count_text(drive.peers, 'peer')}")
 
 
 _SEEN = {

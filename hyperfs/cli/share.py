@@ -14,7 +14,7 @@ from hyperfs.cli.common import (
     run_with_running_daemon,
 )
 from hyperfs.cli.kinds import DRIVE, PEER
-from hyperfs.cli.output import print_json
+from hyperfs.cli.output import print_json, where_text
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
@@ -72,7 +72,7 @@ def serve(common: Common, address: "DriveAddress", listen: tuple[str, ...]) -> N
     if common.json:
         print_json({"key": address.key.hex(), "listening": listening})
     else:
-        click.echo(f"serving {address.key.hex()} at {', '.join(listening)}")
+        click.echo(f"serving {address.key.hex()} at {where_text(listening)}")
 
 
 @command(

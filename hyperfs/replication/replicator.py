@@ -161,7 +161,7 @@ class Replicator:
         if not exchange.open_peers and self.on_wanted is not None:
             self.on_wanted()
         if not exchange.open_peers and trio.current_time() - exchange.alone_since >= self.alone_timeout_seconds:
-            raise BlockNotAvailable(f"no peer has had {short(core.key)} for {self.alone_timeout_seconds:g} s")
+            raise BlockNotAvailable(f"no peer that has it was connected for {self.alone_timeout_seconds:g} s")
         return exchange
 
     # connections

@@ -21,7 +21,10 @@ from hyperfs.cli.output import (
     shown,
     size_text,
     time_text,
+    where_text,
 )
+from hyperfs.cli.secrets import standing_lines
+from hyperfs.daemon.answers import ForkTold, WriterState
 from hyperfs.errors import BlockNotAvailable, InvalidKey, MountFailed, PathError, UsageError
 
 
@@ -154,3 +157,25 @@ def test_a_mount_point_that_is_not_permitted_is_told_before_any_daemon_is_asked(
 def test_a_group_is_told_as_the_first_error_in_it() -> None:
     inner = UsageError("wrong")
     assert sole(BaseExceptionGroup("tasks", [ExceptionGroup("more", [inner])])) is inner
+
+
+def test_where_peers_are_accepted_names_all_addresses_and_not_one_family() -> None:
+    assert where_text(["0.0.0.0:3282", "192.0.2.7:99"]) == "all addresses, port 3282, 192.0.2.7:99"
+    assert where_text(["[::]:3282"]) == "all addresses, port 3282"
+    assert where_text(["10.0.0.0:3282"]) == "10.0.0.0:3282"
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        ("aa" * 32, "FORKED     drive photos: them has 7 versions that contradict the 5 here; nothing is written"),
+        (
+            "bb" * 32,
+            "FORKED     content bbbbbbbb: them has files with other content than those here; nothing is written",
+        ),
+    ],
+)
+def test_a_fork_is_told_in_versions_and_files(core: str, said: str) -> None:
+    state = WriterState(core, 5, None, ForkTold(7, "them", accepted=False))
+    (line,) = standing_lines([state], {"aa" * 32: "drive photos"})
+    assert line.startswith(said)
