@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from hyperfs import varint
 from hyperfs.drive import names
 from hyperfs.drive.committer import CHUNK_BYTES, Committer, ContentLease
+from hyperfs.drive.hidden import MOUNTS_PREFIX, TAGS_PREFIX
 from hyperfs.drive.overlay import Overlay
-from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
+from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import (
     DEFAULT_DIRECTORY_MODE,
     DEFAULT_FILE_MODE,

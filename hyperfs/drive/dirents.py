@@ -50,6 +50,19 @@ def dirent_of(name: str, newest: Node, own: Node | None) -> Dirent:
     return Dirent(name, own.seq, False, own.value, None if stat is None else stat.mode)
 
 
+class LeftOut:
+    """What is not shown of a drive: how much, and one example of it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.example = ""
+
+    def add(self, name: str, reason: str) -> None:
+        """Note one more."""
+        self.count += 1
+        self.example = self.example or f"{names.brief(name)}: {reason}"
+
+
 def why_left_out(dirent: Dirent, directory: str) -> str | None:
     """Return what keeps a child out of the listing of ``directory``, or None."""
     reason = names.why_not_presentable(dirent.name)

@@ -16,7 +16,8 @@ import trio
 from hyperfs import varint
 from hyperfs.drive import names
 from hyperfs.drive.changes import Kind, is_rewritten, presence_of, stat_of
-from hyperfs.drive.snapshot import MOUNTS_PREFIX, TAGS_PREFIX, Snapshot
+from hyperfs.drive.hidden import MOUNTS_PREFIX, TAGS_PREFIX
+from hyperfs.drive.snapshot import Snapshot
 from hyperfs.drive.stat import Stat, stat_or_none
 from hyperfs.errors import EncodingError
 from hyperfs.trie import Node, Trie

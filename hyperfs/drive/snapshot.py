@@ -14,31 +14,20 @@ from dataclasses import dataclass
 
 import trio
 
-from hyperfs import varint
 from hyperfs.core.reader import CoreReader, Priority, Run
 from hyperfs.drive import names
 from hyperfs.drive.descent import LISTED_AT_ONCE, children, expect, newest_at, newest_now, own_node, own_now
-from hyperfs.drive.dirents import Dirent, Gathered, dirent_of, why_left_out
+from hyperfs.drive.dirents import Dirent, Gathered, LeftOut, dirent_of, why_left_out
 from hyperfs.drive.entry import Entry
+from hyperfs.drive.hidden import MOUNTS_PREFIX, read_mounts, read_tag, read_tags
 from hyperfs.drive.nursery import open_work
-from hyperfs.drive.stat import (
-    DEFAULT_DIRECTORY_MODE,
-    MOUNT_FLAG,
-    MountTarget,
-    Stat,
-    decode_mount_record,
-    stat_or_none,
-)
+from hyperfs.drive.stat import DEFAULT_DIRECTORY_MODE, MountTarget, Stat, stat_or_none
 from hyperfs.drive.volume import MountTable, Volume
-from hyperfs.errors import BlockNotAvailable, EncodingError, HyperfsError, PathError, UnknownVersion, short
+from hyperfs.errors import BlockNotAvailable, HyperfsError, PathError, UnknownVersion, short
 from hyperfs.trie import Node, Trie
 
 log = logging.getLogger(__name__)
 
-MOUNTS_PREFIX = "mounts"
-TAGS_PREFIX = "hyperdrive-tags"
-MAX_MOUNTS_TEXT = 4 * 1024 * 1024
-"""What the paths of all mounted drives and of the directories above them may take, in characters."""
 PIECE_BYTES = 4 * 1024 * 1024
 _PIECES_AHEAD = 4
 _LOOKED_UP_AT_ONCE = 8
@@ -81,19 +70,6 @@ class OpenFile:
     async def _ahead(self, position: int) -> None:
         with suppress(BlockNotAvailable):  # whoever reads it will hear of it
             await self.core.ahead(self.run, position, _PIECES_AHEAD * PIECE_BYTES)
-
-
-class _LeftOut:
-    """What is not shown of a drive: how much, and one example of it."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.example = ""
-
-    def add(self, name: str, reason: str) -> None:
-        """Note one more."""
-        self.count += 1
-        self.example = self.example or f"{names.brief(name)}: {reason}"
 
 
 class Snapshot:
@@ -267,23 +243,16 @@ class Snapshot:
 
     async def tags(self) -> dict[str, int]:
         """Return the drive's tags, each with the version it names, by name in order."""
-        found: dict[str, int] = {}
-        left_out = _LeftOut()
-        async for node in self.trie.iterate(TAGS_PREFIX, hidden=True):
-            name = node.key.lstrip("/")[len(TAGS_PREFIX) + 1 :]
-            try:
-                found[name] = varint.decode(node.value or b"")[0]
-            except EncodingError:
-                left_out.add(name, "it names no version")
+        found, left_out = await read_tags(self.trie)
         self._log_left_out("tags", left_out)
-        return dict(sorted(found.items()))
+        return found
 
     async def tagged_version(self, name: str) -> int:
         """Return the version that tag ``name`` names. Raises `UnknownVersion`."""
-        node = await self.trie.get(f"{TAGS_PREFIX}/{name}", hidden=True)
-        if node is None:
+        version = await read_tag(self.trie, name)
+        if version is None:
             raise UnknownVersion(f"drive {short(self.key)} has no tag {name!r}")
-        return varint.decode(node.value or b"")[0]
+        return version
 
     async def mounts(self) -> MountTable:
         """Return the drives mounted in this version."""
@@ -292,7 +261,8 @@ class Snapshot:
             seq = newest.seq if newest else 0
             table = self.volume.mount_tables.get(seq)
             if table is None:
-                table = await self._read_mounts() if newest else MountTable({})
+                table, left_out = await read_mounts(self.trie) if newest else (MountTable({}), LeftOut())
+                self._log_left_out("mounted drives", left_out)
                 self.volume.keep_mount_table(seq, table)
             self._mounts = table
         return self._mounts
@@ -302,26 +272,7 @@ class Snapshot:
         """What `mounts` returns, None before its first call."""
         return self._mounts
 
-    async def _read_mounts(self) -> MountTable:
-        targets: dict[str, MountTarget] = {}
-        left_out = _LeftOut()
-        text = 0
-        async for node in self.trie.iterate(MOUNTS_PREFIX, hidden=True):
-            path = names.normalise(node.key)[len(MOUNTS_PREFIX) + 1 :]
-            if not path or node.flags != MOUNT_FLAG:
-                continue
-            text += len(path) * (path.count("/") + 2)
-            if text > MAX_MOUNTS_TEXT:
-                left_out.add(path, "there are too many, and the rest is not looked at")
-                break
-            try:
-                targets[path] = decode_mount_record(node.value)
-            except EncodingError as error:
-                left_out.add(path, str(error))
-        self._log_left_out("mounted drives", left_out)
-        return MountTable(targets)
-
-    def _log_left_out(self, what: str, left_out: "_LeftOut") -> None:
+    def _log_left_out(self, what: str, left_out: LeftOut) -> None:
         """Log once what an author has put into the drive that cannot be shown: he may put there as much as he likes."""
         if left_out.count and self.volume.pool.first_time((self.key, what)):
             log.warning("drive %s: %d %s left out, e.g. %s", short(self.key), left_out.count, what, left_out.example)
@@ -419,7 +370,7 @@ class Snapshot:
     async def _list_own(self, inner_path: str, path: str, *, raw: bool) -> AsyncGenerator[Sequence[Entry], None]:
         table = await self.mounts()
         unlisted = set(table.names_below(inner_path))
-        left_out = _LeftOut()
+        left_out = LeftOut()
         entries: list[Entry] = []
         async with aclosing(self._dirents(inner_path)) as batches:
             async for dirents in batches:
