@@ -216,7 +216,7 @@ class Snapshot:
         if not stat.is_file:
             raise PathError(errno.EINVAL, entry.path, "it is not a regular file")
         if stat.mount is not None and stat.mount.is_core:
-            core = await self.volume.pool.cores.open_core(stat.mount.key)
+            core = await self.volume.pool.open_core(stat.mount.key)
             if core.length == 0:
                 await core.update()
             return OpenFile(core, Run(range(core.length), 0, core.byte_length))
@@ -421,12 +421,18 @@ class Snapshot:
         return Entry(path, inner_path, dirent.seq, self, dirent.value, dirent.implied, mount, core_size, dirent.mode)
 
     async def _core_size(self, dirent: Dirent, inner_path: str, table: MountTable) -> int | None:
-        """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known."""
+        """Return how long the bare core of a node's Stat is now, or None: it is none, or nothing of it is known.
+
+        Of more cores than may be open nothing is: a folder with very many is listed all the same.
+        """
         stat = stat_or_none(dirent.value)
         target = None if stat is None else stat.mount
         if target is None or not target.is_core or inner_path in table.targets:
             return None
-        return (await self.volume.pool.cores.open_core(target.key)).byte_length or None
+        try:
+            return (await self.volume.pool.open_core(target.key)).byte_length or None
+        except PathError:
+            return None
 
 
 async def known_version(volume: Volume, version: int | None) -> int:

@@ -20,7 +20,8 @@ from hyperfs.trie.header import TRIE_TYPE
 from hyperfs.trie.trie import read_header
 
 MAX_DRIVES = 1024
-"""How many drives may be reached from one: whoever writes it chooses how many others are mounted in it."""
+"""How many drives, and cores that are files, may be reached from one drive: whoever writes it chooses how many are
+mounted in it."""
 _KEPT_MOUNT_TABLES = 4
 _MAX_TOLD = 1024
 
@@ -114,9 +115,15 @@ class VolumePool:
         self.opened = trio.Event()
         self._volumes: dict[bytes, Volume] = {}
         self._keys: set[bytes] = set()
-        """The drives that were to be opened, whether they were there or not: a core is open for each."""
+        """What was to be opened, drives and single cores, whether it was there or not: a core is open for each."""
         self._told: set[tuple[bytes, str]] = set()
         self._lock = trio.Lock()
+
+    def beside(self) -> "VolumePool":
+        """Return a pool without drives that shares the caches of this one, and the bound on what may be open."""
+        other = VolumePool(self.cores, self.nodes)
+        other.directories, other._keys, other._told = self.directories, self._keys, self._told
+        return other
 
     def __iter__(self) -> Iterator[Volume]:
         return iter(list(self._volumes.values()))
@@ -139,10 +146,7 @@ class VolumePool:
         volume = self._volumes.get(key)
         if volume is not None:
             return volume
-        if key not in self._keys and len(self._keys) >= MAX_DRIVES:
-            raise PathError(errno.EMFILE, short(key), f"{MAX_DRIVES} drives are open that are mounted in one another")
-        self._keys.add(key)
-        core = await self.cores.open_core(key)
+        core = await self.open_core(key)
         if core.length == 0:
             core.prefetch([range(1)])  # the header, in the same round trip as the head
             await core.update()
@@ -156,6 +160,13 @@ class VolumePool:
         self.opened.set()
         self.opened = trio.Event()
         return volume
+
+    async def open_core(self, key: bytes) -> CoreReader:
+        """Open a core that a drive names. Raises `PathError` (EMFILE) when there are too many, and as its provider."""
+        if key not in self._keys and len(self._keys) >= MAX_DRIVES:
+            raise PathError(errno.EMFILE, short(key), f"{MAX_DRIVES} drives and cores are open that are mounted here")
+        self._keys.add(key)
+        return await self.cores.open_core(key)
 
 
 async def read_drive_header(core: CoreReader) -> Header:

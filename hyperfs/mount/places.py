@@ -15,9 +15,8 @@ from functools import partial
 
 import trio
 
-from hyperfs.drive import volume
 from hyperfs.drive.drive import Drive
-from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.snapshot import Snapshot, known_version
 from hyperfs.drive.stat import MountTarget
 from hyperfs.errors import HyperfsError, PathError, short
 from hyperfs.mount.edge import keep_going
@@ -247,9 +246,9 @@ class Places:
             assert around is not None  # the mount itself is open from its beginning
             if (key, place.target.version) in around.chain():
                 raise PathError(errno.ELOOP, place.path, f"drive {short(key)} is mounted inside itself")
-            if sum(other.view is not None for other in self) > volume.MAX_DRIVES:
-                raise PathError(errno.EMFILE, place.path, f"{volume.MAX_DRIVES} drives are open that are mounted here")
-            drive = await Drive.open(self._pool.cores, key, version=place.target.version, cache=self._pool.nodes)
+            volume = await self._pool.beside().open(key)
+            version = place.target.version
+            drive = Drive(volume, None if version is None else await known_version(volume, version))
             snapshot = drive.snapshot()
             await snapshot.mounts()
             place.drive = drive
@@ -318,7 +317,7 @@ class Places:
                 if target.version is not None or target.is_core or (target.key, None) in place.chain():
                     continue
                 try:
-                    core = await self._pool.cores.open_core(target.key)
+                    core = await self._pool.open_core(target.key)
                     inner = self._add(place, path, target) if core.writable and core.length else None
                     if inner is not None:
                         await self._enter(inner)

@@ -10,6 +10,7 @@ from hyperfs.drive.stat import MountTarget, Stat, encode_mount_record, encode_st
 from hyperfs.errors import BlockNotAvailable, NotADrive, PathError, UnknownVersion
 from hyperfs.trie import Put
 from tests.support.drives import OwnDrive, new_drive
+from tests.support.memory_core import MemoryCore
 
 FILE = encode_stat(Stat(0o100644))
 
@@ -251,9 +252,38 @@ async def test_only_so_many_drives_are_reached_whether_they_are_there_or_not(mon
     assert await read(snapshot, "sub/in/dir/file") == b"inner content"
     with pytest.raises(BlockNotAvailable):
         await snapshot.stat("nowhere/file")
-    with pytest.raises(PathError, match="drives are open") as refused:
+    with pytest.raises(PathError, match="are open") as refused:
         await snapshot.stat("one-too-many/file")
     assert refused.value.errno == errno.EMFILE
     assert bytes(31) + b"\1" not in outer.cores.cores
     with pytest.raises(BlockNotAvailable):  # again, and it is not counted twice
         await snapshot.stat("nowhere/file")
+
+
+async def test_only_so_many_cores_are_opened_that_are_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperfs.drive.volume.MAX_DRIVES", 2)  # the drive itself, and one more
+    own = await new_drive()
+    cores = [own.cores.create() for _ in range(3)]
+    for number, core in enumerate(cores):
+        await core.append([b"bytes"])
+        await own.writer.mount_core(f"f{number}", core.key)
+    opened = []
+    open_core = own.cores.open_core
+
+    async def noted(key: bytes) -> MemoryCore:
+        opened.append(key)
+        return await open_core(key)
+
+    monkeypatch.setattr(own.cores, "open_core", noted)
+    snapshot = own.drive.snapshot()
+    sizes = sorted([entry.stat.size async for entry in snapshot.list()])
+    assert (sizes, len(set(opened))) == ([0, 0, 5], 1)
+    reached = [core for core in cores if core.key in opened]
+    refused = []
+    for number, core in enumerate(cores):
+        entry = await snapshot.stat(f"f{number}")
+        try:
+            assert (await snapshot.read(entry, 0, 10), core) == (b"bytes", reached[0])
+        except PathError as error:
+            refused.append(error.errno)
+    assert refused == [errno.EMFILE] * 2

@@ -343,9 +343,9 @@ class Tree:
         return content
 
     async def open_run(self, stat: Stat) -> OpenFile:
-        """Return what reads the bytes that a `Stat` names."""
+        """Return what reads the bytes that a `Stat` names. Raises as opening a core does."""
         if stat.mount is not None and stat.mount.is_core:
-            core = await self.snapshot.volume.pool.cores.open_core(stat.mount.key)
+            core = await self.snapshot.volume.pool.open_core(stat.mount.key)
             return OpenFile(core, Run(range(core.length), 0, core.byte_length))
         core = await self.snapshot.volume.content()
         return OpenFile(core, _run_of(stat))
