@@ -30,7 +30,7 @@ class JoinedInodes:
     def remember(self, parent: int, name: bytes, kind: int) -> int:
         """See `InodeTable.remember`."""
         place = self._places.of(parent)
-        inner = self._places.mounted_now(place, parent, name)
+        inner = self._places.mounted(place, parent, name)
         if inner is None:
             return place.inodes.remember(parent, name, kind)
         inner.inodes.looked_up(inner.root)
@@ -67,30 +67,30 @@ class JoinedView(View):
         view = self._places.view_now(parent)
         if view is None:
             return None
-        table = view.snapshot.mounts_now
-        if table is None or (
-            table.targets and self._places.mounted_now(self._places.of(parent), parent, name) is not None
-        ):
-            return None
-        return view.lookup_now(parent, name)
+        return None if self._places.leads_on(self._places.of(parent), parent, name) else view.lookup_now(parent, name)
 
     async def lookup(self, parent: int, name: bytes) -> Answer:
         place = await self._places.entered(parent)
-        while place.snapshot.mounts_now is None:  # another version may be shown meanwhile
-            await place.snapshot.mounts()
-        inner = self._places.mounted_now(place, parent, name)
-        if inner is None:
-            assert place.view is not None
-            return await place.view.lookup(parent, name)
-        answer = await self._root(inner)
-        inner.inodes.looked_up(inner.root)
-        return answer
+        while (inner := self._places.mounted(place, parent, name)) is None:
+            answer = await self._view(parent).lookup(parent, name)
+            if self._places.mounted(place, parent, name) is None:
+                return answer
+            self.inodes.forget(answer.number, 1)  # a drive came to be mounted there meanwhile
+        inner.inodes.looked_up(inner.root)  # before anything waits: what nobody knows is given up
+        try:
+            return await self._root(inner)
+        except BaseException:  # failed or cancelled, it was not looked up
+            self.inodes.forget(inner.root, 1)
+            raise
 
     async def _root(self, place: Place) -> Answer:
         """Tell of the root of a drive: as long as nobody has gone in, what the drive around it says."""
         if place.view is None:
             assert place.around is not None
-            return Answer(place.root, attributes_of(stat_of(await place.around.snapshot.stat(place.path))), 0.0)
+            entry = await place.around.snapshot.stat(place.path)
+            if entry.mount != place.target:
+                raise PathError(errno.ESTALE, place.path, "the drive that was mounted there is not any more")
+            return Answer(place.root, attributes_of(stat_of(entry)), 0.0)
         before = place.view.generation
         number, attributes, seconds = await place.view.attributes(place.root)
         if place.is_own and place.staged is None:  # as it is once it is written: whoever may write there is its owner
@@ -119,19 +119,15 @@ class JoinedView(View):
 
     async def list(self, number: int, on_entries: Callable[[], None]) -> list[bytes]:
         place = await self._places.entered(number)
-        view = self._view(number)
-        rows = await view.list(number, on_entries)
-        while (table := place.snapshot.mounts_now) is None:
-            await place.snapshot.mounts()
-        if not table.targets:
+        rows = await self._view(number).list(number, on_entries)
+        table = place.snapshot.mounts_now
+        if table is not None and not table.targets:
             return rows
-        return [
-            unlasting(row) if self._places.mounted_now(place, number, name_of(row)) is not None else row for row in rows
-        ]
+        return [unlasting(row) if self._places.leads_on(place, number, name_of(row)) else row for row in rows]
 
     def row_now(self, number: int, row: bytes) -> bytes | None:
         place = self._places.of(number)
-        if self._places.mounted_now(place, number, name_of(row)) is not None:
+        if self._places.leads_on(place, number, name_of(row)):
             return unlasting(row)
         return self._view(number).row_now(number, row)
 
@@ -256,7 +252,8 @@ class JoinedView(View):
 
     async def sync(self, number: int | None) -> None:
         if number is not None:
-            await self._view(number).sync(number)
+            async with self._places.of(number).in_use():
+                await self._view(number).sync(number)
             return
         for place in self._places:
             if place.view is not None:

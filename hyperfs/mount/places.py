@@ -39,7 +39,7 @@ Follow = Callable[[Drive, Head], Follower]
 class Place:
     """One place: place 0 is the mount, any other is ``path`` of the drive at the place ``around`` it.
 
-    It is the head that a `Follower` moves, whichever view shows it.
+    It is the head that a `Follower` moves, whichever view shows it. Of a version that is shown the mount table is read.
     """
 
     def __init__(self, index: int, around: "Place | None", path: str, target: MountTarget) -> None:
@@ -83,6 +83,7 @@ class Place:
 
     async def switch(self, snapshot: Snapshot) -> Snapshot:
         """See `Head`. While another view is being made of the place nothing is switched."""
+        await snapshot.mounts()
         async with self.opening:
             return await self._shown().switch(snapshot)
 
@@ -162,7 +163,9 @@ class Places:
         """Commit what is staged, once; what cannot be committed now stays staged."""
         for place in reversed(list(self)):
             if place.staged is not None:
-                await self._close(place.staged)
+                await place.staged.close()
+                if place.staged.failure is not None:
+                    self._failures.append(place.staged.failure)
 
     @property
     def failure(self) -> Exception | None:
@@ -189,20 +192,24 @@ class Places:
         place = self._all[place_of(number)]
         return None if place is None else place.view
 
-    def mounted_now(self, around: Place, parent: int, name: bytes) -> Place | None:
-        """Return the place at a name in a directory, if a drive is mounted there and the mount table was read."""
-        table = around.snapshot.mounts_now
-        if table is None or not table.targets:
+    def leads_on(self, around: Place, parent: int, name: bytes) -> bool:
+        """Tell whether a drive is mounted at a name in a directory."""
+        return _mounted_at(around, parent, name) is not None
+
+    def mounted(self, around: Place, parent: int, name: bytes) -> Place | None:
+        """Return the place at a name in a directory, made if need be, for a lookup to count; None: no drive is there.
+
+        None as well when there are too many, and what is there is read as a folder of the drive around it.
+        """
+        found = _mounted_at(around, parent, name)
+        if found is None:
             return None
-        path = around.path_below(parent, name)
-        target = None if path is None else table.targets.get(path)
-        if path is None or target is None:
-            return None
+        path, target = found
         place = self._at.get((around.index, path))
         return place if place is not None and place.target == target else self._add(around, path, target)
 
     def _add(self, around: Place, path: str, target: MountTarget) -> Place | None:
-        """Make a place; None when there are too many, and what is there is read as a folder of the drive around it."""
+        """Make a place; None when there are too many."""
         index = self._all.index(None) if None in self._all else len(self._all)
         if index >= MAX_PLACES:
             return None
@@ -329,8 +336,8 @@ class Places:
     async def _look_for_idle(self) -> None:
         while True:
             await trio.sleep(IDLE_SECONDS)
-            for place in self:
-                if place.index and place.view is not None:
+            for place in reversed(list(self)):  # those inside others first
+                if place.index and not place.opening.locked():  # or somebody is just going in
                     await self._rest(place)
 
     async def _rest(self, place: Place) -> None:
@@ -354,20 +361,25 @@ class Places:
                 place.drive, confines_links=self._confines_links, inodes=inodes, snapshot=workspace.tree.snapshot
             )
             place.inodes, place.staged = inodes, None
-            await self._close(staged)
+            await staged.close()
 
     def _drop_unknown(self, place: Place) -> None:
-        if len(place.inodes) == 1 and not place.inodes[place.root].lookups:
+        is_known = len(place.inodes) > 1 or place.inodes[place.root].lookups
+        if not is_known and not any(other.around is place for other in self):
             place.following.cancel()
             self._all[place.index] = None
             around = place.around
             if around is not None and self._at.get((around.index, place.path)) is place:
                 del self._at[around.index, place.path]
 
-    async def _close(self, staged: Staged) -> None:
-        await staged.close()
-        if staged.failure is not None:
-            self._failures.append(staged.failure)
+
+def _mounted_at(around: Place, parent: int, name: bytes) -> tuple[str, MountTarget] | None:
+    """Return what is mounted at a name in a directory, and the path of that in the drive that it is in."""
+    table = around.snapshot.mounts_now
+    assert table is not None  # see `Place`
+    path = around.path_below(parent, name) if table.targets else None
+    target = None if path is None else table.targets.get(path)
+    return None if path is None or target is None else (path, target)
 
 
 async def _run(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:

@@ -4,6 +4,7 @@ import errno
 import stat as st
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import trio
 import trio.testing
 
+from hyperfs.drive.entry import Entry
 from hyperfs.drive.snapshot import Snapshot
+from hyperfs.drive.stat import MountTarget
 from hyperfs.drive.volume import MountTable
-from hyperfs.errors import PathError
+from hyperfs.errors import BlockNotAvailable, PathError
 from hyperfs.mount.files import OpenFiles
 from hyperfs.mount.following import Follower
 from hyperfs.mount.inodes import ROOT, place_of
@@ -21,6 +24,8 @@ from hyperfs.mount.joined_view import JoinedView
 from hyperfs.mount.places import Places
 from hyperfs.mount.rows import name_of
 from hyperfs.mount.staging.nodes import Renaming
+from hyperfs.mount.staging.tree import Found
+from hyperfs.mount.staging.workspace import Workspace
 from hyperfs.mount.waiting import Waits
 from hyperfs.mount.writing import Writing
 from tests.support.drives import OwnDrive, new_drive
@@ -212,6 +217,70 @@ async def test_a_place_that_nobody_changes_any_more_lets_the_drive_go(
     assert await content(inner, "g") == b"again"
 
 
+async def test_a_place_that_the_kernel_forgets_is_given_up(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        number = await mount.number("in")
+        mount.view.inodes.forget(number, 1)
+        assert await refused(mount.view.attributes(number)) == errno.ESTALE
+        number = await mount.number("in")
+        await mount.names("in")
+        mount.view.inodes.forget(number, mount.view.inodes[number].lookups)
+        await mount.places._rest(mount.places.of(number))
+        assert len(list(mount.places)) == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_place_is_not_given_up_while_it_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        number = await mount.number("in")
+        stat = Snapshot.stat
+
+        async def meanwhile(snapshot: Snapshot, path: str) -> Entry:
+            monkeypatch.undo()
+            mount.view.inodes.forget(number, 1)  # of the lookup before
+            if fails:
+                raise BlockNotAvailable("it is not here")
+            return await stat(snapshot, path)
+
+        monkeypatch.setattr(Snapshot, "stat", meanwhile)
+        if fails:
+            with pytest.raises(BlockNotAvailable):
+                await mount.number("in")
+            assert len(list(mount.places)) == 1
+        else:
+            assert await mount.number("in") == number
+            assert await mount.names("in") == []
+
+
+async def test_what_is_only_listed_takes_no_place(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        assert await mount.names("") == ["in"]
+        assert len(list(mount.places)) == 1
+
+
+async def test_a_place_stays_while_something_is_staged_below_it(tmp_path: Path) -> None:
+    outer, middle, innermost = await drives(3)
+    await middle.writer.mount("b", innermost.drive.key)
+    await outer.writer.mount("a", middle.drive.key)
+    async with mounted(Writers(tmp_path, outer, middle, innermost), outer) as mount:
+        await mount.put("a/b/f", b"staged")
+        for path in ("a/b/f", "a/b", "a"):
+            number = await mount.number(path)
+            mount.view.inodes.forget(number, mount.view.inodes[number].lookups)
+        await mount.places._rest(list(mount.places)[1])
+        assert len(list(mount.places)) == 3
+        await mount.put("a/b/g", b"more")
+        assert await mount.names("a/b") == ["f", "g"]
+
+
 async def test_what_others_write_to_an_inner_drive_is_seen(tmp_path: Path) -> None:
     outer, inner = await drives(2)
     await outer.writer.mount("in", inner.drive.key)
@@ -230,20 +299,49 @@ async def test_what_others_write_to_an_inner_drive_is_seen(tmp_path: Path) -> No
 async def test_a_place_is_found_also_while_another_version_comes_to_be_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    outer, middle, innermost = await drives(3)
+    await middle.writer.mount("b", innermost.drive.key)
+    await outer.writer.mount("a", middle.drive.key)
+    async with mounted(Writers(tmp_path, outer, middle, innermost), outer) as mount:
+        above = await mount.number("a")
+        place, mounts, found = await mount.places.entered(above), Snapshot.mounts, []
+
+        async def meanwhile(snapshot: Snapshot) -> MountTable:
+            found.append(place_of((await mount.view.lookup(above, b"b")).number))
+            return await mounts(snapshot)
+
+        newer = Snapshot(middle.drive.volume, middle.drive.version, ((middle.drive.key, None),))
+        with monkeypatch.context() as patch:
+            patch.setattr(newer, "mounts", partial(meanwhile, newer))
+            await place.switch(newer)
+        found.append(place_of((await mount.view.lookup(above, b"b")).number))
+        assert (place.snapshot, found) == (newer, [2, 2])
+
+
+async def test_a_drive_that_comes_to_be_mounted_while_its_name_is_looked_up_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner = await drives(2)
+    async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
+        find = Workspace.find
+
+        async def meanwhile(workspace: Workspace, parent: int, name: str) -> Found | None:
+            monkeypatch.undo()
+            await mount.places.outer.view.link("in", MountTarget(inner.drive.key))
+            return await find(workspace, parent, name)
+
+        monkeypatch.setattr(Workspace, "find", meanwhile)
+        assert place_of((await mount.view.lookup(ROOT, b"in")).number) == 1
+        await mount.put("in/f", b"x")
+    assert await content(inner, "f") == b"x"
+
+
+async def test_a_place_that_is_unmounted_before_anybody_went_in_is_gone(tmp_path: Path) -> None:
     outer, inner = await drives(2)
     await outer.writer.mount("in", inner.drive.key)
     async with mounted(Writers(tmp_path, outer, inner), outer) as mount:
-        tree, mounts = mount.places.outer.workspace.tree, Snapshot.mounts
-
-        def another() -> Snapshot:
-            return Snapshot(outer.drive.volume, outer.drive.version, ((outer.drive.key, None),))
-
-        async def meanwhile(snapshot: Snapshot) -> MountTable:
-            monkeypatch.undo()
-            table = await mounts(snapshot)
-            tree.snapshot = another()
-            return table
-
-        tree.snapshot = another()
-        monkeypatch.setattr(Snapshot, "mounts", meanwhile)
-        assert place_of((await mount.view.lookup(ROOT, b"in")).number) == 1
+        number = await mount.number("in")
+        await mount.places.outer.view.link("in", None)
+        await mount.put("in", b"a file now")
+        await mount.places.outer.flusher.flush()
+        assert await refused(mount.view.attributes(number)) == errno.ESTALE
