@@ -6,7 +6,7 @@ drive of which the kernel knows something stays open: only so we hear what it ha
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -29,6 +29,9 @@ MAX_UNSEEN: Final = 2 * MAX_OPENED
 LOOK_SECONDS: Final = 15.0
 """How often it is looked which drives the kernel knows something of."""
 
+Keys = Callable[[], Iterable[bytes]]
+"""Tells keys of cores."""
+
 
 async def keep_open(client: DaemonClient, drive: Drive) -> None:
     """Open what is mounted in ``drive`` and is here, now and as new versions mount more, until cancelled."""
@@ -38,24 +41,27 @@ async def keep_open(client: DaemonClient, drive: Drive) -> None:
             await _open_inside(client, drive, seen)
 
 
-async def rest_unseen(client: DaemonClient, drive: Drive, knows: Callable[[str], bool]) -> None:
+async def rest_unseen(client: DaemonClient, drive: Drive, knows: Callable[[str], bool], cores: Keys) -> None:
     """Have cores rest of which the kernel ``knows`` nothing any more, by the paths of their drives, until cancelled.
 
-    `MAX_UNSEEN` of these stay awake, those that were opened first rest first.
+    Those of the keys ``cores`` never do. `MAX_UNSEEN` of the others stay awake, those that were opened first rest
+    first.
     """
     while True:
         await trio.sleep(LOOK_SECONDS)
         try:
-            await rest_unseen_now(client, drive, knows)
+            await rest_unseen_now(client, drive, knows, cores)
         except (HyperfsError, OSError) as error:
             _log.debug("drive %s: which inner drives can rest is seen later: %s", short(drive.key), error)
 
 
-async def rest_unseen_now(client: DaemonClient, drive: Drive, knows: Callable[[str], bool]) -> None:
+async def rest_unseen_now(
+    client: DaemonClient, drive: Drive, knows: Callable[[str], bool], cores: Keys = tuple
+) -> None:
     """Do once what `rest_unseen` does; and wake what rests and is known again. Raises `HyperfsError`, OSError."""
     if not client.connected:
         return
-    seen = {drive.key, drive.volume.content_key}
+    seen = {drive.key, drive.volume.content_key, *cores()}
     async with aclosing(_seen_inside(drive.snapshot(), "", knows)) as keys:
         async for key in keys:
             seen.add(key)

@@ -174,8 +174,7 @@ class _Child:
                 client.uses = served.blocks_in_use
                 client.linked = lambda asked: nursery.start_soon(link, served, asked)
                 nursery.start_soon(say_ready)
-                if served.knows is not None:
-                    nursery.start_soon(rest_unseen, client, drive, served.knows)
+                nursery.start_soon(rest_unseen, client, drive, served.knows, served.cores)
 
             nursery.start_soon(keep_open, client, drive)
             nursery.start_soon(collect_all_when_idle)

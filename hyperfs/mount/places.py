@@ -187,6 +187,13 @@ class Places:
             raise PathError(errno.ESTALE, f"inode {number}", "it is gone")
         return place
 
+    def cores(self) -> Iterator[bytes]:
+        """Yield the keys of the cores of all drives that somebody has gone into and the kernel still knows."""
+        for place in self:
+            if place.drive is not None:
+                yield place.drive.key
+                yield place.drive.volume.content_key
+
     def view_now(self, number: int) -> ReadingView | WorkspaceView | None:
         """Return the view of an inode, None when nobody has gone into its drive."""
         place = self._all[place_of(number)]

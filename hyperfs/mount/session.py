@@ -53,12 +53,14 @@ class Served:
     ``blocks_in_use`` tells which blocks of a core open files lie in. ``link`` mounts a drive at a path of one that is
     written here, or unmounts it (None), as the folder shows when it returns; it returns the version that has it so,
     or None when that drive is not written here, and raises as `WorkspaceView.link`. ``knows`` tells whether the kernel
-    knows anything at a path or below it; None where the drive is written here.
+    knows anything at a path or below it; where the drive is written here, ``cores`` yields the keys of those of inner
+    drives of which it does, instead.
     """
 
     blocks_in_use: Callable[[bytes], Iterable[range]]
     link: Callable[[bytes, str, MountTarget | None], Awaitable[int | None]]
-    knows: Callable[[str], bool] | None = None
+    knows: Callable[[str], bool]
+    cores: Callable[[], Iterable[bytes]] = tuple
 
 
 class Ending(Enum):
@@ -148,8 +150,12 @@ async def _serve(
             if not session.stopping.is_set():
                 logger.info("%s: drive %s is mounted", path, short(drive.key))
                 if on_ready is not None:
-                    knows = partial(_knows, head.inodes) if places is None else None
-                    on_ready(Served(operations.blocks_in_use, partial(_link, session, places), knows))
+                    link = partial(_link, session, places)
+                    if places is None:
+                        served = Served(operations.blocks_in_use, link, partial(_knows, head.inodes))
+                    else:
+                        served = Served(operations.blocks_in_use, link, _knows_nothing, places.cores)
+                    on_ready(served)
             await session.stopping.wait()
         finally:
             with trio.CancelScope(shield=True):
@@ -161,6 +167,10 @@ async def _serve(
             nursery.cancel_scope.cancel()
     logger.info("%s: unmounted", path)
     return session.ending
+
+
+def _knows_nothing(path: str) -> bool:
+    return False
 
 
 def _knows(inodes: InodeTable, path: str) -> bool:

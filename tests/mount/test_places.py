@@ -281,6 +281,17 @@ async def test_a_place_stays_while_something_is_staged_below_it(tmp_path: Path) 
         assert await mount.names("a/b") == ["f", "g"]
 
 
+async def test_cores_of_what_somebody_went_into_are_held(tmp_path: Path) -> None:
+    outer, inner, other = await drives(3)
+    await outer.writer.mount("in", inner.drive.key)
+    await outer.writer.mount("other", other.drive.key)
+    async with mounted(Writers(tmp_path, outer, inner, other), outer) as mount:
+        await mount.names("in")
+        await mount.number("other")
+        of_outer, of_inner = [{own.metadata.key, own.content.key} for own in (outer, inner)]
+        assert set(mount.places.cores()) == of_outer | of_inner
+
+
 async def test_what_others_write_to_an_inner_drive_is_seen(tmp_path: Path) -> None:
     outer, inner = await drives(2)
     await outer.writer.mount("in", inner.drive.key)
