@@ -164,6 +164,8 @@ class Places:
         for place in reversed(list(self)):
             if place.staged is not None:
                 await place.staged.close()
+                place.flushing.cancel()  # what could not be committed is the next mount's
+                place.following.cancel()
                 if place.staged.failure is not None:
                     self._failures.append(place.staged.failure)
 

@@ -194,6 +194,24 @@ async def test_staged_files_of_an_inner_drive_are_found_again(tmp_path: Path) ->
     assert await content(inner, "f") == b"staged"
 
 
+async def test_nothing_is_staged_or_committed_any_more_once_a_drive_is_let_go(tmp_path: Path) -> None:
+    outer, inner = await drives(2)
+    await outer.writer.mount("in", inner.drive.key)
+    writers = Writers(tmp_path, outer, inner)
+    async with mounted(writers, outer) as mount:
+        await mount.put("in/f", b"x")
+        place = mount.places.of(await mount.number("in"))
+        staged = place.staged
+        assert staged is not None
+        await staged.close()
+        for attempt in (staged.flusher.flush(), staged.view.make(place.root, "g", FILE, 0, 0)):
+            with pytest.raises(OSError, match="closed"):
+                await attempt
+        with pytest.raises(OSError, match="closed"):
+            staged.workspace.segments.make()
+        assert not writers.staged()
+
+
 async def test_a_place_that_nobody_changes_any_more_lets_the_drive_go(
     tmp_path: Path,
 ) -> None:

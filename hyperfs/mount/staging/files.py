@@ -237,6 +237,12 @@ class _Descriptor:
             os.close(descriptor)
 
 
+def refuse_closed(directory: Path, *, is_closed: bool) -> None:
+    """Raise OSError (EBADF) when nothing may be begun in a folder any more: it is another's by now, or will be."""
+    if is_closed:
+        raise OSError(errno.EBADF, "the staging folder is closed", str(directory))
+
+
 def numbered(paths: Iterable[Path]) -> list[int]:
     """Return the numbers that files are named by, in order; what has another name is none of ours."""
     return sorted(int(path.stem) for path in paths if path.stem.isdecimal())

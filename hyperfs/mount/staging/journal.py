@@ -22,7 +22,7 @@ import trio
 
 from hyperfs.core.reserve import is_full
 from hyperfs.core.shared_map import boot_id
-from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered, refuse_closed
 from hyperfs.mount.staging.frames import Contents, Cut, frame, header, parse
 
 AHEAD_BYTES = 1024 * 1024
@@ -85,6 +85,7 @@ class Journal:
         self._writing = threading.Lock()
         self._has_failed = False
         """Whether what is queued could not be written when that was tried last."""
+        self._is_closed = False
         self._limiter = trio.CapacityLimiter(1)
         self.number = self._earlier = max([number, *self.numbers()])
 
@@ -154,6 +155,7 @@ class Journal:
 
         Nothing must be queued.
         """
+        refuse_closed(self._directory, is_closed=self._is_closed)
         assert not self._queue  # the next file says how far this one goes
         before = self.number
         delete_file(self._path(before + 1))  # which there is when it could neither be begun nor deleted
@@ -278,7 +280,10 @@ class Journal:
                 self._delete(there)
 
     def close(self) -> None:
-        """Write what is queued, which blocks, and close the files. Raises OSError; they are closed then, too."""
+        """Write what is queued, which blocks, and close the files: none is begun any more.
+
+        Raises OSError; they are closed then, too.
+        """
         try:
             self._write_queued()
         finally:
@@ -286,6 +291,7 @@ class Journal:
                 file.close()
             self._files.clear()
             self._current = None
+            self._is_closed = True
 
     def _delete(self, number: int) -> None:
         file = self._files.get(number)

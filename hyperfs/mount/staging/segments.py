@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered
+from hyperfs.mount.staging.files import StagedFile, SyncedNames, delete_file, numbered, refuse_closed
 
 OWN_SEGMENT_BYTES = 256 * 1024
 """A file with more staged bytes than this writes to a segment of its own."""
@@ -82,6 +82,7 @@ class Segments:
         self._strange = set(numbered(directory.glob("*.data")))
         self._next = max([number, *self._strange]) + 1
         self._shared: Segment | None = None
+        self._is_closed = False
         self.writing_bytes = 0
         """How many bytes are on the way to the disk."""
 
@@ -116,6 +117,7 @@ class Segments:
 
     def make(self) -> Segment:
         """Return a new, empty segment. Raises OSError."""
+        refuse_closed(self._directory, is_closed=self._is_closed)
         number = self._next
         file = StagedFile.create(self._path(number))
         self._names.changed()
@@ -181,7 +183,8 @@ class Segments:
             self._strange.discard(number)
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files; none is made any more."""
+        self._is_closed = True
         for segment in self._all.values():
             segment.file.close()
         self._all.clear()
