@@ -8,7 +8,7 @@ import click
 from hyperfs.cli.command import command
 from hyperfs.cli.common import Common, common_options, examples, run_with_daemon
 from hyperfs.cli.kinds import DRIVE, DRIVE_AT_VERSION
-from hyperfs.cli.output import print_json, print_json_line, print_table, shown, size_text, time_text
+from hyperfs.cli.output import json_line, print_json, print_table, printing_together, shown, size_text, time_text
 
 if TYPE_CHECKING:
     from hyperfs.daemon.client import DaemonClient
@@ -38,11 +38,10 @@ def log(common: Common, address: "DriveAddress", limit: int | None) -> None:
         names: dict[int, list[str]] = {}
         for name, version in (await tags_of(drive)).items():
             names.setdefault(version, []).append(name)
-        async for entry in history(drive.snapshot(), limit=limit):
-            if common.json:
-                print_json_line(_log_fields(entry, names.get(entry.version, [])))
-            else:
-                click.echo(_log_line(entry, names.get(entry.version, [])))
+        async with printing_together() as print_line:
+            async for entry in history(drive.snapshot(), limit=limit):
+                tags = names.get(entry.version, [])
+                print_line(json_line(_log_fields(entry, tags)) if common.json else _log_line(entry, tags))
 
     run_with_daemon(common, run)
 

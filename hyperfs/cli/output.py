@@ -7,7 +7,8 @@ unchanged.
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,7 +39,49 @@ def print_json(value: Any) -> None:
 
 def print_json_line(value: Any) -> None:
     """Print ``value`` as JSON on one line, for outputs that come bit by bit."""
-    click.echo(_valid(json.dumps(value, ensure_ascii=False)))
+    click.echo(json_line(value))
+
+
+def json_line(value: Any) -> str:
+    """Return ``value`` as JSON on one line."""
+    return _valid(json.dumps(value, ensure_ascii=False))
+
+
+@asynccontextmanager
+async def printing_together() -> AsyncGenerator[Callable[[str], None], None]:
+    """Give a function that prints a line, with all that are printed before the caller next waits for something.
+
+    Whatever ends the block, what was given is printed.
+    """
+    import trio
+
+    from hyperfs.drive.nursery import open_work
+
+    lines: list[str] = []
+
+    def print_all() -> None:
+        if lines:
+            text = "\n".join(lines)
+            lines.clear()
+            click.echo(text)
+
+    async def keep_printing() -> None:
+        while True:
+            await parked.park()
+            print_all()
+
+    def print_line(line: str) -> None:
+        lines.append(line)
+        parked.unpark()
+
+    parked = trio.lowlevel.ParkingLot()
+    async with open_work() as nursery:
+        nursery.start_soon(keep_printing)
+        try:
+            yield print_line
+        finally:
+            nursery.cancel_scope.cancel()
+            print_all()
 
 
 def shown(name: str) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 import pytest
+import trio
+import trio.testing
 from click.testing import CliRunner
 
 from hyperfs.cli.common import describe, report, sole
@@ -18,6 +20,7 @@ from hyperfs.cli.output import (
     drive_text,
     duration_text,
     print_table,
+    printing_together,
     shown,
     size_text,
     time_text,
@@ -179,3 +182,26 @@ def test_a_fork_is_told_in_versions_and_files(core: str, said: str) -> None:
     state = WriterState(core, 5, None, ForkTold(7, "them", accepted=False))
     (line,) = standing_lines([state], {"aa" * 32: "drive photos"})
     assert line.startswith(said)
+
+
+async def test_lines_are_out_when_the_one_who_prints_them_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    async with printing_together() as print_line:
+        await trio.testing.wait_all_tasks_blocked()
+        print_line("one")
+        print_line("two")
+        assert capsys.readouterr().out == ""
+        await trio.testing.wait_all_tasks_blocked()
+        assert capsys.readouterr().out == "one\ntwo\n"
+        print_line("three")
+    assert capsys.readouterr().out == "three\n"
+
+
+async def test_what_was_printed_is_out_before_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fail_after_a_line() -> None:
+        async with printing_together() as print_line:
+            print_line("one")
+            raise UsageError("that was all")
+
+    with pytest.raises(UsageError):
+        await fail_after_a_line()
+    assert capsys.readouterr().out == "one\n"
