@@ -162,7 +162,7 @@ class UtpEndpoint:
         link = UtpLink(self, address)
         link.notify = notify
         receive_id = self._random.getrandbits(16)
-        while (address, receive_id) in self._links:
+        while self._is_taken(address, receive_id):
             receive_id = (receive_id + 1) & SEQUENCE_MASK
         self._links[address, receive_id] = link
         link.connection = Connection.dial(
@@ -252,6 +252,15 @@ class UtpEndpoint:
                 if found is not None and found.connection.send_id == packet.connection_id:
                     return found
         return link
+
+    def _is_taken(self, address: Address, receive_id: int) -> bool:
+        """Tell whether a connection that is begun with this id would get another one's packets, at either end."""
+        theirs = (receive_id + 1) & SEQUENCE_MASK
+        # of one that the other side began, it receives by the id below ours
+        begun_by_them = self._links.get((address, (theirs + 1) & SEQUENCE_MASK))
+        return (address, receive_id) in self._links or (
+            begun_by_them is not None and begun_by_them.connection.send_id == theirs
+        )
 
     @property
     def _is_full(self) -> bool:

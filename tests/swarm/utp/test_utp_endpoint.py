@@ -164,6 +164,34 @@ def test_others_leave_room_for_whom_we_dial() -> None:
     assert line.away.connect(HOME, lambda: None) is None
 
 
+class Bits(random.Random):
+    """Gives the same number each time."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def getrandbits(self, k: int) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("below", [-2, -1, 0, 1, 2])
+def test_two_that_dial_each_other_with_neighbouring_numbers_both_get_through(below: int) -> None:
+    line = Line()
+    first, _ = line.connect()
+    begun: list[UtpLink] = []
+    line.home.on_accept = begun.append
+    line.away._random = Bits(first.connection.receive_id - below)
+    link = line.away.connect(HOME, lambda: None)
+    assert link is not None
+    link.write(b"hello")
+    line.run(1.0)
+    assert [one.read(100) for one in begun] == [b"hello"]
+    first.write(b"still here")
+    line.run(1.0)
+    assert first.connection.is_delivered
+
+
 def test_what_strangers_are_sent_is_bounded_whatever_they_send() -> None:
     line = Line()
     line.away.on_accept = lambda link: None
