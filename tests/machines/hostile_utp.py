@@ -127,6 +127,8 @@ class Machine:
         self.meetings: list[Meeting] = []
         self.guessed = 0
         self.of_mallory: list[UtpLink] = []
+        self.spoken_to: list[UtpLink] = []
+        """Those of his that something was written to; he may acknowledge it, so that they stay until they are left."""
 
     def endpoint(self, own: Address) -> UtpEndpoint:
         """Return an honest end."""
@@ -256,6 +258,7 @@ class Machine:
                 link.leave()
             else:
                 link.write(b"unheard")
+                self.spoken_to.append(link)
 
     def anything(self, connection_id: int, right: int) -> bytes:
         """Return a packet of a connection that may say anything."""
@@ -299,7 +302,8 @@ class Machine:
         assert all(meeting.is_whole or meeting.is_broken for meeting in self.meetings), "neither whole nor ended"
         assert whole == len(self.meetings), "an honest connection was broken"
         assert self.guessed <= _LUCKY, "somebody has begun connections with addresses of others"
-        for link in [*self.of_mallory, *(link for meeting in self.meetings for link in meeting.ends)]:
+        honest = [link for meeting in self.meetings for link in meeting.ends]
+        for link in [*self.of_mallory, *self.spoken_to, *honest]:
             link.leave()
         # a beginning that was sent twice may be the last to come, and has to be given up, too
         self.turn(_LATEST_SECONDS + LINGER_SECONDS + SILENCE_SECONDS)
