@@ -27,11 +27,11 @@ class PeerSource:
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """See `Source.seek`."""
-        await self._exchange_of(core).seek(byte_offset, blocks)
+        await self._exchange_of(core).seeks.seek(byte_offset, blocks)
 
     async def update(self, core: CoreReader) -> None:
         """See `Source.update`."""
-        await self._exchange_of(core).update()
+        await self._exchange_of(core).heads.update()
 
     def _exchange_of(self, core: CoreReader) -> Exchange:
         if self.exchange is None:

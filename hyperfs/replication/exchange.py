@@ -1,20 +1,19 @@
 """One shared core: who has it, what is wanted of it, and what became of the answers.
 
-A demand that nobody can meet waits; it is its caller who has the deadline. Whom to ask is for `Asking` to say; what has
-to be done for a peer is done a little at a time, by `Exchange.attend`.
+A demand that nobody can meet waits; it is its caller who has the deadline. Whom to ask is for `Asking` to say; what is
+asked besides blocks is with `Heads` and `Seeks`; what has to be done for a peer is done a little at a time, by
+`Exchange.attend`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from hyperfs.core.nonblocking import run_with_reads
 from hyperfs.core.proofs import MAX_LENGTH
 from hyperfs.core.reader import Priority
 from hyperfs.errors import (
@@ -27,15 +26,17 @@ from hyperfs.errors import (
     PeerMisbehaved,
     short,
 )
-from hyperfs.replication.asking import Asking, by_use
+from hyperfs.replication.asking import Asking
 from hyperfs.replication.demand import Demand, Demands, Flight
 from hyperfs.replication.finishing import finish
+from hyperfs.replication.heads import Heads
 from hyperfs.replication.observer import ExchangeObserver
 from hyperfs.replication.peer import Liveness, Peer
 from hyperfs.replication.reconciliation import Reconciliation
 from hyperfs.replication.requests import Answers
+from hyperfs.replication.seeks import Seeks
 from hyperfs.replication.status import Follow
-from hyperfs.replication.under_way import SLOW_SECONDS, UnderWay
+from hyperfs.replication.under_way import UnderWay
 from hyperfs.replication.window import LONGEST_TRIP_SECONDS, LONGEST_TRIP_TIMES, MIN_REQUESTS
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADS_ASKED: Final = 8
-"""How often `Exchange.update` asks one peer, which may say each time that it has more or less than before."""
 AWAITED_SECONDS: Final = 20.0
 """As long as a reader would wait."""
 MAX_UNATTENDED: Final = 256
@@ -73,9 +72,10 @@ class Exchange:
         self.under_way = UnderWay(self)
         self.asking = Asking(self)
         self._announced_length = core.durable_length
+        self.heads = Heads(self)
+        self.seeks = Seeks(self)
         self._changed = trio.Event()
         self._opened = trio.Event()
-        self._seeking = 0
         self._unattended: list[Demand] = []
         self._passing: dict[Peer, None] = {}
         """The peers whose connections are not to stay."""
@@ -111,7 +111,7 @@ class Exchange:
         """
         if self.open_peers:
             return False
-        if self.demands.by_priority[Priority.URGENT] or self._seeking:
+        if self.demands.by_priority[Priority.URGENT] or self.seeks.waiting:
             return True
         is_awaited = self.core.is_awaited and not self.core.writable
         return is_awaited and trio.current_time() - self.alone_since < AWAITED_SECONDS
@@ -169,112 +169,15 @@ class Exchange:
         """Return once there is another block here, or a peer announced something, or took it back, or left."""
         await self._changed.wait()
 
-    async def seek(self, byte_offset: int, blocks: range) -> None:
-        """Return once the tree here tells which block holds ``byte_offset``.
-
-        Cancelled, an answer that is under way is stored when it comes.
-        """
-        self._seeking += 1
-        try:
-            await self._seek(byte_offset, blocks)
-        finally:
-            self._seeking -= 1
-
-    async def _seek(self, byte_offset: int, blocks: range) -> None:
-        tried: set[tuple[Peer, int]] = set()
-        while await run_with_reads(self.core.seek_local, byte_offset) is None:
-            flight = None
-            for peer in sorted(self.open_peers, key=by_use):
-                if peer.can_be_asked and (peer, peer.announcements) not in tried:
-                    tried.add((peer, peer.announcements))
-                    flight = self._ask_seek(peer, byte_offset, blocks)
-                    if flight is not None:
-                        break
-            if flight is not None and flight.done is not None:
-                await flight.done.wait()
-            else:
-                await self._changed.wait()
-
     def _look_for_ends(self) -> None:
         """Have it looked at whether anything is still wanted of peers whose connections are not to stay."""
         for peer in self._passing:
             peer.link.attend_soon(peer)
 
     def _look_again(self) -> None:
-        """Have who seeks look at what is here and who is there again."""
+        """Have who waits for a change look at what is here and who is there again."""
         self._changed.set()
         self._changed = trio.Event()
-
-    def _ask_seek(self, peer: Peer, byte_offset: int, blocks: range) -> Flight | None:
-        run = peer.availability.next_run(blocks.start, blocks.stop)
-        if byte_offset in peer.requests.seeks:
-            return peer.requests.seeks[byte_offset]
-        # an offset asked twice running is not answered the second time
-        if run is None or peer.requests.last_seek == byte_offset:
-            return None
-        flight = Flight(run.start, peer, trio.current_time(), demands=[], done=trio.Event())
-        peer.requests.ask_seek(byte_offset, flight)
-        peer.link.wake()
-        return flight
-
-    async def update(self) -> None:
-        """Return once no peer that answers knows of more blocks than are verified here. Cancelled, as `seek`.
-
-        Who goes on claiming what he does not prove is asked a few times.
-        """
-        for peer in list(self.peers):
-            await peer.heard.wait()
-        if self.reconciliation is not None:
-            await self.reconciliation.update()
-            return
-        times: Counter[Peer] = Counter()
-        while True:
-            claimants = [
-                peer
-                for peer in self.open_peers
-                if peer.can_be_asked and peer.availability.claimed_length > self.core.length
-                if times[peer] < MAX_HEADS_ASKED
-            ]
-            if not claimants:
-                return
-            peer = max(claimants, key=lambda candidate: candidate.availability.claimed_length)
-            times[peer] += 1
-            flight = self._ask_head(peer)
-            if flight is None or flight.done is None:
-                return
-            await flight.done.wait()
-            if flight.peer.is_open and flight.peer.availability.claimed_length == flight.index + 1 > self.core.length:
-                # it was answered with less than it claimed: asking again would go on for ever
-                return
-
-    def _ask_head(self, peer: Peer) -> Flight | None:
-        """Ask ``peer`` for the last block that it announced, or its proof, unless that is under way."""
-        index = peer.availability.claimed_length - 1
-        if index < self.core.length or not peer.can_be_asked or not peer.availability.has(index):
-            return None
-        under_way = peer.requests.under_way(index)
-        if under_way is not None:
-            if under_way.done is None:
-                under_way.done = trio.Event()
-            return under_way
-        flight = Flight(index, peer, trio.current_time(), demands=[], done=trio.Event())
-        if self.follow is Follow.NEWEST:
-            self.under_way.ask(flight)
-        else:
-            peer.requests.ask_proof(flight)
-        peer.link.wake()
-        return flight
-
-    def _follow(self, peer: Peer) -> None:
-        if self.follow is Follow.NOTHING or not peer.is_open:
-            return
-        index = peer.availability.claimed_length - 1
-        now = trio.current_time()
-        for other in self.peers:
-            flight = other.requests.under_way(index)
-            if flight is not None and now - flight.asked_at < SLOW_SECONDS:
-                return
-        self._ask_head(peer)
 
     # peers
 
@@ -396,7 +299,7 @@ class Exchange:
             if self.reconciliation is not None:
                 self.reconciliation.announced(peer)
             elif peer.availability.claimed_length > self.core.length:
-                self._follow(peer)
+                self.heads.follow(peer)
         self.asking.refill(peer)
         if peer in self._passing:
             finish(self, peer)

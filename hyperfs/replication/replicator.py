@@ -144,7 +144,7 @@ class Replicator:
 
     async def seek(self, core: CoreReader, byte_offset: int, blocks: range, priority: Priority) -> None:
         """See `hyperfs.core.reader.Source.seek`."""
-        await self._exchange_for(core).seek(byte_offset, blocks)
+        await self._exchange_for(core).seeks.seek(byte_offset, blocks)
 
     async def update(self, core: CoreReader) -> None:
         """See `hyperfs.core.reader.Source.update`."""
@@ -152,7 +152,7 @@ class Replicator:
             await link.ready.wait()
         exchange = self._exchanges.get(core.discovery_key)
         if exchange is not None:
-            await exchange.update()
+            await exchange.heads.update()
 
     def _exchange_for(self, core: CoreReader) -> Exchange:
         exchange = self._exchanges.get(core.discovery_key)

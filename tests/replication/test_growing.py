@@ -104,7 +104,7 @@ async def test_who_seeks_is_a_reason_to_look_for_peers(
     assert exchange is not None
     with trio.CancelScope() as seeking:
         async with trio.open_nursery() as inner:
-            inner.start_soon(exchange.seek, 5, range(10))
+            inner.start_soon(exchange.seeks.seek, 5, range(10))
             await settled()
             assert replicator.wanted
             seeking.cancel()
