@@ -88,7 +88,7 @@ class Connection:
         exchange = core.join(self)
         self._cores[core.discovery_key] = core, exchange, Terms(upload, download)
         if self._link is not None:
-            self._link.share(exchange)
+            self._link.channels.share(exchange)
 
     def remove(self, core: "OpenCore") -> None:
         """Have ``core`` go over it no more; when it was the last one the connection ends."""
@@ -96,7 +96,7 @@ class Connection:
         if found is not None:
             core.part(self)
             if self._link is not None:
-                self._link.unshare(found[1])
+                self._link.channels.unshare(found[1])
                 if not self._cores:
                     self._link.end(EndReason.CLOSED, "no core goes over it any more")
 
@@ -184,7 +184,7 @@ class Connection:
         if self._authenticate is not None and not self._authenticate(link.remote_key):
             return Ending(EndReason.BANNED, "the program refused its key", link.remote_key)
         for exchange in self.exchanges:  # of both sides: who answers a dialler may wait for what it has, too
-            link.share(exchange)
+            link.channels.share(exchange)
         return None
 
 

@@ -57,7 +57,7 @@ class Bundle:
         if self._widening.wanted > 1:
             self.exchanges[peer.exchange] = None
             for extra in self.extra_links:
-                extra.offer(peer.exchange)
+                extra.channels.offer(peer.exchange)
 
     def brought(self, link: Link, peer: Peer, size_bytes: int) -> None:
         """Note that ``peer`` brought so much."""

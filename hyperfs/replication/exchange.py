@@ -252,7 +252,7 @@ class Exchange:
         """List these extensions to the peers of this core, besides those of all cores."""
         self.extension_names = tuple(names)
         for peer in self.peers:
-            peer.link.list_extensions(peer)
+            peer.link.channels.list_extensions(peer)
 
     def _uploads_to(self, peer: Peer) -> bool:
         return self.uploading and peer.terms.uploading and not peer.only_asked

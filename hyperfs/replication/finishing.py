@@ -23,7 +23,7 @@ def finish(exchange: Exchange, peer: Peer) -> None:
         peer.channel.send_status(uploading=peer.haves.uploading, downloading=False)
         peer.link.wake()
     if not (peer.remote_downloading and peer.haves.uploading):
-        peer.link.finish(peer)
+        peer.link.channels.close(peer)
 
 
 def wants_more(exchange: Exchange, peer: Peer) -> bool:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from hyperfs.core.proofs import MAX_LENGTH
-from hyperfs.errors import DamagedStore, PeerMisbehaved, short
-from hyperfs.protocol.channel import Channel
+from hyperfs.errors import DamagedStore, PeerMisbehaved
 from hyperfs.protocol.connection import Connection
 from hyperfs.protocol.events import (
     CancelReceived,
@@ -38,9 +37,9 @@ from hyperfs.protocol.events import (
     WantReceived,
 )
 from hyperfs.protocol.noise import NoiseKeyPair
-from hyperfs.replication.availability import PageBudget
 from hyperfs.replication.bundle import Bundle
-from hyperfs.replication.exchange import Exchange, OutOfStep
+from hyperfs.replication.channels import Channels
+from hyperfs.replication.exchange import Exchange
 from hyperfs.replication.extensions import Extension, Extensions
 from hyperfs.replication.limits import Limits
 from hyperfs.replication.memory import Memory
@@ -49,7 +48,6 @@ from hyperfs.replication.pace import Account, Pace
 from hyperfs.replication.peer import Peer
 from hyperfs.replication.status import Ending, EndReason, PeerStatus, Terms
 from hyperfs.replication.storing import Storing
-from hyperfs.replication.uploads import QuestionBudget
 from hyperfs.replication.watch import Watch
 
 if TYPE_CHECKING:
@@ -65,8 +63,6 @@ LEAST_ANSWER_BYTES: Final = 16 << 10
 """The same where memory is scarce."""
 MAX_UNSENT_BYTES: Final = 4 << 20
 """Output, answers aside, that a peer may leave unread before it is dropped."""
-MAX_REOPENED: Final = 8
-"""How often a channel is opened anew because of requests that relied on each other; from then on none do."""
 _FRAMES_AT_ONCE: Final = 256
 
 
@@ -143,23 +139,17 @@ class Link:
         self._limited_seconds = 0.0
         self._stream = stream
         self._protocol = Connection(initiator=initiator, static_key=static_key, encrypted=encrypted)
-        self._peers: dict[Channel, Peer] = {}
         self._account = Account(host.pace)
         self._extensions = Extensions(() if is_extra else host.extensions, self._account)
-        self._storing = Storing(self.downloads, self._account, host.memory, self._reopen, self._brought)
+        self.channels = Channels(self, host, self._protocol, self._extensions)
+        self._storing = Storing(self.downloads, self._account, host.memory, self.channels.reopen, self._brought)
         self.bundle = bundle
         self._counted_bytes = 0
-        self._offered: set[Exchange] = set()
-        self._pages = PageBudget()
-        self._questions = QuestionBudget()
-        self._due: dict[Peer, None] = {}
-        self._reopened = 0
         self._ending: Ending | None = None
         self._scope = trio.CancelScope()
         self._output_waits = trio.Event()
         self._taken = trio.Event()
-        self._is_finishing = False
-        self._watch = Watch(self, self._peers, self._account, self._protocol.send_keep_alive)
+        self._watch = Watch(self, self.channels.peers, self._account, self._protocol.send_keep_alive)
 
     async def run(self) -> Ending:
         """Carry the connection to its end; see `Replicator.run`.
@@ -179,9 +169,7 @@ class Link:
             logger.exception("connection to %s failed", self.name)
             self.end(EndReason.CLOSED, f"failed: {error!r}")
         finally:
-            for peer in list(self._peers.values()):
-                peer.exchange.leave(peer)
-            self._peers.clear()
+            self.channels.end()
             self._protocol.discard_input()
             self._memory.forget(self)
             for peer, flights in self._storing.unstored():
@@ -212,8 +200,7 @@ class Link:
     @property
     def held_bytes(self) -> int:
         """What is in memory for the peer's sake, and may grow with what it does."""
-        kept = self._pages.size_bytes + self._questions.size_bytes
-        return kept + self._protocol.held_bytes + self._storing.held_bytes + self._sending_bytes
+        return self.channels.held_bytes + self._protocol.held_bytes + self._storing.held_bytes + self._sending_bytes
 
     @property
     def arriving_bytes(self) -> int:
@@ -243,40 +230,10 @@ class Link:
 
     def attend_soon(self, peer: Peer) -> None:
         """Have `Exchange.attend` called for ``peer``, and tell it what is here now, before more is sent."""
-        self._due[peer] = None
+        self.channels.due[peer] = None
         self.wake()
 
-    # cores
-
-    def share(self, exchange: Exchange) -> None:
-        """Open the channel of a core, unless it is open or the handshake is not done yet."""
-        if self._protocol.is_ready and self._protocol.channel(exchange.core.discovery_key) is None:
-            self._open(exchange)
-            self.wake()
-
-    def offer(self, exchange: Exchange) -> None:
-        """Open the channel of a core on an extra connection, but not a second time."""
-        if self._protocol.is_ready and exchange not in self._offered:
-            self._offered.add(exchange)
-            self.share(exchange)
-
-    def unshare(self, exchange: Exchange) -> None:
-        """Close the channel of a core."""
-        for peer in [peer for peer in self._peers.values() if peer.exchange is exchange]:
-            peer.channel.close()
-            self._leave(peer.channel)
-            self.wake()
-
-    def finish(self, peer: Peer) -> None:
-        """Close the channel of a peer of which nothing is wanted, and that wants nothing."""
-        peer.channel.close()
-        self._leave(peer.channel)
-        self.wake()
-
-    def list_extensions(self, peer: Peer) -> None:
-        """Tell a peer which extensions there are on its channel."""
-        peer.channel.set_extensions((*self._extensions.names, *peer.exchange.extension_names))
-        self.wake()
+    # what it is asked to send, and tells
 
     async def send_extension(self, peer: Peer, name: str, payload: bytes) -> None:
         """Send a message of an extension of the core's own, once the peer has taken most of what it was sent before.
@@ -299,62 +256,22 @@ class Link:
         """Return what the connection is doing, together with the extra ones to the same peer."""
         now = trio.current_time()
         links = [self, *(link for link in (self.bundle.links if self.bundle is not None else ()) if link is not self)]
-        trips = [trip for peer in self._peers.values() if (trip := peer.window.round_trip) is not None]
+        trips = [trip for peer in self.channels.peers.values() if (trip := peer.window.round_trip) is not None]
         return PeerStatus(
             name=self.name,
             remote_key=self.remote_key,
             initiator=self.initiator,
             connected_seconds=now - self._watch.began_at,
-            cores=tuple(peer.exchange.core.key for peer in self._peers.values() if peer.is_open),
+            cores=tuple(peer.exchange.core.key for peer in self.channels.peers.values() if peer.is_open),
             downloaded_bytes=sum(link.downloads.bytes for link in links),
             uploaded_bytes=self.uploads.bytes,
             downloaded_blocks=sum(link.downloads.blocks for link in links),
             uploaded_blocks=self.uploads.blocks,
             download_rate=sum(link.downloads.rate(now) for link in links),
             upload_rate=self.uploads.rate(now),
-            in_flight=sum(len(peer.requests) for link in links for peer in link._peers.values()),
+            in_flight=sum(len(peer.requests) for link in links for peer in link.channels.peers.values()),
             round_trip_seconds=min(trips, default=None),
         )
-
-    def _open(self, exchange: Exchange) -> Peer | None:
-        extensions = (*self._extensions.names, *exchange.extension_names)
-        channel = self._protocol.open_channel(exchange.core.key, extensions=extensions)
-        if channel is None:
-            return None
-        if channel in self._peers:  # asked for, taken back and asked for again, before we looked at the first
-            return self._peers[channel]
-        rely = self._reopened < MAX_REOPENED
-        peer = Peer(
-            self,
-            channel,
-            exchange,
-            pages=self._pages,
-            questions=self._questions,
-            rely=rely,
-            only_asked=self.is_extra,
-            terms=self._host.terms_of(exchange),
-        )
-        self._peers[channel] = peer
-        self._is_finishing = False
-        exchange.join(peer)
-        if channel.is_open:
-            exchange.opened(peer)
-        return peer
-
-    def _leave(self, channel: Channel) -> None:
-        peer = self._peers.pop(channel, None)
-        if peer is not None:
-            self._due.pop(peer, None)
-            peer.exchange.leave(peer)
-            self._is_finishing = not (self.live or self._peers)
-
-    def _reopen(self, peer: Peer, error: OutOfStep) -> None:
-        """Begin anew on the channel of ``peer``: what each side takes the other to know is forgotten."""
-        self._reopened += 1
-        logger.info("%s: the channel of %s is opened anew: %s", self.name, short(peer.exchange.core.key), error)
-        peer.channel.close()
-        self._leave(peer.channel)
-        self.share(peer.exchange)
 
     def note_full(self, peer: Peer, wanted_bytes: int) -> None:
         """Note that ``wanted_bytes`` more would be asked of ``peer``, could more be under way."""
@@ -420,10 +337,10 @@ class Link:
         await self._storing.wait_room()
 
     async def _take_bitfield(self, have: HaveReceived) -> None:
-        peer = self._peers.get(have.channel)
+        peer = self.channels.peers.get(have.channel)
         if peer is not None:
             said = await peer.on_bitfield(have, self._account)
-            if peer.channel in self._peers:
+            if peer.channel in self.channels.peers:
                 peer.exchange.announced(peer, said)
 
     def _handle(self, event: Event) -> None:
@@ -431,15 +348,13 @@ class Link:
             case HandshakeDone():
                 self._on_handshake(event)
             case ChannelRequested():
-                self._on_requested(event.discovery_key)
+                self.channels.requested(event.discovery_key)
             case ChannelOpened():
-                opened = self._peers.get(event.channel)  # none when it was closed here meanwhile
-                if opened is not None and event.channel.is_open:
-                    opened.exchange.opened(opened)
+                self.channels.opened(event.channel)
             case ChannelRefused() | ChannelClosed():
-                self._leave(event.channel)
+                self.channels.left(event.channel)
             case _:
-                peer = self._peers.get(event.channel)
+                peer = self.channels.peers.get(event.channel)
                 if peer is not None:
                     self._handle_of(peer, event)
 
@@ -496,19 +411,12 @@ class Link:
         if self.is_extra:
             for exchange in [] if self.bundle is None else self.bundle.exchanges:
                 if self._host.exchange_of(exchange.core.discovery_key) is exchange:
-                    self.offer(exchange)
+                    self.channels.offer(exchange)
         elif self.initiator:
             for exchange in self._host.exchanges:
-                self.share(exchange)
+                self.channels.share(exchange)
         self.ready.set()
         logger.info("connected to %s", self.name)
-
-    def _on_requested(self, discovery_key: bytes) -> None:
-        exchange = self._host.exchange_of(discovery_key)
-        if exchange is None:
-            self._protocol.refuse(discovery_key)
-        elif self._open(exchange) is None:
-            logger.warning("refused %s to %s: it does not know the key", short(discovery_key), self.name)
 
     # writing
 
@@ -526,8 +434,8 @@ class Link:
                     taken.set()
                     await self._send(memoryview(output))
                     self._sending_bytes = 0
-                elif not await self._answer() and not self._due:
-                    if self._is_finishing:
+                elif not await self._answer() and not self.channels.due:
+                    if self.channels.are_done:
                         await self._end_output()
                         return
                     await self._output_waits.wait()
@@ -544,16 +452,16 @@ class Link:
 
     async def _attend(self) -> None:
         """Do what is due for each peer, a little for each; it is due again if that was not all."""
-        for peer in list(self._due):
+        for peer in list(self.channels.due):
             if self._protocol.pending_output > SEND_BYTES:
                 return
             async with self._account.turn(ours=True):
-                if self._due.pop(peer, peer) is peer:
+                if self.channels.due.pop(peer, peer) is peer:
                     continue
                 peer.exchange.attend(peer)
                 peer.haves.send()
                 if peer.haves:
-                    self._due[peer] = None
+                    self.channels.due[peer] = None
 
     async def _send(self, output: memoryview) -> None:
         sent = 0
@@ -567,7 +475,7 @@ class Link:
 
     async def _answer(self) -> bool:
         """Make some answers for every peer that waits; tell whether any did."""
-        waiting = [peer for peer in self._peers.values() if peer.uploads]
+        waiting = [peer for peer in self.channels.peers.values() if peer.uploads]
         size_bytes = self._memory.room(least=LEAST_ANSWER_BYTES, most=ANSWER_BYTES)
         for peer in waiting:
             blocks, before_bytes = peer.uploads.blocks, peer.uploads.bytes

@@ -84,14 +84,14 @@ class Replicator:
         self._exchanges[core.discovery_key] = exchange
         for link in self._links:
             if not link.is_extra:
-                link.share(exchange)
+                link.channels.share(exchange)
 
     def remove_core(self, core: Core) -> None:
         """Stop sharing ``core``; its channels are closed and its waiting fetches raise `BlockNotAvailable`."""
         exchange = self._exchanges.pop(core.discovery_key, None)
         if exchange is not None:
             for link in self._links:
-                link.unshare(exchange)
+                link.channels.unshare(exchange)
             exchange.close()
 
     def expect_peers(self) -> None:

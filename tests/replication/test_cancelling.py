@@ -10,7 +10,7 @@ from hyperfs.core.core import Core
 from hyperfs.protocol.channel import Channel
 from hyperfs.protocol.events import CancelReceived, ChannelClosed, RequestReceived
 from hyperfs.replication import Replicator
-from hyperfs.replication.link import MAX_REOPENED
+from hyperfs.replication.channels import MAX_REOPENED
 from tests.support.clocks import settled
 from tests.support.peers import ScriptedPeer, block, join, scripted, serving, writer
 
