@@ -9,7 +9,8 @@ not compared yet with what the peer has. Much work is done a little at a time, a
 Where others have some of a core and want the rest, as those who watch the same film do, there is a *crowd*, and lines
 are shared. Then nothing is asked ahead of who has everything that others have and could bring; of what nobody else has
 each asks for something else, to have it to give; and little is under way at a time for which nobody waits, so that it
-keeps nobody else waiting.
+keeps nobody else waiting. What somebody waits for is asked of who has everything only if the others would bring it much
+later. Who was seen to fetch what there is counts as one of the others for a while after he has all of it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ _ENOUGH_BYTES: Final = 1 << 17
 _CROWD_TRIPS: Final = 2
 _CROWD_SECONDS: Final = 0.05
 """In a crowd one peer is asked ahead for what it brings in so many handshakes and so long, or for one block."""
+_SPARED_SECONDS: Final = 1.0
+"""In a crowd who has everything is asked for what somebody waits for only if he brings it so much sooner than others:
+his line is the one that nobody else's takes the place of."""
+_FILLED_SECONDS: Final = 60.0
+"""For so long who has come to have everything counts as one of those who still want some."""
 _COUNTED_RANGES: Final = 16
 """How many of the ranges that are wanted are looked at to tell whether that is much."""
 
@@ -66,7 +72,7 @@ class Asking:
     def refill_all(self) -> None:
         """Ask every peer for as much as it may be asked for, as `refill` does, but together no more than one there."""
         steps = _Steps()
-        for peer in sorted(self._exchange.open_peers, key=by_use):
+        for peer in sorted(self._exchange.open_peers, key=self._by_use):
             if steps.over:
                 peer.link.attend_soon(peer)
             else:
@@ -199,14 +205,27 @@ class Asking:
             unseen.remove(span.start, stop)
         return asked
 
+    def _is_source(self, peer: Peer) -> bool:
+        """Tell whether ``peer`` has everything, and has for a while."""
+        if trio.current_time() - peer.filled_at < _FILLED_SECONDS:
+            return False
+        return peer.availability.covers(self._core.length)
+
+    def spared_seconds(self, peer: Peer) -> float:
+        """Return how much sooner than others ``peer`` has to be to be asked for what they have as well."""
+        return _SPARED_SECONDS if self.is_crowded and self._is_source(peer) else 0.0
+
+    def _by_use(self, peer: Peer) -> tuple[bool, float, int]:
+        is_doubtful, seconds, owed = by_use(peer)
+        return is_doubtful, seconds + self.spared_seconds(peer), owed
+
     def _crowd(self, peer: Peer) -> list[Peer]:
         """Return those other than ``peer`` that have some of the core, and so are likely to want the rest."""
-        length = self._core.length
         some = [
             other
             for other in self._exchange.askable_peers
             if other.liveness is not Liveness.SILENT and not other.only_asked and other.availability.claimed_length
-            if not other.availability.covers(length)
+            if not self._is_source(other)
         ]
         self.is_crowded = bool(some)
         return [other for other in some if other is not peer]
@@ -216,7 +235,7 @@ class Asking:
     ) -> int:
         """Do what `_ask_for` does where others of a ``crowd`` want the same."""
         candidates = self._candidates(demand, peer, unseen, steps)
-        if peer.availability.covers(self._core.length):
+        if self._is_source(peer):
             for other in crowd:
                 if self._under_way.room(other) > 0 and any(map(other.availability.has, candidates)):
                     other.link.attend_soon(other)

@@ -71,6 +71,8 @@ class Exchange:
         """Those that are not met."""
         self.under_way = UnderWay(self)
         self.asking = Asking(self)
+        self.longest_claim = 0
+        """The greatest length that any peer has claimed so far, who may be gone."""
         self._announced_length = core.durable_length
         self.heads = Heads(self)
         self.seeks = Seeks(self)
@@ -308,6 +310,7 @@ class Exchange:
 
     def announced(self, peer: Peer, blocks: range) -> None:
         """Note that ``peer`` said something new of ``blocks``; what follows from that is done by `attend`."""
+        self.longest_claim = max(self.longest_claim, peer.availability.claimed_length)
         for demand in self.demands:
             demand.see_again(peer, blocks.start, blocks.stop)
         peer.link.attend_soon(peer)

@@ -6,6 +6,7 @@ Everything kept for a peer is bounded, each part by its owner: `availability`, `
 from __future__ import annotations
 
 import enum
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -87,6 +88,8 @@ class Peer:
         self.remote_downloading = True
         self.announcements = 0
         """How often the peer announced something."""
+        self.filled_at = -math.inf
+        """When it last announced, beside others, a block that somebody had before: it fetches what there is."""
         self.wants_made_for = (-1, -1)
         """For which demands, and which claimed length, all Wants were sent."""
         self.last_answer_at = 0.0
@@ -124,6 +127,9 @@ class Peer:
         """Take in an announcement without a bitfield; return where it says something new."""
         self.announcements += 1
         said = range(have.start, have.start + max(1, have.length))
+        is_more = self.availability.claimed_length > 0 and not self.availability.has(said.start)
+        if is_more and self.heard.is_set() and said.start < self.exchange.longest_claim:
+            self.filled_at = trio.current_time()
         self.availability.add(said.start, said.stop)
         return said
 

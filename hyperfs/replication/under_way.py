@@ -239,6 +239,7 @@ class UnderWay:
         delay = peer.window.delay(len(peer.requests))
         if delay is None or peer.liveness is not Liveness.ANSWERING:
             return False
+        delay += self._exchange.asking.spared_seconds(peer)
         left = max(self.seconds_left(flight, now), flight.peer.window.seconds_for(owed))
         return left > _SOONER_TIMES * delay + _SOONER_SECONDS
 
@@ -279,7 +280,8 @@ class UnderWay:
         ]
         if not any(flight.urgent for flight in flights):
             others = [other for other in others if 2 * self.room(other) > other.window.size]
-        others.sort(key=lambda other: (other.liveness is Liveness.NEW, len(other.requests)))
+        spared = self._exchange.asking.spared_seconds
+        others.sort(key=lambda other: (other.liveness is Liveness.NEW, spared(other), len(other.requests)))
         count = 1 if others and others[0].liveness is Liveness.ANSWERING else len(flights)
         for other in others[:count]:
             self.ask(Flight(index, other, now, demands=flights[0].demands))
