@@ -22,7 +22,7 @@ class DhtDiscovery:
         self._service = service
 
     async def follow(self, interest: Interest) -> None:
-        """See `Discovery.follow`. What is announced is not looked up besides: the answers are the same."""
+        """See `Discovery.follow`. What is announced is looked up besides only once: the answers are the same."""
 
         def found(peer: FoundPeer) -> None:
             if interest.looks:

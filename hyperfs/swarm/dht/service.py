@@ -240,6 +240,9 @@ class DhtService:
     ) -> None:
         """Announce a topic again and again, telling ``found`` whom that finds; when cancelled, take it back.
 
+        The first time it is looked up once more when that is done: of two who announce it at the same moment neither
+        was told of the other, and whose announcement was taken last learns of the other then.
+
         ``walked`` is told how each walk went, ``pause`` waits for so many seconds in between, or less.
         """
         said = PeersInput(port)
@@ -248,10 +251,21 @@ class DhtService:
             self.ways.keep(topic, report.takers)
             walked(report)
 
+        has_looked = False
+
+        async def walk() -> AsyncGenerator[FoundPeer, None]:
+            nonlocal has_looked
+            async with aclosing(self._peers(topic, said, update=True, walked=announced)) as peers:
+                async for peer in peers:
+                    yield peer
+            if not has_looked:
+                has_looked = True
+                async with aclosing(self._peers(topic, said, update=False)) as peers:
+                    async for peer in peers:
+                        yield peer
+
         try:
-            await self._again_and_again(
-                topic, lambda: self._peers(topic, said, update=True, walked=announced), found, ANNOUNCE_SECONDS, pause
-            )
+            await self._again_and_again(topic, walk, found, ANNOUNCE_SECONDS, pause)
         finally:
             self.ways.keep(topic, ())
             with trio.move_on_after(LEAVE_SECONDS, shield=True):

@@ -11,7 +11,7 @@ import trio.testing
 
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dht import service as service_module
-from hyperfs.swarm.dht.datagrams import Datagram, Kind, NodeAddress, encode, encode_nodes
+from hyperfs.swarm.dht.datagrams import Datagram, Kind, NodeAddress, PeersInput, encode, encode_nodes
 from hyperfs.swarm.dht.service import (
     FLOOD_A_SECOND,
     GATHER_DATAGRAMS,
@@ -23,6 +23,7 @@ from hyperfs.swarm.dht.service import (
     open_dht,
     resolve,
 )
+from hyperfs.swarm.dht.walk import WalkReport
 
 LOCALHOST = "127.0.0.1"
 TOPIC = bytes(range(32))
@@ -74,6 +75,27 @@ async def test_ways_are_kept_open_from_those_who_keep_what_is_announced() -> Non
             assert set(second.ways.addresses) == {first.address, third.address}
             nursery.cancel_scope.cancel()
         assert second.ways.addresses == []
+
+
+async def test_who_announces_learns_of_who_announced_at_the_same_moment() -> None:
+    async with network(3) as (first, second, third):
+
+        def announce_as_third(report: WalkReport) -> None:
+            first.node.announcements.update(TOPIC, PeersInput(5000), third.address)
+
+        async with trio.open_nursery() as nursery:
+            learned = trio.Event()
+
+            def note(peer: FoundPeer) -> None:
+                assert peer.address == Address(LOCALHOST, 5000)
+                learned.set()
+
+            async def keep() -> None:
+                await second.keep_announced(TOPIC, port=4000, found=note, walked=announce_as_third)
+
+            nursery.start_soon(keep)
+            await learned.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def test_who_looks_is_told_of_what_is_announced_later(monkeypatch: pytest.MonkeyPatch) -> None:
