@@ -82,7 +82,7 @@ class Handle:
         self.in_vain: tuple[range, float] | None = None
         """The bytes that were last waited for in vain for the full time, and when that ended."""
 
-    def patience(self, position: int, seconds: float) -> float:
+    def timeout_at(self, position: int, seconds: float) -> float:
         """Return how long a read at ``position`` may wait, where ``seconds`` is the mount's time limit."""
         if self.in_vain is None or position not in self.in_vain[0]:
             return seconds
@@ -180,7 +180,7 @@ class OpenFiles:
             self.note_small(handle, here=handle.complete)
             self._read_ahead(handle, file, position, size)
         blocks_here = -1
-        seconds = handle.patience(position, self._timeout_seconds)
+        seconds = handle.timeout_at(position, self._timeout_seconds)
         while True:
             try:
                 with self._waits.limit(seconds, handle.name, busy=handle.number):

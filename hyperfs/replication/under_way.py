@@ -137,8 +137,8 @@ class UnderWay:
             other.liveness is not peer.liveness for other in self._others(peer)
         )
 
-    def patience_seconds(self, peer: Peer) -> float:
-        """Return how long a block that ``peer`` was asked for may take."""
+    def overdue_seconds(self, peer: Peer) -> float:
+        """Return after how long a block that ``peer`` was asked for is overdue."""
         if peer.liveness is Liveness.ANSWERING:
             usual = peer.window.latency or peer.link.handshake_seconds
             return max(SLOW_SECONDS * 0.5**peer.silences, NEW_SECONDS, 4 * usual)
@@ -152,21 +152,21 @@ class UnderWay:
         first = next(iter(peer.requests.blocks.values()), None)
         if first is None:
             return
-        patience = self.patience_seconds(peer)
-        arriving = first if self._is_arriving(first, patience, now) else None
-        if arriving is None and now - max(first.asked_at, peer.last_answer_at) >= patience:
+        overdue = self.overdue_seconds(peer)
+        arriving = first if self._is_arriving(first, overdue, now) else None
+        if arriving is None and now - max(first.asked_at, peer.last_answer_at) >= overdue:
             self._relieve(peer, first, now)
         for flight in list(islice(peer.requests.blocks.values(), _LOOKS_AT_ONCE)):
-            if now - flight.asked_at < patience:
+            if now - flight.asked_at < overdue:
                 break
             flights = self._flights.get(flight.index, [])
-            if flights and flights[0] is flight is not arriving and now - flights[-1].asked_at >= patience:
+            if flights and flights[0] is flight is not arriving and now - flights[-1].asked_at >= overdue:
                 self._ask_others(flights, now)
         for other in self._others(peer):
             if not len(other.requests) and self.hasten(other, self.room(other), now):
                 other.link.wake()
 
-    def _is_arriving(self, flight: Flight, patience: float, now: float) -> bool:
+    def _is_arriving(self, flight: Flight, overdue: float, now: float) -> bool:
         """Tell whether what comes over the line is likely to be the answer, and does not take all too long.
 
         Only in a crowd: there lines are shared, and an answer on its way was only slower than others before it.
@@ -175,8 +175,8 @@ class UnderWay:
         return (
             self._exchange.asking.is_crowded
             and link.arriving_bytes >= _ARRIVING_BYTES
-            and now - link.heard_at < patience
-            and now - flight.asked_at < _ARRIVING_TIMES * patience
+            and now - link.heard_at < overdue
+            and now - flight.asked_at < _ARRIVING_TIMES * overdue
         )
 
     # who is sooner
