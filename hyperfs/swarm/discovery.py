@@ -27,9 +27,9 @@ class Found:
     told_by: str | None
 
 
-class Impatience:
-    """Whether a discovery is to look, and announce, sooner than it would: somebody waits for what it may find, as
-    ``somebody_waits`` says, or what it found and announced last counts no more.
+class LookTimer:
+    """When a discovery looks, and announces, the next time: sooner than it would where somebody waits for what it may
+    find, as ``somebody_waits`` says, or what it found and announced last counts no more.
     """
 
     def __init__(self, somebody_waits: Callable[[], bool]) -> None:
@@ -70,7 +70,7 @@ class Interest:
     looks: bool
     found: Callable[[Found], None]
     looked: Callable[[str | None], None]
-    impatience: Impatience
+    timer: LookTimer
 
 
 class Discovery(Protocol):

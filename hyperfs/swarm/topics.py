@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from hyperfs.swarm.dialler import Dialler
-from hyperfs.swarm.discovery import Discovery, Found, Impatience, Interest
+from hyperfs.swarm.discovery import Discovery, Found, Interest, LookTimer
 from hyperfs.swarm.routes import Route
 
 TARGET: Final = 24
@@ -73,7 +73,7 @@ class Topic:
         self._dialled: dict[Route, str] = {}
         """With the host that each leads to, here and below."""
         self._waiting: dict[Route, str] = {}
-        self._impatiences = [Impatience(somebody_waits) for _ in discoveries]
+        self._timers = [LookTimer(somebody_waits) for _ in discoveries]
         self._looked: dict[str, str | None] = {}
         self._first_look = trio.Event()
         self._alone = trio.Event()
@@ -121,9 +121,9 @@ class Topic:
 
     async def _follow(self) -> None:
         async with trio.open_nursery() as nursery:
-            for discovery, impatience in zip(self._discoveries, self._impatiences, strict=True):
+            for discovery, timer in zip(self._discoveries, self._timers, strict=True):
                 looked = partial(self._note_look, discovery.name)
-                interest = Interest(self.topic, self.port, self.looks, self._found, looked, impatience)
+                interest = Interest(self.topic, self.port, self.looks, self._found, looked, timer)
                 nursery.start_soon(discovery.follow, interest)
             nursery.start_soon(trio.sleep_forever)
 
@@ -142,13 +142,13 @@ class Topic:
 
     def hurry(self) -> None:
         """Somebody waits for a peer: look again soon."""
-        for impatience in self._impatiences:
-            impatience.hurry()
+        for timer in self._timers:
+            timer.hurry()
 
     def outdate(self) -> None:
         """What was found and announced counts no more: look and announce again soon."""
-        for impatience in self._impatiences:
-            impatience.outdate()
+        for timer in self._timers:
+            timer.outdate()
 
     async def wait_looked(self) -> None:
         """Return once each discovery has looked for the first time, or has had `FIRST_LOOK_SECONDS` for that."""

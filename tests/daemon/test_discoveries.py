@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from hyperfs.daemon.discoveries import RETRY_SECONDS, Switched
-from hyperfs.swarm.discovery import Discovery, Impatience, Interest
+from hyperfs.swarm.discovery import Discovery, Interest, LookTimer
 
 TOPIC = bytes(32)
 
@@ -45,7 +45,7 @@ class Told:
 
     def __init__(self) -> None:
         self.looked: list[str | None] = []
-        self.interest = Interest(TOPIC, 1, True, lambda found: None, self.looked.append, Impatience(lambda: False))
+        self.interest = Interest(TOPIC, 1, True, lambda found: None, self.looked.append, LookTimer(lambda: False))
 
 
 async def test_it_is_opened_when_first_something_is_followed() -> None:

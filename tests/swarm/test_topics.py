@@ -13,7 +13,7 @@ from hyperfs.swarm import Swarm
 from hyperfs.swarm.addresses import Address
 from hyperfs.swarm.dialler import ATTEMPTS
 from hyperfs.swarm.dialling import CONNECT_SECONDS
-from hyperfs.swarm.discovery import Found, Impatience, Interest
+from hyperfs.swarm.discovery import Found, Interest, LookTimer
 from hyperfs.swarm.routes import TcpRoute
 from hyperfs.swarm.topics import (
     ALONE_SECONDS,
@@ -242,16 +242,16 @@ async def test_a_reader_that_waits_has_discoveries_look_again(patient_clock: tri
     core = await reader(mine)
     looked: list[float] = []
 
-    async def look(impatience: Impatience) -> None:
+    async def look(timer: LookTimer) -> None:
         while True:
             looked.append(trio.current_time())
-            await impatience.pause(300, least_seconds=5)
+            await timer.pause(300, least_seconds=5)
 
     async with trio.open_nursery() as nursery:
         swarm = Swarm(mine, nursery, discoveries=[discovery])
         swarm.join(core.discovery_key, looks=True, announces=False)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(look, discovery.followed[0].impatience)
+        nursery.start_soon(look, discovery.followed[0].timer)
         await trio.sleep(100)
         before = len(looked)
         with trio.move_on_after(1):
@@ -273,7 +273,7 @@ class Looking(Scripted):
         while True:
             self.looked.append(trio.current_time())
             self.find(*self.who)
-            await interest.impatience.pause(10_000, least_seconds=2)
+            await interest.timer.pause(10_000, least_seconds=2)
 
 
 async def test_when_all_who_were_found_are_given_up_others_are_looked_for_at_once_and_then_ever_more_seldom(

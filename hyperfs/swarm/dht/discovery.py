@@ -34,7 +34,7 @@ class DhtDiscovery:
             interest.looked(f"{answered} nodes answered")
 
         async def pause(seconds: float) -> None:
-            await interest.impatience.pause(seconds, least_seconds=LEAST_SECONDS)
+            await interest.timer.pause(seconds, least_seconds=LEAST_SECONDS)
 
         if interest.port is None:
             await self._service.keep_looking(interest.topic, found=found, walked=walked, pause=pause)

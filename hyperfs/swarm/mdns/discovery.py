@@ -42,7 +42,7 @@ class MdnsDiscovery:
             while True:
                 self._service.ask(interest.topic)
                 self._tell(interest)
-                await interest.impatience.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
+                await interest.timer.pause(random.uniform(*ASK_SECONDS), least_seconds=LEAST_SECONDS)
         finally:
             self._service.leave(interest.topic)
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from hyperfs.swarm.discovery import Impatience, Interest
+from hyperfs.swarm.discovery import Interest, LookTimer
 from hyperfs.swarm.interfaces import Interface
 from hyperfs.swarm.mdns.discovery import ANSWER_SECONDS, MdnsDiscovery
 from hyperfs.swarm.mdns.service import MdnsService
@@ -27,7 +27,7 @@ async def test_whether_there_was_anybody_to_ask_is_said(
 ) -> None:
     monkeypatch.setattr("hyperfs.swarm.mdns.service.usable_interfaces", lambda: frozenset(interfaces))
     looked: list[str | None] = []
-    interest = Interest(bytes(32), None, True, lambda found: None, looked.append, Impatience(lambda: False))
+    interest = Interest(bytes(32), None, True, lambda found: None, looked.append, LookTimer(lambda: False))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         service = MdnsService(sock)
         service.look_at_interfaces()
