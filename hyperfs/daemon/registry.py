@@ -89,7 +89,7 @@ class CoreRegistry:
         self._nursery = nursery
         self._open: dict[bytes, _Open] = {}
         self._watchers: list[Watcher] = []
-        self._letting_go = False
+        self._closing_unused = False
         self._sharings = 0
         self.max_cores = affordable_cores() if max_cores is None else max_cores
 
@@ -104,7 +104,7 @@ class CoreRegistry:
         """
         if key not in self._open:
             if len(self._open) >= self.max_cores:
-                self._let_go(max_lingering=0)
+                self._close_unused(max_lingering=0)
             if len(self._open) >= self.max_cores:
                 raise DaemonError(
                     f"{len(self._open)} cores are open, as many as there may be files for: unmount or unserve drives, "
@@ -146,10 +146,10 @@ class CoreRegistry:
                 self._share_or_not(opened)
             if not opened.users:
                 opened.left_at = trio.current_time()
-        self._let_go(max_lingering=MAX_LINGERING)
-        if not self._letting_go and any(not opened.users for opened in self._open.values()):
-            self._letting_go = True
-            self._nursery.start_soon(self._let_go_in_time)
+        self._close_unused(max_lingering=MAX_LINGERING)
+        if not self._closing_unused and any(not opened.users for opened in self._open.values()):
+            self._closing_unused = True
+            self._nursery.start_soon(self._close_unused_in_time)
 
     def users_of(self, key: bytes) -> Set[User]:
         """Return who uses the core of ``key``: nobody, also where it stays open a little longer."""
@@ -280,14 +280,14 @@ class CoreRegistry:
         """Choose what is fetched unasked: a trie's newest block is read at once, a drive's newest content is not."""
         return Follow.NOTHING if self.is_content(core) else Follow.NEWEST
 
-    async def _let_go_in_time(self) -> None:
+    async def _close_unused_in_time(self) -> None:
         while left := [opened.left_at for opened in self._open.values() if opened.left_at is not None]:
             await trio.sleep_until(min(left) + LINGER_SECONDS)
-            self._let_go(max_lingering=MAX_LINGERING)
-        self._letting_go = False
+            self._close_unused(max_lingering=MAX_LINGERING)
+        self._closing_unused = False
 
-    def _let_go(self, *, max_lingering: int) -> None:
-        """Let go of what nobody has used for long, and of what went unused first when that is too much."""
+    def _close_unused(self, *, max_lingering: int) -> None:
+        """Close what nobody has used for long, and what went unused first when that is too much."""
         unused = [(opened.left_at, key) for key, opened in self._open.items() if opened.left_at is not None]
         unused.sort()
         too_many = len(unused) - max_lingering

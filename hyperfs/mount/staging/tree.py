@@ -434,7 +434,7 @@ class Tree:
             self._displace(node)
 
     async def sweep(self, exclusively: Callable[[], AbstractAsyncContextManager[None]]) -> None:
-        """Let go of the nodes that nobody needs any more, some at a time, ``exclusively``.
+        """Forget the nodes that nobody needs any more, some at a time, ``exclusively``.
 
         Cancelled, the rest is left for the next time.
         """
@@ -442,7 +442,7 @@ class Tree:
             slices = Slices()
             async with exclusively():
                 while self._idle:
-                    self._let_go(self._idle.pop())
+                    self._forget_unneeded(self._idle.pop())
                     if slices.is_over:
                         break
             await slices.next()
@@ -450,10 +450,10 @@ class Tree:
     def sweep_now(self) -> None:
         """Do a little of what `sweep` does, unless a commit goes on. Nobody may keep names from changing."""
         for _ in range(0 if self.keeps_all else min(_SWEPT_AT_ONCE, len(self._idle))):
-            self._let_go(self._idle.pop())
+            self._forget_unneeded(self._idle.pop())
 
-    def _let_go(self, number: int) -> None:
-        """Let go of a node, and then of those above it, as far as they are not needed."""
+    def _forget_unneeded(self, number: int) -> None:
+        """Forget a node, and then those above it, as far as they are not needed."""
         waiting = [number]
         while waiting:
             node = self.nodes.get(waiting.pop())
