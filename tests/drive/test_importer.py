@@ -8,51 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
-from hyperfs.crypto import key_pair
 from hyperfs.drive import import_plan as plan_module
 from hyperfs.drive import importer as importer_module
 from hyperfs.drive import scan as scan_module
-from hyperfs.drive.committer import CHUNK_BYTES, PIECE_BYTES
+from hyperfs.drive.committer import CHUNK_BYTES
 from hyperfs.drive.folder import part_name
-from hyperfs.drive.import_plan import Compare, ImportPlan, plan_import
-from hyperfs.drive.importer import ImportResult, Progress, import_folder, run_import
-from hyperfs.drive.keyfile import Cost, DriveKeys, encode_keys, seal_keys
-from hyperfs.drive.scan import Found, ReadFile, Skipped, read_small, scan
-from hyperfs.drive.stat import DEFAULT_FILE_MODE, Stat, encode_stat
-from hyperfs.errors import ConflictingLength, PathError
-from hyperfs.trie import Operation, Put
-from tests.support.drives import OwnDrive, new_drive
+from hyperfs.drive.import_plan import Compare, plan_import
+from hyperfs.drive.importer import Progress, run_import
+from hyperfs.drive.scan import Found, Skipped, scan
+from hyperfs.errors import PathError
+from hyperfs.trie import Operation
+from tests.support.drives import new_drive
+from tests.support.imports import bring, contents, source
 
-LARGE = 2 * PIECE_BYTES + 5
-"""Of so many bytes a file is appended in several pieces."""
-
-
-async def bring(own: OwnDrive, source: Path, *, delete: bool = False, into: str = "") -> ImportResult:
-    plan = await plan_import(own.drive.snapshot(), source, delete=delete, into=into)
-    return await run_import(plan, own.committer, clock=lambda: 77)
-
-
-async def contents(own: OwnDrive) -> dict[str, bytes]:
-    snapshot = own.drive.snapshot()
-    return {
-        entry.path: await snapshot.read(entry, 0, entry.stat.size)
-        async for entry in snapshot.walk()
-        if not entry.is_directory and not entry.stat.is_link
-    }
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    (folder / "a" / "b").mkdir(parents=True)
-    (folder / "a" / "b" / "c.txt").write_bytes(b"hello")
-    (folder / "empty").mkdir()
-    (folder / "zero").touch()
-    (folder / "link").symlink_to("a/b/c.txt")
-    (folder / "big").write_bytes(bytes(range(256)) * 4097)
-    return folder
+__all__ = ["source"]
 
 
 async def test_a_folder_is_in_the_drive_afterwards(source: Path) -> None:
@@ -364,52 +334,6 @@ async def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         await plan_import(own.drive.snapshot(), tmp_path / "missing")
 
 
-async def test_somebody_elses_commit_is_a_conflict(source: Path) -> None:
-    own = await new_drive()
-    plan = await plan_import(own.drive.snapshot(), source)
-    await own.writer.put_file("x")
-    with pytest.raises(ConflictingLength):
-        await run_import(plan, own.committer)
-
-
-async def test_what_somebody_else_writes_meanwhile_is_compared_anew(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importer_module, "OPERATIONS_IN_A_COMMIT", 1)
-    own = await new_drive()
-    commit, commits = own.committer.commit, 0
-
-    async def second(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-        nonlocal commits
-        commits += 1
-        if commits in (1, 4):
-            theirs = encode_stat(Stat(DEFAULT_FILE_MODE, mtime=1))
-            await commit([Put(path, theirs) for path in ("a/b/c.txt", f"theirs {commits}")])
-        return await commit(operations, expected_version=expected_version)
-
-    monkeypatch.setattr(own.committer, "commit", second)
-    result = await import_folder(own.drive, lambda: plan_import(own.drive.snapshot(), source), own.committer)
-    found = await contents(own)
-    assert (found["a/b/c.txt"], found["theirs 1"], found["theirs 4"]) == (b"hello", b"", b"")
-    assert (await plan_import(own.drive.snapshot(), source)).is_empty
-    assert (result.version, result.files, result.unchanged) == (own.drive.version, 3, 0)
-
-
-async def test_an_import_gives_up_when_somebody_writes_all_the_time(
-    source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = await new_drive()
-    commit = own.committer.commit
-
-    async def second(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-        await commit([Put("theirs", encode_stat(Stat(DEFAULT_FILE_MODE)))])
-        return await commit(operations, expected_version=expected_version)
-
-    monkeypatch.setattr(own.committer, "commit", second)
-    with pytest.raises(ConflictingLength, match="all the time"):
-        await import_folder(own.drive, lambda: plan_import(own.drive.snapshot(), source), own.committer)
-
-
 async def test_progress_ends_with_everything(source: Path) -> None:
     own = await new_drive()
     told: list[Progress] = []
@@ -444,59 +368,6 @@ async def test_large_files_are_committed_as_they_are_done(source: Path, monkeypa
     monkeypatch.setattr(own.committer, "commit", note)
     await bring(own, source)
     assert len(versions) == 4
-
-
-class TestChangingFiles:
-    """A file goes into the drive as it was at one instant, or not at all."""
-
-    def test_a_small_file_is_read_again_when_it_changed(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        answers = iter([False, True])
-        monkeypatch.setattr(ReadFile, "stayed", lambda self: next(answers))
-        contents = read_small(source, Found("zero", Stat(0o100644)))
-        assert not isinstance(contents, Skipped)
-
-    def test_one_that_changes_each_time_is_skipped(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ReadFile, "stayed", lambda self: False)
-        assert read_small(source, Found("zero", Stat(0o100644))) == Skipped("zero", "it changed each time it was read")
-
-    def test_a_write_while_reading_is_noticed(self, source: Path) -> None:
-        file = ReadFile(source, Found("zero", Stat(0o100644)))
-        (source / "zero").write_bytes(b"x")
-        file.read_blocks(2)
-        assert not file.stayed()
-        file.close()
-
-    def test_a_file_that_became_a_link_is_not_read(self, source: Path) -> None:
-        (source / "zero").unlink()
-        (source / "zero").symlink_to("/etc/passwd")
-        assert isinstance(read_small(source, Found("zero", Stat(0o100644))), Skipped)
-
-    def test_a_file_that_became_a_fifo_does_not_hang(self, source: Path) -> None:
-        (source / "zero").unlink()
-        os.mkfifo(source / "zero")
-        assert isinstance(read_small(source, Found("zero", Stat(0o100644))), Skipped)
-
-    async def test_a_large_one_is_sent_again(self, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        content = os.urandom(CHUNK_BYTES * 20 + 5)
-        (source / "big").write_bytes(content)
-        answers = iter([False])
-        stayed = ReadFile.stayed
-        monkeypatch.setattr(ReadFile, "stayed", lambda self: stayed(self) and next(answers, True))
-        own = await new_drive()
-        plan = await plan_import(own.drive.snapshot(), source)
-        big = ImportPlan(source, "", 1, tuple(f for f in plan.files if f.path == "big"), (), (), 0, ())
-        result = await run_import(big, own.committer)
-        assert (result.files, own.content.length) == (1, 21 + 21)
-        assert await contents(own) == {"big": content}
-
-    async def test_a_large_one_that_always_changes_is_skipped(
-        self, source: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(ReadFile, "stayed", lambda self: self.found.path != "big")
-        own = await new_drive()
-        result = await bring(own, source)
-        assert "big" not in await contents(own)
-        assert [skipped.path for skipped in result.skipped] == ["big"]
 
 
 def test_a_scan_tells_a_directory_before_what_is_in_it(source: Path) -> None:
@@ -539,133 +410,3 @@ async def test_the_blocks_of_a_file_hold_its_bytes_and_no_more(tmp_path: Path, s
         blocks = own.content.blocks[stat.offset : stat.offset + stat.blocks]
         assert sum(len(block) for block in blocks if block is not None) == stat.size == size
         assert all(blocks)
-
-
-class TestSecrets:
-    """Whoever reads the drive could write to the drives that they belong to."""
-
-    @pytest.fixture
-    def source(self, tmp_path: Path) -> Path:
-        folder = tmp_path / "source"
-        (folder / "store/.hyperfs").mkdir(parents=True)
-        (folder / "store/ab/cd/core").mkdir(parents=True)
-        (folder / "copied/ab/cd/core").mkdir(parents=True)
-        (folder / "copied/master_key").write_bytes(bytes(32))
-        pair = key_pair(b"s" * 32)
-        keys = DriveKeys(pair.secret, key_pair(b"c" * 32).secret, 1, 0)
-        for name, content in {
-            "store/ab/cd/core/secret_key": pair.secret,
-            "copied/ab/cd/core/secret_key": pair.secret,
-            "alone": pair.secret,
-            "drive.hyperfs-key": encode_keys(keys),
-            "sealed.hyperfs-key": seal_keys(keys, "passphrase", cost=Cost(1, 8192)),
-            "of-64-bytes": b"0123456789abcdef" * 4,
-            "about-keys": b"hyperfs-secret-key files hold keys",
-        }.items():
-            (folder / name).write_bytes(content)
-        return folder
-
-    async def test_they_are_left_out_with_a_line_each(self, source: Path) -> None:
-        own = await new_drive()
-        result = await bring(own, source)
-        assert sorted(await contents(own)) == ["about-keys", "of-64-bytes", "sealed.hyperfs-key"]
-        assert {one.path: one.reason for one in result.skipped} == {
-            "alone": "it is a secret key",
-            "copied": "it is a store of drives, or a copy of one, and holds secret keys",
-            "drive.hyperfs-key": "it is a file of secret keys that is not sealed",
-            "store": "it is a store of drives, or a copy of one, and holds secret keys",
-        }
-
-    async def test_a_plan_can_tell_before(self, source: Path) -> None:
-        own = await new_drive()
-        plan = (await plan_import(own.drive.snapshot(), source)).without_secrets()
-        assert sorted(one.path for one in plan.skipped) == ["alone", "copied", "drive.hyperfs-key", "store"]
-        assert sorted(found.path for found in plan.files) == ["about-keys", "of-64-bytes", "sealed.hyperfs-key"]
-
-    async def test_a_store_itself_is_left_out(self, source: Path) -> None:
-        own = await new_drive()
-        result = await bring(own, source / "store")
-        assert (await contents(own), [one.path for one in result.skipped]) == ({}, [""])
-
-    async def test_nothing_of_a_store_is_deleted_from_a_drive_that_has_it(self, source: Path) -> None:
-        own = await new_drive()
-        await own.writer.put_file("store/kept", b"x")
-        await bring(own, source, delete=True)
-        assert "store/kept" in await contents(own)
-
-    async def test_they_are_taken_when_that_is_said(self, source: Path) -> None:
-        own = await new_drive()
-        plan = await plan_import(own.drive.snapshot(), source, with_secrets=True)
-        result = await run_import(plan, own.committer)
-        assert (result.files, result.skipped) == (8, ())
-
-
-class TestAnInterruptedImport:
-    """What is whole goes in, what is not is given back, and the next one goes on after it."""
-
-    @pytest.fixture
-    def many(self, tmp_path: Path) -> Path:
-        folder = tmp_path / "many"
-        folder.mkdir()
-        for name in ("a", "b", "c"):
-            (folder / name).write_bytes(name.encode() * LARGE)
-        return folder
-
-    async def test_keeps_what_was_whole_and_gives_back_the_rest(
-        self, many: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        own = await new_drive()
-        read_into = ReadFile.read_into
-
-        def interrupted(self: ReadFile, buffer: memoryview) -> int:
-            count = read_into(self, buffer)
-            if self.found.path == "c":
-                trio.from_thread.run_sync(scope.cancel)
-            return count
-
-        monkeypatch.setattr(ReadFile, "read_into", interrupted)
-        with trio.CancelScope() as scope:
-            await bring(own, many)
-        assert scope.cancelled_caught
-        assert sorted(await contents(own)) == ["a", "b"]
-        named = sum([(await own.drive.snapshot().stat(name)).stat.blocks for name in "ab"])
-        assert own.content.count(named, own.content.length) == 0
-        assert own.content.length > named
-        monkeypatch.undo()
-        result = await bring(own, many)
-        assert (result.files, result.unchanged) == (1, 2)
-        assert sorted(await contents(own)) == ["a", "b", "c"]
-
-    @pytest.mark.parametrize("stands", [False, True])
-    async def test_in_its_commit_loses_nothing(self, many: Path, monkeypatch: pytest.MonkeyPatch, stands: bool) -> None:
-        own = await new_drive()
-        commit = own.committer.commit
-        calls = 0
-
-        async def interrupted(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-            nonlocal calls
-            calls += 1
-            if calls == 1 and not stands:
-                raise KeyboardInterrupt
-            version = await commit(operations, expected_version=expected_version)
-            if calls == 1:
-                raise KeyboardInterrupt
-            return version
-
-        monkeypatch.setattr(own.committer, "commit", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            await bring(own, many)
-        found = await contents(own)
-        assert {name: len(found[name]) for name in found} == dict.fromkeys("abc", LARGE)
-
-    async def test_on_a_disk_that_takes_nothing_any_more_says_so(
-        self, many: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        own = await new_drive()
-
-        async def full(operations: Sequence[Operation], *, expected_version: int | None = None) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(own.committer, "commit", full)
-        with pytest.raises(OSError, match="No space left"):
-            await bring(own, many)
