@@ -4,6 +4,7 @@ The rule: a peer hears of those cores alone that were added to its connection.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -38,7 +39,8 @@ class Connection:
     ``initiator`` is the side that dialled: one of the two is. One that is not ``live`` ends once neither side wants
     anything more: of a core that is not sparse, when all that the peer has is here. ``encrypted`` off leaves out the
     cipher, as the other side has to, too. ``key`` is the X25519 secret key (32 bytes) by which the peer knows us; a new
-    one unless given. ``authenticate`` gets the peer's public key (32 bytes), and says whether to go on.
+    one unless given. ``authenticate`` gets the peer's public key (32 bytes), and says whether to go on; if it raises,
+    that is logged, and the connection ends.
     """
 
     def __init__(
@@ -128,7 +130,15 @@ class Connection:
                 encrypted=self._encrypted,
             )
             self._linked.set()
-            return await self._link.run()
+            ending = await self._link.run()
+            if (
+                ending.reason is EndReason.CLOSED
+                and ending.remote_key
+                and self._cores
+                and not self._link.channels.has_shared
+            ):
+                ending = replace(ending, message=f"{ending.message}; it had none of the cores that were added here")
+            return ending
         finally:
             self._linked.set()
             for core in self.cores:

@@ -36,6 +36,8 @@ class Channels:
         """The peers that something is to be done for; see `Link.attend_soon`."""
         self.are_done = False
         """Whether there were some, there are none, and the connection is not to stay for others."""
+        self.has_shared = False
+        """Whether one was ever open: both sides had that core."""
         self._link = link
         self._host = host
         self._protocol = protocol
@@ -94,7 +96,7 @@ class Channels:
         """Begin with the peer of a channel that is open both ways now, unless it was closed here meanwhile."""
         peer = self.peers.get(channel)
         if peer is not None and channel.is_open:
-            peer.exchange.opened(peer)
+            self._begin(peer)
 
     def left(self, channel: Channel) -> None:
         """Count out the peer of a channel that is closed."""
@@ -136,5 +138,9 @@ class Channels:
         self.are_done = False
         exchange.join(peer)
         if channel.is_open:
-            exchange.opened(peer)
+            self._begin(peer)
         return peer
+
+    def _begin(self, peer: Peer) -> None:
+        self.has_shared = True
+        peer.exchange.opened(peer)

@@ -21,6 +21,7 @@ async def test_everything_comes_over_and_then_it_ends() -> None:
         assert await reader.get_batch(0, 3, wait=False) == list(ABC)
         assert replicated.ours is not None
         assert replicated.ours.reason is EndReason.CLOSED
+        assert "none of the cores" not in replicated.ours.message
         assert (writer.peers, reader.peers) == ([], [])
 
 
@@ -51,6 +52,8 @@ async def test_it_ends_when_the_other_side_has_no_such_core() -> None:
         replicated = replicate(nursery, one, other, of_theirs={"live": True})
         await replicated.over.wait()
         assert (one.peers, other.peers) == ([], [])
+        assert replicated.ours is not None
+        assert "none of the cores" in replicated.ours.message
 
 
 async def test_a_live_one_stays_and_brings_what_is_appended() -> None:
