@@ -355,14 +355,16 @@ class ReadableCore:
         if found is not None:
             return found
         await self._heard()
-        async with open_work() as nursery:
-            nursery.start_soon(self._refuse_unsought, byte_offset)
-            found = await self.core.seek(byte_offset)
-            nursery.cancel_scope.cancel()
+        blocks = await self.core.locate(byte_offset)
+        with self._exchange.seeks.seeking(blocks):
+            async with open_work() as nursery:
+                nursery.start_soon(self._refuse_unsought, byte_offset, blocks)
+                found = await self.core.seek(byte_offset)
+                nursery.cancel_scope.cancel()
         return found
 
-    async def _refuse_unsought(self, byte_offset: int) -> None:
-        await until_none_offers_any(self._exchange, await self.core.locate(byte_offset))
+    async def _refuse_unsought(self, byte_offset: int, blocks: range) -> None:
+        await until_none_offers_any(self._exchange, blocks)
         self._refuse(f"none of the peers that are here tells where byte {byte_offset} of core {short(self.key)} is")
 
     def _refuse(self, message: str) -> NoReturn:

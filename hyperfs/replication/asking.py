@@ -297,13 +297,18 @@ class Asking:
         return asked
 
     def _send_wants(self, peer: Peer) -> None:
-        """Ask what ``peer`` has where blocks are wanted, and of the first page, by which its length is learned."""
-        made_for = (self._demands.made, peer.availability.claimed_length)
-        if peer.wants_made_for != made_for and peer.wants.ask(self._wanted_pages(peer.availability.claimed_length)):
-            peer.wants_made_for = made_for
+        """Ask what ``peer`` has where blocks are wanted or sought, and of the first page, which tells its length."""
+        made_for = (self._demands.made + self._exchange.seeks.begun, peer.availability.claimed_length)
+        if peer.wants_made_for != made_for:
+            if peer.wants.ask(self._wanted_pages(peer.availability.claimed_length)):
+                peer.wants_made_for = made_for
+            peer.link.wake()
 
     def _wanted_pages(self, claimed_length: int) -> Iterator[int]:
         yield 0
+        for blocks in self._exchange.seeks.sought.values():
+            end = min(blocks.stop, claimed_length)
+            yield from range(blocks.start // WANT_BLOCKS, -(-end // WANT_BLOCKS))[:_WANTS_OF_A_DEMAND]
         for demand in self._demands:
             for wanted in islice(demand.todo, _WANTS_OF_A_DEMAND):
                 first = wanted.start // WANT_BLOCKS

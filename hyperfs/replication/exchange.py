@@ -113,7 +113,7 @@ class Exchange:
         """
         if self.open_peers:
             return False
-        if self.demands.by_priority[Priority.URGENT] or self.seeks.waiting:
+        if self.demands.by_priority[Priority.URGENT] or self.seeks.sought:
             return True
         is_awaited = self.core.is_awaited and not self.core.writable
         return is_awaited and trio.current_time() - self.alone_since < AWAITED_SECONDS

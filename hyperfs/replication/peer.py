@@ -136,10 +136,14 @@ class Peer:
     async def on_bitfield(self, have: HaveReceived, account: Account) -> range:
         """Take in one with a bitfield, within a turn. Raises PeerMisbehaved for what is none.
 
-        Cancelled, nothing of it is taken in.
+        Cancelled, nothing of it is taken in. Who waits to hear of it finds it taken in.
         """
+        said = await self._take_bits(have, account)
         self.announcements += 1
         self.heard.set()
+        return said
+
+    async def _take_bits(self, have: HaveReceived, account: Account) -> range:
         if have.start % PAGE_BITS or have.bitfield is None:
             return range(0)
         length = min(-(-have.length // PAGE_BITS) * PAGE_BITS, WANT_BLOCKS)

@@ -5,6 +5,8 @@ The rule: each peer is asked for one offset once, and again only after it announ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,19 +26,30 @@ class Seeks:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._core = exchange.core
-        self.waiting = 0
-        """How many wait for an answer."""
+        self.sought: dict[object, range] = {}
+        """Blocks of which one is sought that holds a byte, for each who seeks."""
+        self.begun = 0
+        """How many were ever begun."""
 
     async def seek(self, byte_offset: int, blocks: range) -> None:
         """Return once the tree here tells which block holds ``byte_offset``, which is one of ``blocks``.
 
         Cancelled, an answer that is under way is stored when it comes.
         """
-        self.waiting += 1
-        try:
+        with self.seeking(blocks):
             await self._seek(byte_offset, blocks)
+
+    @contextmanager
+    def seeking(self, blocks: range) -> Iterator[None]:
+        """Have peers say what they have of ``blocks``, and be looked for, while one of these is sought."""
+        token = object()
+        self.sought[token] = blocks
+        self.begun += 1
+        self._exchange.asking.refill_all()
+        try:
+            yield
         finally:
-            self.waiting -= 1
+            del self.sought[token]
 
     async def _seek(self, byte_offset: int, blocks: range) -> None:
         tried: set[tuple[Peer, int]] = set()

@@ -6,6 +6,8 @@ import trio.testing
 
 import hyperfs
 from hyperfs.errors import BlockNotAvailable, Closed
+from hyperfs.replication import asking, peer, wants
+from hyperfs.replication.availability import PAGE_BITS
 from tests.support.clocks import settled
 from tests.support.two_cores import a_writer_and_a_reader, replicate, to_cancel
 
@@ -215,3 +217,38 @@ async def test_the_head_is_the_last_block_that_is_known_or_that_an_update_finds(
         assert await reader.head() == b"a"
         assert await reader.head(update=True, if_available=True) == b"b"
         assert await reader.head(update=True, if_available=True) == b"b"
+
+
+@pytest.mark.parametrize("if_available", [False, True])
+async def test_a_place_is_sought_where_it_was_not_asked_yet_what_peers_have(
+    monkeypatch: pytest.MonkeyPatch, if_available: bool
+) -> None:
+    for module in (asking, peer, wants):
+        monkeypatch.setattr(module, "WANT_BLOCKS", PAGE_BITS)
+    length = 2 * PAGE_BITS + 100
+    async with a_writer_and_a_reader(*[b"a"] * length, sparse=True) as (writer, reader), to_cancel() as nursery:
+        replicate(nursery, reader, writer, live=True)
+        await reader.update(length)
+        place = 2 * PAGE_BITS + 7
+        assert await reader.seek(place, if_available=if_available) == (place, 0)
+        assert reader._exchange.seeks.sought == {}
+
+
+async def test_what_a_peer_has_is_asked_at_once_though_no_block_can_be_asked_for_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (asking, peer, wants):
+        monkeypatch.setattr(module, "WANT_BLOCKS", PAGE_BITS)
+    length = 2 * PAGE_BITS + 100
+    async with a_writer_and_a_reader(*[b"a"] * length, sparse=True) as (writer, reader), to_cancel() as nursery:
+        replicate(nursery, reader, writer, live=True)
+        await reader.update(length)
+        await settled()
+        got: list[bytes] = []
+
+        async def get() -> None:
+            got.append(await reader.get(2 * PAGE_BITS + 7))
+
+        nursery.start_soon(get)
+        await settled()
+        assert got == [b"a"]
