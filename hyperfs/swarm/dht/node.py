@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
-from itertools import islice
 from typing import Final
 
 from hyperfs.swarm.addresses import Address, encode_address
@@ -26,6 +24,7 @@ from hyperfs.swarm.dht.datagrams import (
     encode,
     encode_nodes,
 )
+from hyperfs.swarm.dht.keeping import TICK_SECONDS, Keeping
 from hyperfs.swarm.dht.reachability import Nat, agreed_address, nat_of
 from hyperfs.swarm.dht.records import GENERATION_SECONDS, INVALID_INPUT, Announcements, Values
 from hyperfs.swarm.dht.requests import HOLEPUNCH, Asked, Requests
@@ -43,16 +42,6 @@ FIND_NODE: Final = "_find_node"
 PEERS: Final = "peers"
 IMMUTABLE: Final = "immutable-store"
 MUTABLE: Final = "mutable-store"
-_TICK_SECONDS: Final = 5.0
-_PING_TICKS: Final = 8
-_JOIN_TICKS: Final = 64
-_FEW_NODES: Final = 20
-_PINGED: Final = 5
-_PINGED_WHEN_BUSY: Final = 3
-_PINGED_OF_BUCKET: Final = 3
-_MAX_CHECKED_BUCKETS: Final = 8
-_MAX_NEWCOMERS: Final = 16
-"""Whom nobody else has spoken of, and who are pinged at one time to see whether they are there."""
 _RELAYING: Final = Rates(unproven_host=10.0)
 """Hole punches that are passed on: half of what the one who is asked for may be sent."""
 _EPHEMERAL_SECONDS: Final = (1200.0, 1800.0)
@@ -101,12 +90,11 @@ class DhtNode:
         """What is passed on for one asker: whoever asks most is not to use up what those he wants are sent."""
         self._requests = Requests(timers, self._send, self._random)
         self._sent_to = SentTo()
-        self._checked_buckets: set[bytes] = set()
-        self._newcomers: set[Address] = set()
-        self._ticks = 0
-        self._walks = 0
+        self._keeping = Keeping(self, timers)
+        self.walks = 0
+        """How many are under way."""
         self._repeated: set[Timer] = set()
-        self._repeat(_TICK_SECONDS, self._tick)
+        self._repeat(TICK_SECONDS, self._keeping.tick)
         self._repeat(ROTATION_SECONDS, self._tokens.rotate)
         self._repeat(GENERATION_SECONDS, self.announcements.age)
         self._closed = False
@@ -116,6 +104,7 @@ class DhtNode:
     def close(self) -> None:
         """Say nothing more, and give up what is asked."""
         self._closed = True
+        self._keeping.close()
         for timer in self._repeated:
             timer.cancel()
         self._requests.close()
@@ -196,10 +185,10 @@ class DhtNode:
         ``query`` asks the command on the way, otherwise only for nearer nodes; ``update`` makes an UPDATE of it for the
         20 nearest. ``on_answer`` is called for each answer that is no error, ``done`` once at the end.
         """
-        self._walks += 1
+        self.walks += 1
 
         def over(report: WalkReport) -> None:
-            self._walks -= 1
+            self.walks -= 1
             done(report)
 
         asker = _WalkAsker(self, command if query else FIND_NODE, command, target, value)
@@ -277,7 +266,7 @@ class DhtNode:
         def answered(answer: Datagram | None) -> None:
             is_another = answer is not None and answer.id != asked.id
             if asked.id is not None and (asked.unanswered or is_another):
-                self._forget(asked.id, asked.address)
+                self._keeping.forget(asked.id, asked.address)
             done(answer)
 
         datagram = Datagram(
@@ -307,7 +296,7 @@ class DhtNode:
             if asked is not None:
                 self._allowance.proven(source.host, now)
                 if asked.id is None or asked.id == datagram.id:
-                    self._heard(datagram, source)
+                    self._keeping.heard(datagram, source)
             return
         if datagram.kind is Kind.UPDATE:
             if not self._tokens.check(datagram.token, source.host):
@@ -315,7 +304,7 @@ class DhtNode:
             self._allowance.proven(source.host, now)
         if not self._allowance.may_answer(source.host, now):
             return
-        self._asked_by(datagram, source)
+        self._keeping.asked_by(datagram, source)
         self._serve(datagram, source)
 
     def _serve(self, asked: Datagram, source: Address) -> None:
@@ -429,79 +418,6 @@ class DhtNode:
         if not self._closed:
             self._sent_to.note(to.host, self._timers.now())
             self._send_bytes(encode(datagram), to)
-
-    # The table
-
-    def _asked_by(self, datagram: Datagram, source: Address) -> None:
-        """Take up who asked us something, once he has shown to be there."""
-        if datagram.id is None or datagram.id == self.id:
-            return
-        # A token is of this very address; that somebody there has answered before says nothing of who sends this.
-        is_there = datagram.kind is Kind.UPDATE or self.table.get(datagram.id) is not None
-        if is_there:
-            self._heard(datagram, source)
-        elif (
-            self.table.has_room(datagram.id) and source not in self._newcomers and len(self._newcomers) < _MAX_NEWCOMERS
-        ):
-            self._newcomers.add(source)
-            self.ping(Asked(source, datagram.id), lambda answer: self._newcomers.discard(source))
-
-    def _forget(self, node_id: bytes, address: Address) -> None:
-        known = self.table.get(node_id)
-        if known is not None and known.address == address:
-            self.table.remove(node_id)
-
-    def _heard(self, datagram: Datagram, source: Address) -> None:
-        if datagram.id is None or datagram.id == self.id:
-            return
-        known = self.table.get(datagram.id)
-        if known is not None and known.address != source:
-            return  # nobody takes another's place by using his id
-        full = self.table.heard(datagram.id, source, self._timers.now(), datagram.to)
-        if full and self.bootstrapped:
-            self._make_room(full, datagram, source)
-
-    def _make_room(self, bucket: list[Contact], newcomer: Datagram, source: Address) -> None:
-        """Ping the oldest of a full bucket in turn; the newcomer takes the place of the first that is silent."""
-        first = bucket[0].id
-        if first in self._checked_buckets or len(self._checked_buckets) >= _MAX_CHECKED_BUCKETS:
-            return
-        just_now = self._timers.now() - _TICK_SECONDS
-        oldest = [contact for contact in bucket[:_PINGED_OF_BUCKET] if contact.heard_at < just_now]
-        self._checked_buckets.add(first)
-
-        def check() -> None:
-            if not oldest:
-                self._checked_buckets.discard(first)
-                return
-            contact = oldest.pop(0)
-            self.ping(Asked(contact.address, contact.id), partial(checked, contact), urgent=True)
-
-        def checked(contact: Contact, answer: Datagram | None) -> None:
-            if answer is not None and answer.id == contact.id:
-                check()
-                return
-            self._checked_buckets.discard(first)
-            if not self._closed:
-                self._heard(newcomer, source)
-
-        check()
-
-    def _tick(self) -> None:
-        self._ticks += 1
-        if self._ticks % _PING_TICKS == 0:
-            self._ping_oldest()
-        if self._ticks % _JOIN_TICKS == 0 and len(self.table) < _FEW_NODES:
-            self.join()
-
-    def _ping_oldest(self) -> None:
-        if not len(self.table):
-            self.join()
-            return
-        just_now = self._timers.now() - _TICK_SECONDS
-        most = _PINGED_WHEN_BUSY if self._walks > 2 else _PINGED
-        for contact in [contact for contact in islice(self.table, most) if contact.heard_at < just_now]:
-            self.ping(Asked(contact.address, contact.id), lambda answer: None)
 
     def _repeat(self, seconds: float, call: Callable[[], None]) -> None:
         def again() -> None:
