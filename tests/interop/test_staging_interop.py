@@ -8,7 +8,9 @@ import trio
 
 from tests.support.clones import clone, comparable
 from tests.support.drives import OwnDrive
+from tests.support.joined_mounts import Writers, mounted
 from tests.support.our_peer import OurPeer, our_peer
+from tests.support.patterns import sha256
 from tests.support.reference import reference_peer
 from tests.support.workspaces import Paths
 
@@ -17,10 +19,14 @@ LARGEST_BYTES = 1_300_000
 FILES = [f"f{number}" for number in range(12)]
 
 
-async def staged_over(peer: OurPeer, directory: Path) -> tuple[Paths, str]:
+async def own_drive(peer: OurPeer) -> OwnDrive:
     drive, writer = await peer.new_drive()
-    own: Any = OwnDrive(cast(Any, None), cast(Any, None), cast(Any, None), drive, writer, cast(Any, writer.committer))
-    return await Paths.open(directory, own), drive.key.hex()
+    return OwnDrive(cast(Any, None), cast(Any, None), cast(Any, None), drive, writer, cast(Any, writer.committer))
+
+
+async def staged_over(peer: OurPeer, directory: Path) -> tuple[Paths, str]:
+    own = await own_drive(peer)
+    return await Paths.open(directory, own), own.drive.key.hex()
 
 
 async def change(paths: Paths, chance: random.Random) -> None:
@@ -61,3 +67,23 @@ async def test_the_reference_reads_what_random_operations_left(tmp_path: Path) -
                 cloned = await clone(paths.own.drive.snapshot())
                 await theirs.call("drive.update", drive=key, version=version)
                 assert comparable(await theirs.call("drive.clone", drive=key), cloned) == cloned
+
+
+async def test_the_reference_reads_what_was_written_through_the_drives_around(tmp_path: Path) -> None:
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with our_peer(tmp_path / "ours") as ours, reference_peer() as theirs:
+            outer, middle, innermost = [await own_drive(ours) for _ in range(3)]
+            await middle.writer.mount("b", innermost.drive.key)
+            await outer.writer.mount("a", middle.drive.key)
+            async with mounted(Writers(tmp_path / "staging", outer, middle, innermost), outer) as mount:
+                for path in ("f", "a/f", "a/b/f"):
+                    await mount.put(path, path.encode())
+            key = outer.drive.key.hex()
+            await theirs.call("drive.open", key=key)
+            await theirs.connect(await ours.listen())
+            await theirs.call("drive.update", drive=key, version=outer.drive.version)
+            cloned = await clone(outer.drive.snapshot())
+            assert comparable(await theirs.call("drive.clone", drive=key), cloned) == cloned
+            for path in ("f", "a/f", "a/b/f"):
+                read = await theirs.call("drive.read", drive=key, path=f"/{path}")
+                assert read["sha256"] == sha256(path.encode())
