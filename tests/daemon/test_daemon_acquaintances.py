@@ -27,16 +27,21 @@ async def content_of(client: DaemonClient, theirs: Drive, path: str) -> bytes:
         return await snapshot.read(await snapshot.stat(path), 0, 1)
 
 
+async def have_from(places: Places, theirs: Drive, address: str) -> None:
+    """Have some of a drive from a peer that is named, and end once it is written down."""
+    async with daemon_and_client(places) as (daemon, client):
+        await client.use_peers([address])
+        assert await content_of(client, theirs, "a") == b"1"
+        await eventually(lambda: daemon.state.state.acquaintances == {theirs.key.hex(): (address,)})
+        await daemon.state.save()
+
+
 async def test_a_drive_is_had_again_from_whom_it_was_had_before(places: Places, tmp_path: Path) -> None:
     other = places_of(tmp_path / "other")
     async with daemon_and_client(other) as (_, theirs):
         drive = await written_drive(theirs, {"a": b"1", "b": b"2"})
         [address] = await theirs.serve(drive.key, listen=["127.0.0.1:0"], peers=())
-        async with daemon_and_client(places) as (daemon, client):
-            await client.use_peers([address])
-            assert await content_of(client, drive, "a") == b"1"
-            await eventually(lambda: daemon.state.state.acquaintances == {drive.key.hex(): (address,)})
-            await daemon.state.save()
+        await have_from(places, drive, address)
         async with daemon_and_client(places) as (_, client):
             assert await content_of(client, drive, "b") == b"2"
 
@@ -46,11 +51,7 @@ async def test_who_is_remembered_and_cannot_be_reached_is_waited_for_no_longer(p
     async with daemon_and_client(other) as (_, theirs):
         drive = await written_drive(theirs, {"a": b"1", "b": b"2"})
         [address] = await theirs.serve(drive.key, listen=["127.0.0.1:0"], peers=())
-        async with daemon_and_client(places) as (daemon, client):
-            await client.use_peers([address])
-            assert await content_of(client, drive, "a") == b"1"
-            await eventually(lambda: daemon.state.state.acquaintances)
-            await daemon.state.save()
+        await have_from(places, drive, address)
     async with daemon_and_client(places) as (_, client):
         with pytest.raises(BlockNotAvailable, match="no peer is known"):
             await content_of(client, drive, "b")
